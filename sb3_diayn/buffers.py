@@ -1,0 +1,176 @@
+"""A replay buffer that stores skills as numbers and pays the reward of this moment."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.type_aliases import ReplayBufferSamples
+from stable_baselines3.common.vec_env import VecNormalize
+
+from sb3_diayn.discriminator import SkillReward
+from sb3_diayn.skills import SkillArray, SkillSpace
+
+Indices = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+
+
+class SkillReplayBuffer(ReplayBuffer):
+    """
+    SB3's replay buffer over the environment's own observations, plus a skill id per transition.
+
+    Observations with the one-hot are rebuilt when a batch is sampled, and the reward of each
+    transition comes from the discriminator of that moment: it is never stale. ``rewards`` holds
+    the task rewards. ``skill_reward`` is bound by ``DIAYNCallback`` and not saved with the buffer.
+
+    :param buffer_size: maximum number of transitions
+    :param observation_space: the augmented space, as the model sees it
+    :param action_space: the action space
+    :param device: where batches go
+    :param n_envs: number of parallel environments
+    :param n_skills: the number of skills, K
+    :param optimize_memory_usage: refused: it takes the next observation from the next row, which
+        belongs to another skill at each border, and this buffer is the smaller one
+    :param handle_timeout_termination: see SB3's ``ReplayBuffer``
+    :raises ValueError: if ``optimize_memory_usage`` is set, or the space does not end with a skill
+    """
+
+    def __init__(
+        self,
+        buffer_size: int,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        device: th.device | str = "auto",
+        n_envs: int = 1,
+        *,
+        n_skills: int,
+        optimize_memory_usage: bool = False,
+        handle_timeout_termination: bool = True,
+    ) -> None:
+        if optimize_memory_usage:
+            raise ValueError(
+                "optimize_memory_usage=True is not supported; expected False. It would take next "
+                "observations from rows of another skill. This buffer is the smaller one already."
+            )
+        self.skill_space = SkillSpace.from_augmented(observation_space, n_skills)
+        super().__init__(
+            buffer_size,
+            self.skill_space.env_space,
+            action_space,
+            device,
+            n_envs,
+            handle_timeout_termination=handle_timeout_termination,
+        )
+        # The parent has sized its arrays by the environment's space; to SB3 it is the model's.
+        self.observation_space = observation_space
+        self.skills = np.zeros((self.buffer_size, self.n_envs), np.int32)
+        self.skill_reward: SkillReward | None = None
+
+    def add(
+        self,
+        obs: npt.NDArray[Any],
+        next_obs: npt.NDArray[Any],
+        action: npt.NDArray[Any],
+        reward: npt.NDArray[Any],
+        done: npt.NDArray[Any],
+        infos: list[dict[str, Any]],
+    ) -> None:
+        """
+        Store one transition of each environment.
+
+        :param obs: augmented observations, shape ``(n_envs, d + K)``
+        :param next_obs: augmented next observations; their skill is ignored, it may already be
+            that of the next episode
+        :param action: actions as the model stores them
+        :param reward: ignored: the reward is computed when the transition is sampled
+        :param done: ends of episodes, shape ``(n_envs,)``
+        :param infos: those of ``DIAYNWrapper``, with ``skill`` and ``task_reward``
+        """
+        env_obs, _ = self.skill_space.split(obs)
+        next_env_obs = self.skill_space.split(next_obs)[0].copy()
+        for i, info in enumerate(infos):
+            if "terminal_env_obs" in info:
+                next_env_obs[i] = info["terminal_env_obs"]
+        self.skills[self.pos] = [info["skill"] for info in infos]
+        task_reward = np.array([info["task_reward"] for info in infos])
+        super().add(env_obs, next_env_obs, action, task_reward, done, infos)
+
+    def absorb(self, buffer: ReplayBuffer) -> None:
+        """
+        Take over what a stock buffer of the same size holds, recorded before a discriminator
+        was attached, so with the environment's own rewards.
+
+        :param buffer: a stock buffer filled from a ``DIAYNWrapper``
+        """
+        rows = slice(0, buffer.size())
+        self.observations[rows], self.skills[rows] = self.skill_space.split(
+            buffer.observations[rows]
+        )
+        self.next_observations[rows] = self.skill_space.split(buffer.next_observations[rows])[0]
+        for name in ("actions", "rewards", "dones", "timeouts"):
+            getattr(self, name)[rows] = getattr(buffer, name)[rows]
+        self.pos, self.full = buffer.pos, buffer.full
+
+    def sample_transitions(
+        self, batch_size: int, rng: np.random.Generator
+    ) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
+        """
+        What the discriminator learns from.
+
+        :param batch_size: number of transitions, n
+        :param rng: where the draws come from
+        :return: next observations of the environment, shape ``(n, d)``, skills, shape ``(n,)``, and
+            actions, shape ``(n, action_dim)``
+        """
+        rows = rng.integers(self.size(), size=batch_size)
+        where = (rows, rng.integers(self.n_envs, size=batch_size))
+        return self._transitions(where)
+
+    def _transitions(self, where: Indices) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
+        return (
+            self.to_torch(self.next_observations[where], copy=False),
+            self.to_torch(self.skills[where].astype(np.int64), copy=False),
+            self.to_torch(self.actions[where], copy=False),
+        )
+
+    def _get_samples(
+        self, batch_inds: npt.NDArray[np.int64], env: VecNormalize | None = None
+    ) -> ReplayBufferSamples:
+        where = (batch_inds, np.random.randint(0, high=self.n_envs, size=len(batch_inds)))
+        next_env_obs, skills, actions = self._transitions(where)
+        dones = self.dones[where] * (1 - self.timeouts[where])
+        return ReplayBufferSamples(
+            observations=self._augmented(self.observations[where], self.skills[where], env),
+            actions=actions,
+            next_observations=self._augmented(
+                self.next_observations[where], self.skills[where], env
+            ),
+            dones=self.to_torch(dones.reshape(-1, 1), copy=False),
+            rewards=self._rewards(next_env_obs, skills, actions, self.rewards[where]),
+        )
+
+    def _augmented(
+        self, env_obs: npt.NDArray[Any], skills: SkillArray, env: VecNormalize | None
+    ) -> th.Tensor:
+        obs = self._normalize_obs(self.skill_space.append(env_obs, skills), env)
+        return self.to_torch(obs, copy=False)  # type: ignore[arg-type]
+
+    def _rewards(
+        self,
+        next_env_obs: th.Tensor,
+        skills: th.Tensor,
+        actions: th.Tensor,
+        task_rewards: npt.NDArray[np.float32],
+    ) -> th.Tensor:
+        if self.skill_reward is None:
+            raise RuntimeError(
+                "This SkillReplayBuffer has no discriminator to compute rewards with. Pass "
+                "callback=DIAYNCallback() to learn(); it binds the discriminator to the buffer."
+            )
+        task = self.to_torch(task_rewards, copy=False)
+        return self.skill_reward(next_env_obs, skills, task, actions).unsqueeze(1)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The discriminator lives in the model's zip and goes on changing: never a copy here.
+        return {**self.__dict__, "skill_reward": None}

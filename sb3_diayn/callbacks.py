@@ -1,0 +1,323 @@
+"""The callback that turns a stock SB3 model into a skill learner."""
+
+import copy
+import functools
+import inspect
+import pickle
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch as th
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from sb3_diayn.buffers import SkillReplayBuffer
+from sb3_diayn.checkpoint import (
+    DISCRIMINATOR_OPTIONS,
+    FORMAT_VERSION,
+    STATE_ATTRIBUTE,
+    LiveState,
+    State,
+    check_state,
+    describe_space,
+)
+from sb3_diayn.compatibility import check_model, check_options, quiet_evaluations
+from sb3_diayn.discriminator import Discriminator, ObsIndices, SkillReward, resolve_indices
+from sb3_diayn.skills import SkillSpace
+from sb3_diayn.trainer import DiscriminatorTrainer
+
+# What cannot change once a discriminator exists.
+ARCHITECTURE = ("net_arch", "obs_indices", "use_actions", "normalize_obs")
+P_Z_BATCH = 10_000
+
+Batch = tuple[th.Tensor, th.Tensor, th.Tensor]
+
+
+class DIAYNCallback(BaseCallback):
+    """
+    Trains the discriminator of DIAYN beside a stock SB3 model and rewards the model with it.
+
+    ``model.learn(..., callback=DIAYNCallback())`` is all that it needs; the number of skills comes
+    from the ``DIAYNWrapper`` of the environment. An off-policy model gets a
+    :class:`~sb3_diayn.buffers.SkillReplayBuffer`, so that its rewards are those of the present
+    discriminator; for an on-policy one the discriminator stands still within a rollout.
+    ``model.save`` then stores the discriminator in the model's zip, and a later ``learn`` with a
+    new ``DIAYNCallback()`` goes on from it: with the options of the zip, where not given anew.
+
+    :param net_arch: units of each hidden layer of the discriminator
+    :param learning_rate: of the discriminator (Adam)
+    :param batch_size: of the discriminator; None for the model's own
+    :param n_updates: updates of the discriminator per update of the policy
+    :param obs_indices: coordinates of the observation that the discriminator reads: a list of
+        indices, a slice or ``"start:stop"``; None for all
+    :param use_actions: make the action a further input of the discriminator
+    :param normalize_obs: scale the discriminator's inputs by a running mean and deviation
+    :param log_q_min: lower bound of log q(z|s') in rewards (nats); None for none
+    :param subtract_log_p: reward log q(z|s') - log p(z); if False, log q(z|s')
+    :param reward_scale: factor of the whole reward
+    :param skill_reward_weight: weight of the skill reward
+    :param task_reward_weight: weight of the environment's own reward
+    :param learn_p_z: learn p(z) as the original code can, softmax of the mean log q(z|s'); the
+        paper (figure 4) shows how that collapses the number of skills
+    :param p_z_update_freq: environment steps between two updates of a learned p(z)
+    :param sync_freq: environment steps after which wrappers in other processes get the present
+        discriminator, off-policy; there it only feeds the logs
+    :param verbose: 1 to print what happens, 0 for silence
+    :raises ValueError: if an option is out of range, or in ``learn`` if the model cannot learn
+        skills right (the message says why and what to do)
+    """
+
+    discriminator: Discriminator
+    trainer: DiscriminatorTrainer
+    skill_reward: SkillReward
+
+    def __init__(
+        self,
+        *,
+        net_arch: Sequence[int] = (256, 256),
+        learning_rate: float = 3e-4,
+        batch_size: int | None = None,
+        n_updates: int = 1,
+        obs_indices: ObsIndices = None,
+        use_actions: bool = False,
+        normalize_obs: bool = False,
+        log_q_min: float | None = None,
+        subtract_log_p: bool = True,
+        reward_scale: float = 1.0,
+        skill_reward_weight: float = 1.0,
+        task_reward_weight: float = 0.0,
+        learn_p_z: bool = False,
+        p_z_update_freq: int = 1000,
+        sync_freq: int = 1000,
+        verbose: int = 0,
+    ) -> None:
+        arguments = locals()
+        super().__init__(verbose)
+        self.options: dict[str, Any] = {name: arguments[name] for name in _defaults()}
+        check_options(self.options)
+        self.options["net_arch"] = list(net_arch)
+        self._given = {k: v for k, v in self.options.items() if v != _defaults()[k]}
+        self._rollout: list[tuple[npt.NDArray[Any], ...]] = []
+        self._episodes: deque[npt.NDArray[np.float64]] = deque(maxlen=100)
+
+    # -- set-up ------------------------------------------------------------------------------
+
+    def _init_callback(self) -> None:
+        self.n_skills = check_model(self.model)
+        self.skill_space = SkillSpace.from_augmented(self.model.observation_space, self.n_skills)
+        self._vec_normalize = self.model.get_vec_normalize_env()
+        state = getattr(self.model, STATE_ATTRIBUTE, None)
+        if not (isinstance(state, LiveState) and state.snapshot == self.state):
+            self._build(check_state(dict(state.items()), "the model") if state else None)
+            setattr(self.model, STATE_ATTRIBUTE, LiveState(self.state))
+        if isinstance(self.model, OffPolicyAlgorithm):
+            self._bind_buffer(self.model)
+        self._returns = np.zeros((self.model.n_envs, 3))
+        self._rollout.clear()
+        self._last_p_z = self.model.num_timesteps
+        self._attach_wrappers()
+
+    def _on_training_start(self) -> None:
+        quiet_evaluations(self.locals.get("callback"))
+
+    def _build(self, saved: State | None) -> None:
+        space = self.skill_space.env_space
+        if "obs_indices" in self._given:
+            indices = resolve_indices(self._given["obs_indices"], space.shape[0])
+            self._given["obs_indices"] = indices  # JSON knows no slice
+        self.options = {**_defaults(), **self._saved_options(saved), **self._given}
+        options = self.options
+        self.discriminator = Discriminator(
+            space,
+            self.n_skills,
+            action_space=self.model.action_space if options["use_actions"] else None,
+            **{name: options[name] for name in DISCRIMINATOR_OPTIONS},
+        ).to(self.model.device)
+        self.trainer = DiscriminatorTrainer(
+            self.discriminator, options["learning_rate"], self.model.seed
+        )
+        self.skill_reward = SkillReward(
+            self.discriminator,
+            options["reward_scale"],
+            options["skill_reward_weight"],
+            options["task_reward_weight"],
+        )
+        if saved is not None:
+            self.trainer.restore(saved)
+
+    def _saved_options(self, saved: State | None) -> dict[str, Any]:
+        if saved is None:
+            return {}
+        if saved["n_skills"] != self.n_skills:
+            raise ValueError(
+                f"n_skills={self.n_skills} of the environment does not match the saved model; "
+                f"expected {saved['n_skills']}. Wrap the environment with "
+                f"DIAYNWrapper(env, n_skills={saved['n_skills']})."
+            )
+        options: dict[str, Any] = saved["options"]
+        for name in ARCHITECTURE:
+            if name in self._given and self._given[name] != options[name]:
+                raise ValueError(
+                    f"{name}={self._given[name]!r} does not match the saved discriminator; "
+                    f"expected {options[name]!r}. Leave it out to go on with the saved one, or "
+                    "train a new model."
+                )
+        return options
+
+    def _bind_buffer(self, model: OffPolicyAlgorithm) -> None:
+        stock = model.replay_buffer
+        assert stock is not None
+        if not isinstance(stock, SkillReplayBuffer):
+            model.replay_buffer = SkillReplayBuffer(
+                model.buffer_size,
+                model.observation_space,
+                model.action_space,
+                model.device,
+                model.n_envs,
+                n_skills=self.n_skills,
+                handle_timeout_termination=stock.handle_timeout_termination,
+            )
+            model.replay_buffer.absorb(stock)
+        assert isinstance(model.replay_buffer, SkillReplayBuffer)
+        model.replay_buffer.skill_reward = self.skill_reward
+
+    def _attach_wrappers(self) -> None:
+        """Share the discriminator with wrappers of this process, send a copy to others."""
+        self._shares = isinstance(self.training_env.unwrapped, DummyVecEnv)
+        self._last_sync = self.model.num_timesteps
+        if self._shares:
+            self.training_env.env_method("set_skill_reward", self.skill_reward)
+        else:
+            on_cpu = replace(
+                self.skill_reward, discriminator=copy.deepcopy(self.discriminator).cpu()
+            )
+            self.training_env.env_method("load_skill_reward", pickle.dumps(on_cpu))
+
+    # -- training ----------------------------------------------------------------------------
+
+    def _on_rollout_start(self) -> None:
+        on_policy = isinstance(self.model, OnPolicyAlgorithm)
+        is_due = self.model.num_timesteps - self._last_sync >= self.options["sync_freq"]
+        if not self._shares and (on_policy or is_due):
+            self._attach_wrappers()
+
+    def _on_step(self) -> bool:
+        infos, dones = self.locals["infos"], self.locals["dones"]
+        self._returns += [[i["skill_reward"], i["task_reward"], 1] for i in infos]
+        for index in np.flatnonzero(dones):
+            self._episodes.append(self._returns[index].copy())
+            self._returns[index] = 0
+        if isinstance(self.model, OnPolicyAlgorithm):
+            self._remember(infos, dones)
+        elif dones.any():
+            self._log()
+        return True
+
+    def _remember(self, infos: list[dict[str, Any]], dones: npt.NDArray[np.bool_]) -> None:
+        """Keep what an on-policy rollout buffer does not: next observations and skills."""
+        new_obs = self.locals["new_obs"]
+        if self._vec_normalize is not None:
+            new_obs = self._vec_normalize.get_original_obs()
+        env_obs, new_skills = self.skill_space.split(new_obs)
+        env_obs, skills = env_obs.copy(), np.array([info["skill"] for info in infos])
+        for index in np.flatnonzero(dones):
+            env_obs[index] = infos[index]["terminal_env_obs"]
+        for index in np.flatnonzero(~dones & (new_skills != skills)):
+            # A skill that ends before its episode is a time limit to the learner: SB3 then
+            # bootstraps from the value that this state has for the old skill.
+            last_obs = self.skill_space.append(env_obs[index], skills[index])
+            if self._vec_normalize is not None:
+                last_obs = self._vec_normalize.normalize_obs(last_obs)
+            infos[index] |= {"terminal_observation": last_obs, "TimeLimit.truncated": True}
+            dones[index] = True
+        actions = self.discriminator.scale_action(self.locals["clipped_actions"])
+        self._rollout.append((env_obs, skills, actions.reshape(len(infos), -1)))
+
+    def _on_rollout_end(self) -> None:
+        if isinstance(self.model, OffPolicyAlgorithm):
+            self._train_off_policy(self.model)
+        elif isinstance(self.model, OnPolicyAlgorithm):
+            self._train_on_policy(self.model)
+            self._log()
+
+    def _train_off_policy(self, model: OffPolicyAlgorithm) -> None:
+        if model.num_timesteps <= model.learning_starts:
+            return
+        gradient_steps = model.gradient_steps
+        if gradient_steps < 0:
+            gradient_steps = self.locals["num_collected_steps"] * model.n_envs
+        batch_size = self.options["batch_size"] or model.batch_size
+        for _ in range(gradient_steps * self.options["n_updates"]):
+            self._update(self._sample(batch_size))
+        self._update_p_z()
+
+    def _sample(self, batch_size: int) -> Batch:
+        assert isinstance(self.model, OffPolicyAlgorithm)
+        buffer = self.model.replay_buffer
+        assert isinstance(buffer, SkillReplayBuffer)
+        return buffer.sample_transitions(batch_size, self.trainer.rng)
+
+    def _train_on_policy(self, model: OnPolicyAlgorithm) -> None:
+        """As many passes over the rollout as the model makes, in batches of its size."""
+        arrays = [np.concatenate(column) for column in zip(*self._rollout, strict=True)]
+        self._rollout.clear()
+        obs, skills, actions = (th.as_tensor(array, device=model.device) for array in arrays)
+        batch_size = self.options["batch_size"] or getattr(model, "batch_size", len(obs))
+        for _ in range(getattr(model, "n_epochs", 1) * self.options["n_updates"]):
+            order = th.as_tensor(self.trainer.rng.permutation(len(obs)), device=model.device)
+            for rows in order.split(batch_size):
+                self._update((obs[rows], skills[rows], actions[rows]))
+        self._update_p_z((obs, skills, actions))
+
+    def _update(self, batch: Batch) -> None:
+        obs, skills, actions = batch
+        self.trainer.update(obs, skills, actions if self.options["use_actions"] else None)
+
+    def _update_p_z(self, batch: Batch | None = None) -> None:
+        is_due = self.model.num_timesteps - self._last_p_z >= self.options["p_z_update_freq"]
+        if self.options["learn_p_z"] and is_due:
+            self._last_p_z = self.model.num_timesteps
+            obs, skills, actions = batch or self._sample(P_Z_BATCH)
+            self.trainer.update_p_z(obs, skills, actions if self.options["use_actions"] else None)
+            self._attach_wrappers()
+
+    # -- reporting ---------------------------------------------------------------------------
+
+    def _log(self) -> None:
+        metrics = self.trainer.metrics()
+        if self._episodes:
+            skill_return, task_return, length = np.mean(self._episodes, axis=0)
+            metrics |= {"skill_return": skill_return, "task_return": task_return}
+            metrics["skill_reward"] = skill_return / length
+        for name, value in metrics.items():
+            self.logger.record(f"diayn/{name}", value)
+
+    def state(self) -> State:
+        """
+        :return: all that is needed to go on with this training, as JSON can hold it: the format's
+            version, the spaces, options, counters, random state and all learned arrays
+        """
+        return {
+            "format_version": FORMAT_VERSION,
+            "algo": type(self.model).__name__,
+            "n_skills": self.n_skills,
+            "observation_space": describe_space(self.discriminator.observation_space),
+            "action_space": describe_space(self.discriminator.action_space),
+            "options": self.options,
+            **self.trainer.state(),
+        }
+
+
+@functools.cache
+def _defaults() -> dict[str, Any]:
+    """Every option of the callback that belongs to the training, with its default."""
+    parameters = inspect.signature(DIAYNCallback.__init__).parameters.values()
+    return {p.name: p.default for p in parameters if p.name not in ("self", "verbose")} | {
+        "net_arch": [256, 256]
+    }

@@ -1,0 +1,217 @@
+"""
+The discriminator inside a stock SB3 zip.
+
+SB3 writes each attribute of a model as JSON where it can and pickles it where it cannot. The state
+of a discriminator is kept as a dict that JSON can hold (arrays as one base64 text of NumPy's own
+``.npz`` format), so it needs no class of this package to load, survives being saved again by a
+process that has never heard of it, and is read back without unpickling anything.
+"""
+
+import base64
+import binascii
+import io
+import json
+import os
+import zipfile
+from collections.abc import Callable, ItemsView
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch as th
+from gymnasium import spaces
+from torch.optim import Optimizer
+
+from sb3_diayn.discriminator import Discriminator
+
+STATE_ATTRIBUTE = "diayn_state"
+FORMAT_VERSION = 1
+DISCRIMINATOR_OPTIONS = ("net_arch", "obs_indices", "normalize_obs", "log_q_min", "subtract_log_p")
+
+Arrays = dict[str, npt.NDArray[Any]]
+State = dict[str, Any]
+
+
+class LiveState(dict[str, Any]):
+    """
+    A dict that is computed anew whenever it is written, so that every ``model.save``, whoever
+    calls it, stores the discriminator of that moment. To JSON and to pickle it is a plain dict.
+
+    :param snapshot: computes the state
+    """
+
+    def __init__(self, snapshot: Callable[[], State]) -> None:
+        super().__init__(format_version=FORMAT_VERSION)  # json takes an empty dict at its word
+        self.snapshot = snapshot
+
+    def items(self) -> ItemsView[str, Any]:  # type: ignore[override]
+        """:return: the items of the state of this moment"""
+        return self.snapshot().items()  # type: ignore[return-value]
+
+    def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[State]]:
+        return dict, (self.snapshot(),)
+
+
+def pack_arrays(arrays: Arrays) -> str:
+    """
+    :param arrays: arrays by name
+    :return: all of them as one text, base64 of NumPy's ``.npz`` format
+    """
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def unpack_arrays(text: str) -> Arrays:
+    """
+    :param text: what :func:`pack_arrays` returned
+    :return: arrays by name
+    """
+    buffer = io.BytesIO(base64.b64decode(text, validate=True))
+    with np.load(buffer, allow_pickle=False) as archive:
+        return dict(archive)
+
+
+def save_modules(discriminator: Discriminator, optimizer: Optimizer, extra: Arrays) -> str:
+    """
+    :param discriminator: a discriminator
+    :param optimizer: its optimiser
+    :param extra: further arrays by name
+    :return: everything that the two learned and the further arrays, as one text
+    """
+    tensors = {f"discriminator.{k}": v for k, v in discriminator.state_dict().items()}
+    for index, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{k}": v for k, v in moments.items()}
+    return pack_arrays({k: v.detach().cpu().numpy() for k, v in tensors.items()} | extra)
+
+
+def restore_modules(
+    text: str, discriminator: Discriminator, optimizer: Optimizer | None = None
+) -> Arrays:
+    """
+    :param text: from :func:`save_modules`
+    :param discriminator: a discriminator of the same architecture, changed in place
+    :param optimizer: its optimiser, likewise; None to leave it out
+    :return: the further arrays
+    """
+    groups: dict[str, Arrays] = {"discriminator": {}, "optimizer": {}, "extra": {}}
+    for key, value in unpack_arrays(text).items():
+        group, _, name = key.rpartition(".") if "." not in key else key.partition(".")
+        groups[group or "extra"][name] = value
+    discriminator.load_state_dict({k: th.tensor(v) for k, v in groups["discriminator"].items()})
+    if optimizer is not None:
+        moments: dict[int, dict[str, th.Tensor]] = {}
+        for key, value in groups["optimizer"].items():
+            index, name = key.split(".")
+            moments.setdefault(int(index), {})[name] = th.tensor(value)
+        param_groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": moments, "param_groups": param_groups})
+    return groups["extra"]
+
+
+def describe_space(space: spaces.Space[Any] | None) -> State | None:
+    """
+    :param space: a ``Box`` or ``Discrete`` space, or None
+    :return: the space in words that JSON knows
+    """
+    if isinstance(space, spaces.Discrete):
+        return {"type": "Discrete", "n": int(space.n)}
+    if isinstance(space, spaces.Box):
+        bounds = {"low": space.low.tolist(), "high": space.high.tolist()}
+        return {"type": "Box", "dtype": str(space.dtype), **bounds}
+    return None
+
+
+def rebuild_space(description: State | None) -> spaces.Space[Any] | None:
+    """
+    :param description: from :func:`describe_space`
+    :return: the space
+    """
+    if description is None:
+        return None
+    if description["type"] == "Discrete":
+        return spaces.Discrete(description["n"])
+    dtype = np.dtype(description["dtype"]).type
+    low, high = (np.array(description[side], dtype) for side in ("low", "high"))
+    return spaces.Box(low, high, dtype=dtype)
+
+
+def build_discriminator(state: State) -> Discriminator:
+    """
+    :param state: the state of a run, as ``DIAYNCallback.state`` makes it
+    :return: its discriminator, on the CPU
+    """
+    options = {name: state["options"][name] for name in DISCRIMINATOR_OPTIONS}
+    discriminator = Discriminator(
+        rebuild_space(state["observation_space"]),  # type: ignore[arg-type]
+        state["n_skills"],
+        action_space=rebuild_space(state["action_space"]),
+        **options,
+    )
+    restore_modules(state["arrays"], discriminator)
+    return discriminator
+
+
+def load_state(path: str | os.PathLike[str]) -> State:
+    """
+    Read what this package stored in a model's zip. No pickle is opened, so a zip from a stranger
+    is safe to look at (``SAC.load`` is another matter: SB3 unpickles parts of the file).
+
+    :param path: a zip that SB3 wrote, with or without the ending ``.zip``
+    :return: the state as a plain dict
+    :raises FileNotFoundError: if there is no such file
+    :raises ValueError: if the file is damaged, not SB3's, or holds no discriminator
+    """
+    file = Path(path)
+    if not file.is_file() and file.with_name(file.name + ".zip").is_file():
+        file = file.with_name(file.name + ".zip")
+    if not file.is_file():
+        raise FileNotFoundError(f"path={str(path)!r} is not a file; expected a model saved by SB3.")
+    try:
+        with zipfile.ZipFile(file) as archive:
+            data = json.loads(archive.read("data"))
+    except (zipfile.BadZipFile, KeyError, ValueError, OSError, EOFError, NotImplementedError) as e:
+        raise ValueError(
+            f"path={str(path)!r} is not a model saved by SB3, or it is damaged ({e}); expected the "
+            "zip that model.save() writes. Use another checkpoint."
+        ) from e
+    state = data.get(STATE_ATTRIBUTE) if isinstance(data, dict) else None
+    if not isinstance(state, dict):
+        raise ValueError(
+            f"path={str(path)!r} holds no discriminator; expected a model trained with "
+            "callback=DIAYNCallback(). A model trained without it has no skills."
+        )
+    return check_state(state, str(path))
+
+
+def check_state(state: State, source: str) -> State:
+    """
+    :param state: a state that was read from somewhere
+    :param source: where from, for the message
+    :return: the same state
+    :raises ValueError: if a later version of this package wrote it
+    """
+    if state.get("format_version") != FORMAT_VERSION:
+        raise ValueError(
+            f"format_version={state.get('format_version')!r} in {source} is unknown to this "
+            f"version; expected {FORMAT_VERSION}. Install the version of sb3-diayn that wrote it."
+        )
+    return state
+
+
+def load_discriminator(path: str | os.PathLike[str]) -> Discriminator:
+    """
+    :param path: a zip that ``model.save`` wrote during or after a training with ``DIAYNCallback``
+    :return: the discriminator, on the CPU, with bit-equal parameters
+    :raises FileNotFoundError: if there is no such file
+    :raises ValueError: see :func:`load_state`
+    """
+    state = load_state(path)
+    try:
+        return build_discriminator(state)
+    except (KeyError, TypeError, ValueError, RuntimeError, binascii.Error, zipfile.BadZipFile) as e:
+        raise ValueError(
+            f"path={str(path)!r} holds a damaged discriminator ({type(e).__name__}: {e}); expected "
+            "the state that DIAYNCallback writes. Use another checkpoint."
+        ) from e

@@ -1,0 +1,273 @@
+"""The discriminator q(z | s') and the reward that is made of it."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import get_action_dim
+from stable_baselines3.common.torch_layers import create_mlp
+from torch import nn
+from torch.nn import functional as F
+
+from sb3_diayn.skills import check_n_skills
+
+ObsIndices = Sequence[int] | slice | str | None
+
+
+def resolve_indices(obs_indices: ObsIndices, n_features: int) -> list[int]:
+    """
+    :param obs_indices: which coordinates of the observation to read: a list of indices, a slice,
+        a slice written as in Python (``"0:2"``, for YAML files), or None for all of them
+    :param n_features: length of the observation
+    :return: the indices, each from 0 to ``n_features - 1``
+    :raises ValueError: if one is out of range, appears twice, or none is left
+    """
+    if obs_indices is None:
+        return list(range(n_features))
+    if isinstance(obs_indices, str):
+        obs_indices = _parse_slice(obs_indices)
+    if isinstance(obs_indices, slice):
+        indices = list(range(n_features))[obs_indices]
+    else:
+        indices = [int(i) + (n_features if i < 0 else 0) for i in obs_indices]
+    if not indices or len(set(indices)) < len(indices) or not set(indices) <= set(range(n_features)):
+        raise ValueError(
+            f"obs_indices={obs_indices!r} does not choose coordinates of an observation of length "
+            f"{n_features}; expected different indices from {-n_features} to {n_features - 1}, or a "
+            "slice that holds at least one. Leave it out to read the whole observation."
+        )
+    return indices
+
+
+def _parse_slice(text: str) -> slice:
+    try:
+        parts = [int(part) if part else None for part in text.split(":")]
+        if not 2 <= len(parts) <= 3:
+            raise ValueError("not a slice")
+    except ValueError as error:
+        raise ValueError(
+            f"obs_indices={text!r} is not a slice; expected 'start:stop' or 'start:stop:step' with "
+            "integers. Write for example '0:2', or a list of indices."
+        ) from error
+    return slice(*parts)
+
+
+class Discriminator(nn.Module):
+    """
+    A classifier that tells from the environment's own next observation which skill led there.
+
+    It reads raw observations, float32, without the one-hot and before any ``VecNormalize``.
+
+    :param observation_space: observation space of the environment, without the skill
+    :param n_skills: the number of skills, K
+    :param net_arch: units of each hidden layer
+    :param obs_indices: coordinates that it may read (the paper's "prior", for example x-y of an
+        ant), see :func:`resolve_indices`; None for all of them
+    :param action_space: pass the environment's action space to make the action a further input
+    :param normalize_obs: scale inputs by a running mean and standard deviation, which are part of
+        the state of the module
+    :param log_q_min: lower bound of log q(z|s') in rewards (nats), against the very large penalty
+        of a confident mistake; None for no bound
+    :param subtract_log_p: reward log q(z|s') - log p(z) as in equation 3 of the paper; if False,
+        reward log q(z|s')
+    :raises ValueError: if an option does not fit the space
+    """
+
+    log_p: th.Tensor
+    indices: th.Tensor
+    obs_mean: th.Tensor
+    obs_var: th.Tensor
+    obs_count: th.Tensor
+
+    def __init__(
+        self,
+        observation_space: spaces.Box,
+        n_skills: int,
+        *,
+        net_arch: Sequence[int] = (256, 256),
+        obs_indices: ObsIndices = None,
+        action_space: spaces.Space[Any] | None = None,
+        normalize_obs: bool = False,
+        log_q_min: float | None = None,
+        subtract_log_p: bool = True,
+    ) -> None:
+        super().__init__()
+        self.n_skills = check_n_skills(n_skills)
+        self.observation_space, self.action_space = observation_space, action_space
+        self.normalize_obs, self.subtract_log_p = normalize_obs, subtract_log_p
+        self.log_q_min = log_q_min
+        indices = resolve_indices(obs_indices, observation_space.shape[0])
+        self.reads_all = indices == list(range(observation_space.shape[0]))
+        self.register_buffer("indices", th.tensor(indices), persistent=False)
+        self.register_buffer("log_p", th.full((self.n_skills,), -math.log(self.n_skills)))
+        self.register_buffer("obs_mean", th.zeros(len(indices)))
+        self.register_buffer("obs_var", th.ones(len(indices)))
+        self.register_buffer("obs_count", th.tensor(1e-4))
+        input_dim = len(indices) + self._action_dim()
+        self.net = nn.Sequential(*create_mlp(input_dim, self.n_skills, list(net_arch)))
+
+    def _action_dim(self) -> int:
+        if self.action_space is None:
+            return 0
+        if isinstance(self.action_space, spaces.Discrete):
+            return int(self.action_space.n)
+        return get_action_dim(self.action_space)
+
+    def forward(self, obs: th.Tensor, actions: th.Tensor | None = None) -> th.Tensor:
+        """
+        :param obs: next observations of the environment, shape ``(n, d)``
+        :param actions: if actions are an input, as an SB3 replay buffer holds them: scaled to
+            [-1, 1], shape ``(n, action_dim)``, or indices, shape ``(n, 1)``
+        :return: logits over skills, shape ``(n, K)``
+        """
+        features = obs if self.reads_all else obs[:, self.indices]
+        if self.normalize_obs:
+            features = (features - self.obs_mean) / th.sqrt(self.obs_var + 1e-8)
+        if self.action_space is not None:
+            assert actions is not None
+            if isinstance(self.action_space, spaces.Discrete):
+                actions = F.one_hot(actions.long().flatten(), int(self.action_space.n))
+            features = th.cat([features, actions.to(features.dtype)], dim=1)
+        logits: th.Tensor = self.net(features)
+        return logits
+
+    def log_prob(
+        self, obs: th.Tensor, skill: th.Tensor, actions: th.Tensor | None = None
+    ) -> th.Tensor:
+        """
+        :param obs: next observations of the environment, shape ``(n, d)``
+        :param skill: indices of skills, int64, shape ``(n,)``
+        :param actions: see :meth:`forward`
+        :return: log q(z|s') in nats, at most 0, shape ``(n,)``
+        """
+        return -F.cross_entropy(self(obs, actions), skill, reduction="none")
+
+    def reward(
+        self, obs: th.Tensor, skill: th.Tensor, actions: th.Tensor | None = None
+    ) -> th.Tensor:
+        """
+        The skill reward, log q(z|s') - log p(z): equation 3 of Eysenbach et al. (2019),
+        arXiv 1802.06070. It is 0 for a discriminator that cannot tell and log K for a perfect one.
+
+        :param obs: next observations of the environment, shape ``(n, d)``
+        :param skill: indices of skills, int64, shape ``(n,)``
+        :param actions: see :meth:`forward`
+        :return: rewards in nats, no gradient, shape ``(n,)``
+        """
+        with th.no_grad():
+            log_q = self.log_prob(obs, skill, actions)
+            if self.log_q_min is not None:
+                log_q = log_q.clamp(min=self.log_q_min)
+            return log_q - self.log_p[skill] if self.subtract_log_p else log_q
+
+    def loss(
+        self, obs: th.Tensor, skill: th.Tensor, actions: th.Tensor | None = None
+    ) -> tuple[th.Tensor, th.Tensor]:
+        """
+        :param obs: next observations of the environment, shape ``(n, d)``
+        :param skill: indices of skills, int64, shape ``(n,)``
+        :param actions: see :meth:`forward`
+        :return: the cross-entropy of z given s' in nats, log K for a uniform discriminator, and
+            the share of observations whose likeliest skill is the right one
+        """
+        logits = self(obs, actions)
+        accuracy = (logits.detach().argmax(dim=1) == skill).float().mean()
+        return F.cross_entropy(logits, skill), accuracy
+
+    @th.no_grad()
+    def update_normalizer(self, obs: th.Tensor) -> None:
+        """
+        Fold observations into the running mean and variance (Chan et al., 1979).
+
+        :param obs: observations of the environment, shape ``(n, d)``
+        """
+        features = obs[:, self.indices]
+        total = self.obs_count + len(features)
+        delta = features.mean(dim=0) - self.obs_mean
+        squares = self.obs_var * self.obs_count + features.var(dim=0, correction=0) * len(features)
+        squares += delta**2 * self.obs_count * len(features) / total
+        self.obs_mean += delta * len(features) / total
+        self.obs_var.copy_(squares / total)
+        self.obs_count.copy_(total)
+
+    def scale_action(self, action: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """
+        :param action: an action as the environment takes it, any shape with ``action_dim`` last
+        :return: the same action as a replay buffer holds it: a bounded ``Box`` scaled to [-1, 1],
+            anything else unchanged
+        """
+        space = self.action_space
+        if not isinstance(space, spaces.Box) or not space.is_bounded():
+            return action
+        scaled: npt.NDArray[Any] = 2.0 * (action - space.low) / (space.high - space.low) - 1.0
+        return scaled
+
+
+@dataclass(frozen=True)
+class SkillReward:
+    """
+    What the agent is paid for a transition:
+    ``scale * (skill_weight * skill reward + task_weight * task reward)``.
+
+    The one object that wrappers and buffers share with the callback. They always see the
+    discriminator of this moment, since they hold the same object.
+
+    :param discriminator: q(z | s')
+    :param scale: factor of the whole reward
+    :param skill_weight: weight of the skill reward (nats)
+    :param task_weight: weight of the environment's own reward
+    """
+
+    discriminator: Discriminator
+    scale: float = 1.0
+    skill_weight: float = 1.0
+    task_weight: float = 0.0
+
+    def __call__(
+        self,
+        next_obs: th.Tensor,
+        skill: th.Tensor,
+        task_reward: th.Tensor,
+        actions: th.Tensor | None = None,
+    ) -> th.Tensor:
+        """
+        :param next_obs: next observations of the environment, shape ``(n, d)``
+        :param skill: indices of skills, int64, shape ``(n,)``
+        :param task_reward: the environment's own rewards, shape ``(n,)``
+        :param actions: see :meth:`Discriminator.forward`
+        :return: rewards, shape ``(n,)``
+        """
+        return self.mix(self.discriminator.reward(next_obs, skill, actions), task_reward)
+
+    def mix(self, skill_reward: Any, task_reward: Any) -> Any:
+        """
+        :param skill_reward: skill rewards in nats, a number, array or tensor
+        :param task_reward: the environment's own rewards, the same shape
+        :return: the weighted sum of the two
+        """
+        return self.scale * (self.skill_weight * skill_reward + self.task_weight * task_reward)
+
+    def single(
+        self, next_obs: npt.NDArray[Any], skill: int, action: npt.NDArray[Any] | int
+    ) -> float:
+        """
+        The skill reward of one transition, as a wrapper sees it.
+
+        :param next_obs: next observation of the environment, shape ``(d,)``
+        :param skill: index of the skill
+        :param action: the action as the environment takes it
+        :return: skill reward in nats
+        """
+        disc = self.discriminator
+        device = disc.log_p.device
+        obs = th.as_tensor(next_obs, dtype=th.float32, device=device).unsqueeze(0)
+        actions = None
+        if disc.action_space is not None:
+            scaled = disc.scale_action(np.asarray(action)).reshape(1, -1)
+            actions = th.as_tensor(scaled, device=device)
+        return float(disc.reward(obs, th.tensor([skill], device=device), actions))

@@ -1,0 +1,111 @@
+"""Trains a discriminator on batches, wherever they come from."""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch as th
+
+from sb3_diayn.checkpoint import Arrays, State, restore_modules, save_modules
+from sb3_diayn.discriminator import Discriminator
+
+RUNNING_RATE = 0.01  # a running mean over about the last 100 updates
+
+
+class DiscriminatorTrainer:
+    """
+    A discriminator, its optimiser, its random numbers and its running statistics: all that has to
+    be saved to go on with it.
+
+    :param discriminator: what to train
+    :param learning_rate: of Adam
+    :param seed: of the draws of batches; None for a random one
+    """
+
+    def __init__(
+        self, discriminator: Discriminator, learning_rate: float, seed: int | None
+    ) -> None:
+        self.discriminator = discriminator
+        self.optimizer = th.optim.Adam(
+            discriminator.net.parameters(), lr=learning_rate, fused=True
+        )
+        self.rng = np.random.default_rng(seed)
+        self.n_updates = 0
+        # Running loss and accuracy stay on the device: reading them would make it wait.
+        self._running = th.zeros(2, device=discriminator.log_p.device)
+
+    def update(
+        self, obs: th.Tensor, skills: th.Tensor, actions: th.Tensor | None = None
+    ) -> None:
+        """
+        One gradient step on the cross-entropy.
+
+        :param obs: next observations of the environment, shape ``(n, d)``
+        :param skills: the skills that led there, int64, shape ``(n,)``
+        :param actions: see :meth:`Discriminator.forward`
+        """
+        if self.discriminator.normalize_obs:
+            self.discriminator.update_normalizer(obs)
+        loss, accuracy = self.discriminator.loss(obs, skills, actions)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.n_updates += 1
+        rate = max(RUNNING_RATE, 1 / self.n_updates)
+        self._running.lerp_(th.stack([loss.detach(), accuracy]), rate)
+
+    @th.no_grad()
+    def update_p_z(
+        self, obs: th.Tensor, skills: th.Tensor, actions: th.Tensor | None = None
+    ) -> None:
+        """
+        Set p(z) to the softmax of the mean log q(z|s') of each skill, as the original code does
+        when it learns p(z). A skill without observations keeps its log p(z) in place of the mean.
+
+        :param obs: next observations of the environment, shape ``(n, d)``
+        :param skills: the skills that led there, int64, shape ``(n,)``
+        :param actions: see :meth:`Discriminator.forward`
+        """
+        log_p = self.discriminator.log_p
+        log_q = self.discriminator.log_prob(obs, skills, actions)
+        counts = th.bincount(skills, minlength=len(log_p))
+        sums = th.zeros_like(log_p).index_add_(0, skills, log_q)
+        means = th.where(counts > 0, sums / counts.clamp(min=1), log_p)
+        log_p.copy_(th.log_softmax(means, dim=0))
+
+    def metrics(self) -> dict[str, float]:
+        """
+        :return: ``discriminator_loss`` and ``log_q_z`` (nats) and ``accuracy``, running means over
+            the last batches; ``effective_skills``, exp(H[p(z)]); and ``n_updates``
+        """
+        loss, accuracy = self._running.tolist()
+        log_p = self.discriminator.log_p
+        metrics = {
+            "effective_skills": math.exp(-(log_p.exp() * log_p).sum().item()),
+            "n_updates": self.n_updates,
+        }
+        if self.n_updates:
+            metrics |= {"discriminator_loss": loss, "log_q_z": -loss, "accuracy": accuracy}
+        return metrics
+
+    def state(self) -> State:
+        """
+        :return: everything that changes in training, see :meth:`restore`
+        """
+        running: Arrays = {"running": self._running.cpu().numpy()}
+        return {
+            "counters": {"n_updates": self.n_updates},
+            "random_state": self.rng.bit_generator.state,
+            "arrays": save_modules(self.discriminator, self.optimizer, running),
+        }
+
+    def restore(self, state: State) -> None:
+        """
+        :param state: from :meth:`state`
+        """
+        extra: dict[str, Any] = restore_modules(
+            state["arrays"], self.discriminator, self.optimizer
+        )
+        self._running.copy_(th.as_tensor(extra["running"]))
+        self.n_updates = state["counters"]["n_updates"]
+        self.rng.bit_generator.state = state["random_state"]

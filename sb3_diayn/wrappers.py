@@ -1,0 +1,204 @@
+"""The environment of a policy conditioned on a skill."""
+
+import os
+import pickle
+import warnings
+from typing import Any, SupportsFloat
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+from stable_baselines3.common.env_util import is_wrapped
+
+from sb3_diayn.discriminator import SkillReward
+from sb3_diayn.skills import FloatArray, SkillSpace, check_skill
+
+SKILL_VARIABLE = "DIAYN_SKILL"
+SKILL_RULES = ("uniform", "balanced", "cycle")
+
+
+class DIAYNWrapper(gym.Wrapper[FloatArray, Any, npt.NDArray[Any], Any]):
+    """
+    Draws a skill, appends its one-hot to the observation and replaces the reward.
+
+    The skill is drawn at each reset from the environment's own seeded generator and held for the
+    episode. The reward is the environment's own until ``DIAYNCallback`` attaches a discriminator:
+    that is what playing and evaluating want. ``info`` of each step holds ``skill`` (the one that
+    acted), ``task_reward`` (the environment's own) and, with a discriminator, ``skill_reward``
+    (nats). The inner environment and its spaces stay as they are.
+
+    .. warning::
+        Give the training environments no fixed ``skill``, and pass ``DIAYNCallback()`` to
+        ``learn``: without it the model learns the task, not skills.
+
+    :param env: an environment whose observation is a one-dimensional ``Box``
+    :param n_skills: the number of skills, K
+    :param skill: the standing rule: an index for always that skill, ``"uniform"`` for independent
+        draws, ``"balanced"`` for shuffled rounds over all skills (the same marginal distribution,
+        every skill seen soon), ``"cycle"`` for 0, 1, 2, ... in turn. None takes the rule from the
+        environment variable ``DIAYN_SKILL``, which reaches tools that cannot pass arguments, and
+        "uniform" where that is not set. ``reset(options={"skill": 3})`` overrides it once.
+    :param skill_duration: draw a new skill every so many steps of an episode, as URLB does;
+        None for one skill per episode
+    :raises ValueError: if an argument does not fit or ``env`` already has a ``DIAYNWrapper``
+    """
+
+    def __init__(
+        self,
+        env: gym.Env[Any, Any],
+        n_skills: int = 20,
+        *,
+        skill: int | str | None = None,
+        skill_duration: int | None = None,
+    ) -> None:
+        if is_wrapped(env, DIAYNWrapper):
+            raise ValueError(
+                f"env={env} already has a DIAYNWrapper; expected an environment without skills. "
+                "Wrap it once: two wrappers would append two skills."
+            )
+        super().__init__(env)
+        self.skill_space = SkillSpace(env.observation_space, n_skills)
+        self.observation_space = self.skill_space.observation_space
+        self.n_skills = self.skill_space.n_skills
+        self.skill_duration = _check_duration(skill_duration)
+        self.set_skill(os.environ.get(SKILL_VARIABLE, "uniform") if skill is None else skill)
+        self.skill = 0
+        self._p = np.full(self.n_skills, 1 / self.n_skills)
+        self._round: list[int] = []
+        self._skill_reward: SkillReward | None = None
+        self._task_reward_expected = False
+        self._episode_steps = self._total_steps = 0
+
+    def set_skill(self, skill: int | str) -> None:
+        """
+        Change the standing rule, from the next draw on.
+
+        :param skill: see the class
+        :raises ValueError: if it is neither a rule nor one of the skills
+        """
+        if isinstance(skill, str) and skill not in SKILL_RULES:
+            if not skill.lstrip("-").isdigit():
+                raise ValueError(
+                    f"skill={skill!r} is not a rule for drawing skills; expected an index or one "
+                    f"of {SKILL_RULES}. It may also come from the variable {SKILL_VARIABLE}."
+                )
+            skill = int(skill)
+        self.skill_rule = skill if isinstance(skill, str) else check_skill(skill, self.n_skills)
+
+    def set_skill_reward(self, skill_reward: SkillReward | None) -> None:
+        """
+        :param skill_reward: what replaces the reward from now on (shared, not copied), or None to
+            say that the environment's own reward is wanted, as an evaluation does
+        """
+        self._skill_reward = skill_reward
+        self._task_reward_expected = skill_reward is None
+        if skill_reward is not None:
+            p = np.exp(skill_reward.discriminator.log_p.cpu().double().numpy())
+            self._p = p / p.sum()  # float32 logarithms do not sum to 1 in float64
+
+    def load_skill_reward(self, pickled: bytes) -> None:
+        """
+        :meth:`set_skill_reward` across processes. Plain bytes, since torch would otherwise move
+        the parameters to shared memory, where they would go on changing within a rollout.
+
+        :param pickled: a pickled :class:`~sb3_diayn.discriminator.SkillReward`, on the CPU
+        """
+        self.set_skill_reward(pickle.loads(pickled))
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[FloatArray, dict[str, Any]]:
+        """
+        :param seed: seed of the environment, and with it of the skills
+        :param options: ``{"skill": 3}`` plays that skill for one episode; the rest goes on to the
+            environment
+        :return: the observation with the skill, float32, and ``info`` with the key ``skill``
+        """
+        inner = {key: value for key, value in (options or {}).items() if key != "skill"}
+        obs, info = self.env.reset(seed=seed, options=inner or None)
+        if seed is not None:
+            self._round = []  # what is left of a round belongs to the old seed
+        if options is not None and "skill" in options:
+            self.skill = check_skill(options["skill"], self.n_skills)
+        else:
+            self.skill = self._draw_skill()
+        self._episode_steps = 0
+        return self._augment(obs), {**info, "skill": self.skill}
+
+    def step(
+        self, action: npt.NDArray[Any]
+    ) -> tuple[FloatArray, SupportsFloat, bool, bool, dict[str, Any]]:
+        """
+        :param action: an action of the environment
+        :return: as any environment; ``info`` as described in the class
+        :raises ValueError: if the observation is not finite
+        """
+        env_obs, task_reward, terminated, truncated, info = self.env.step(action)
+        self._episode_steps += 1
+        self._total_steps += 1
+        obs = self._augment(env_obs)
+        info = {**info, "skill": self.skill, "task_reward": float(task_reward)}
+        reward = self._reward(obs, action, info)
+        if terminated or truncated:
+            # VecNormalize clips ``terminal_observation``; the discriminator reads the raw one.
+            info["terminal_env_obs"] = self.skill_space.split(obs)[0]
+        elif self.skill_duration and self._episode_steps % self.skill_duration == 0:
+            # ``info["skill"]`` keeps the skill that acted, the next action belongs to the new one.
+            self.skill = self._draw_skill()
+            obs = self.skill_space.append(self.skill_space.split(obs)[0], self.skill)
+        return obs, reward, terminated, truncated, info
+
+    def _reward(self, obs: FloatArray, action: npt.NDArray[Any], info: dict[str, Any]) -> float:
+        task_reward: float = info["task_reward"]
+        if self._skill_reward is None:
+            self._warn_once()
+            return task_reward
+        env_obs = self.skill_space.split(obs)[0]
+        info["skill_reward"] = self._skill_reward.single(env_obs, self.skill, action)
+        return float(self._skill_reward.mix(info["skill_reward"], task_reward))
+
+    def _warn_once(self) -> None:
+        if self._task_reward_expected or isinstance(self.skill_rule, int):
+            return
+        self._task_reward_expected = True
+        warnings.warn(
+            "DIAYNWrapper returns the environment's own reward, since no discriminator is "
+            "attached. That is right for playing and evaluating; to learn skills, pass "
+            "callback=DIAYNCallback() to learn().",
+            stacklevel=3,
+        )
+
+    def _draw_skill(self) -> int:
+        if isinstance(self.skill_rule, int):
+            return self.skill_rule
+        if self.skill_rule == "uniform":
+            return int(self.np_random.choice(self.n_skills, p=self._p))
+        if not self._round:
+            order = np.arange(self.n_skills)
+            if self.skill_rule == "balanced":
+                order = self.np_random.permutation(self.n_skills)
+            self._round = [int(skill) for skill in order]
+        return self._round.pop(0)
+
+    def _augment(self, env_obs: npt.NDArray[Any]) -> FloatArray:
+        obs = self.skill_space.append(env_obs, self.skill)
+        if not np.isfinite(obs).all():
+            index = int(np.flatnonzero(~np.isfinite(obs))[0])
+            raise ValueError(
+                f"observation[{index}]={env_obs[index]!r} is not finite at step "
+                f"{self._episode_steps} of the episode (step {self._total_steps} of this "
+                f"environment, skill {self.skill}); expected finite numbers. Look at the "
+                "environment: an unstable simulation or a division by zero is the usual cause."
+            )
+        return obs
+
+
+def _check_duration(skill_duration: int | None) -> int | None:
+    is_integer = isinstance(skill_duration, int) and not isinstance(skill_duration, bool)
+    if skill_duration is not None and (not is_integer or skill_duration < 1):
+        raise ValueError(
+            f"skill_duration={skill_duration!r} is not a number of steps; expected a positive "
+            "integer. Leave it out to hold a skill for the whole episode."
+        )
+    return skill_duration

@@ -24,16 +24,19 @@ from sb3_diayn.checkpoint import (
     STATE_ATTRIBUTE,
     LiveState,
     State,
-    check_state,
     describe_space,
 )
-from sb3_diayn.compatibility import check_model, check_options, quiet_evaluations
+from sb3_diayn.compatibility import (
+    check_model,
+    check_options,
+    check_saved,
+    quiet_evaluations,
+)
 from sb3_diayn.discriminator import Discriminator, ObsIndices, SkillReward, resolve_indices
+from sb3_diayn.rollouts import SkillRollout
 from sb3_diayn.skills import SkillSpace
 from sb3_diayn.trainer import DiscriminatorTrainer
 
-# What cannot change once a discriminator exists.
-ARCHITECTURE = ("net_arch", "obs_indices", "use_actions", "normalize_obs")
 P_Z_BATCH = 10_000
 
 Batch = tuple[th.Tensor, th.Tensor, th.Tensor]
@@ -103,7 +106,6 @@ class DIAYNCallback(BaseCallback):
         check_options(self.options)
         self.options["net_arch"] = list(net_arch)
         self._given = {k: v for k, v in self.options.items() if v != _defaults()[k]}
-        self._rollout: list[tuple[npt.NDArray[Any], ...]] = []
         self._episodes: deque[npt.NDArray[np.float64]] = deque(maxlen=100)
 
     # -- set-up ------------------------------------------------------------------------------
@@ -111,15 +113,16 @@ class DIAYNCallback(BaseCallback):
     def _init_callback(self) -> None:
         self.n_skills = check_model(self.model)
         self.skill_space = SkillSpace.from_augmented(self.model.observation_space, self.n_skills)
-        self._vec_normalize = self.model.get_vec_normalize_env()
         state = getattr(self.model, STATE_ATTRIBUTE, None)
         if not (isinstance(state, LiveState) and state.snapshot == self.state):
-            self._build(check_state(dict(state.items()), "the model") if state else None)
+            self._build(dict(state.items()) if state else None)
             setattr(self.model, STATE_ATTRIBUTE, LiveState(self.state))
         if isinstance(self.model, OffPolicyAlgorithm):
             self._bind_buffer(self.model)
         self._returns = np.zeros((self.model.n_envs, 3))
-        self._rollout.clear()
+        self._rollout = SkillRollout(
+            self.skill_space, self.discriminator, self.model.get_vec_normalize_env()
+        )
         self._last_p_z = self.model.num_timesteps
         self._attach_wrappers()
 
@@ -131,7 +134,9 @@ class DIAYNCallback(BaseCallback):
         if "obs_indices" in self._given:
             indices = resolve_indices(self._given["obs_indices"], space.shape[0])
             self._given["obs_indices"] = indices  # JSON knows no slice
-        self.options = {**_defaults(), **self._saved_options(saved), **self._given}
+        if saved is not None:
+            check_saved(saved, self.n_skills, self._given)
+        self.options = _defaults() | (saved["options"] if saved else {}) | self._given
         options = self.options
         self.discriminator = Discriminator(
             space,
@@ -150,25 +155,6 @@ class DIAYNCallback(BaseCallback):
         )
         if saved is not None:
             self.trainer.restore(saved)
-
-    def _saved_options(self, saved: State | None) -> dict[str, Any]:
-        if saved is None:
-            return {}
-        if saved["n_skills"] != self.n_skills:
-            raise ValueError(
-                f"n_skills={self.n_skills} of the environment does not match the saved model; "
-                f"expected {saved['n_skills']}. Wrap the environment with "
-                f"DIAYNWrapper(env, n_skills={saved['n_skills']})."
-            )
-        options: dict[str, Any] = saved["options"]
-        for name in ARCHITECTURE:
-            if name in self._given and self._given[name] != options[name]:
-                raise ValueError(
-                    f"{name}={self._given[name]!r} does not match the saved discriminator; "
-                    f"expected {options[name]!r}. Leave it out to go on with the saved one, or "
-                    "train a new model."
-                )
-        return options
 
     def _bind_buffer(self, model: OffPolicyAlgorithm) -> None:
         stock = model.replay_buffer
@@ -214,30 +200,11 @@ class DIAYNCallback(BaseCallback):
             self._episodes.append(self._returns[index].copy())
             self._returns[index] = 0
         if isinstance(self.model, OnPolicyAlgorithm):
-            self._remember(infos, dones)
+            actions = self.locals["clipped_actions"]
+            self._rollout.add(self.locals["new_obs"], actions, dones, infos)
         elif dones.any():
             self._log()
         return True
-
-    def _remember(self, infos: list[dict[str, Any]], dones: npt.NDArray[np.bool_]) -> None:
-        """Keep what an on-policy rollout buffer does not: next observations and skills."""
-        new_obs = self.locals["new_obs"]
-        if self._vec_normalize is not None:
-            new_obs = self._vec_normalize.get_original_obs()
-        env_obs, new_skills = self.skill_space.split(new_obs)
-        env_obs, skills = env_obs.copy(), np.array([info["skill"] for info in infos])
-        for index in np.flatnonzero(dones):
-            env_obs[index] = infos[index]["terminal_env_obs"]
-        for index in np.flatnonzero(~dones & (new_skills != skills)):
-            # A skill that ends before its episode is a time limit to the learner: SB3 then
-            # bootstraps from the value that this state has for the old skill.
-            last_obs = self.skill_space.append(env_obs[index], skills[index])
-            if self._vec_normalize is not None:
-                last_obs = self._vec_normalize.normalize_obs(last_obs)
-            infos[index] |= {"terminal_observation": last_obs, "TimeLimit.truncated": True}
-            dones[index] = True
-        actions = self.discriminator.scale_action(self.locals["clipped_actions"])
-        self._rollout.append((env_obs, skills, actions.reshape(len(infos), -1)))
 
     def _on_rollout_end(self) -> None:
         if isinstance(self.model, OffPolicyAlgorithm):
@@ -265,13 +232,11 @@ class DIAYNCallback(BaseCallback):
 
     def _train_on_policy(self, model: OnPolicyAlgorithm) -> None:
         """As many passes over the rollout as the model makes, in batches of its size."""
-        arrays = [np.concatenate(column) for column in zip(*self._rollout, strict=True)]
-        self._rollout.clear()
-        obs, skills, actions = (th.as_tensor(array, device=model.device) for array in arrays)
+        obs, skills, actions = self._rollout.pop(model.device)
         batch_size = self.options["batch_size"] or getattr(model, "batch_size", len(obs))
         for _ in range(getattr(model, "n_epochs", 1) * self.options["n_updates"]):
             order = th.as_tensor(self.trainer.rng.permutation(len(obs)), device=model.device)
-            for rows in order.split(batch_size):
+            for rows in th.split(order, batch_size):
                 self._update((obs[rows], skills[rows], actions[rows]))
         self._update_p_z((obs, skills, actions))
 

@@ -47,7 +47,7 @@ class LiveState(dict[str, Any]):
 
     def items(self) -> ItemsView[str, Any]:  # type: ignore[override]
         """:return: the items of the state of this moment"""
-        return self.snapshot().items()  # type: ignore[return-value]
+        return self.snapshot().items()
 
     def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[State]]:
         return dict, (self.snapshot(),)

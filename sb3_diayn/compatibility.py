@@ -10,6 +10,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
+from sb3_diayn.checkpoint import State, check_state
 from sb3_diayn.skills import SkillSpace
 from sb3_diayn.wrappers import DIAYNWrapper
 
@@ -88,6 +89,8 @@ def _check_off_policy(model: OffPolicyAlgorithm) -> None:
         )
 
 
+# What cannot change once a discriminator exists.
+ARCHITECTURE = ("net_arch", "obs_indices", "use_actions", "normalize_obs")
 _POSITIVE_INTEGER = "a positive integer"
 _POSITIVE = "a positive number"
 
@@ -131,6 +134,28 @@ def check_options(options: dict[str, Any]) -> None:
             raise ValueError(
                 f"{name}={options[name]!r} is out of range; expected {rule}. "
                 "See the parameters of DIAYNCallback."
+            )
+
+
+def check_saved(saved: State, n_skills: int, given: dict[str, Any]) -> None:
+    """
+    :param saved: the state that a model brings along
+    :param n_skills: the number of skills of the environment
+    :param given: options of ``DIAYNCallback`` other than its defaults
+    :raises ValueError: if they describe another discriminator than the saved one
+    """
+    check_state(saved, "the model")
+    if saved["n_skills"] != n_skills:
+        raise ValueError(
+            f"n_skills={n_skills} of the environment does not match the saved model; expected "
+            f"{saved['n_skills']}. Use DIAYNWrapper(env, n_skills={saved['n_skills']})."
+        )
+    for name in ARCHITECTURE:
+        if name in given and given[name] != saved["options"][name]:
+            raise ValueError(
+                f"{name}={given[name]!r} does not match the saved discriminator; expected "
+                f"{saved['options'][name]!r}. Leave it out to go on with the saved one, or train "
+                "a new model."
             )
 
 

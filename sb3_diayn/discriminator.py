@@ -35,11 +35,15 @@ def resolve_indices(obs_indices: ObsIndices, n_features: int) -> list[int]:
         indices = list(range(n_features))[obs_indices]
     else:
         indices = [int(i) + (n_features if i < 0 else 0) for i in obs_indices]
-    if not indices or len(set(indices)) < len(indices) or not set(indices) <= set(range(n_features)):
+    if (
+        not indices
+        or len(set(indices)) < len(indices)
+        or not set(indices) <= set(range(n_features))
+    ):
         raise ValueError(
             f"obs_indices={obs_indices!r} does not choose coordinates of an observation of length "
-            f"{n_features}; expected different indices from {-n_features} to {n_features - 1}, or a "
-            "slice that holds at least one. Leave it out to read the whole observation."
+            f"{n_features}; expected different indices from {-n_features} to {n_features - 1}, or "
+            "a slice that holds at least one. Leave it out to read the whole observation."
         )
     return indices
 
@@ -163,7 +167,9 @@ class Discriminator(nn.Module):
             log_q = self.log_prob(obs, skill, actions)
             if self.log_q_min is not None:
                 log_q = log_q.clamp(min=self.log_q_min)
-            return log_q - self.log_p[skill] if self.subtract_log_p else log_q
+            if self.subtract_log_p:
+                log_q = log_q - self.log_p[skill]
+            return log_q
 
     def loss(
         self, obs: th.Tensor, skill: th.Tensor, actions: th.Tensor | None = None
@@ -242,7 +248,10 @@ class SkillReward:
         :param actions: see :meth:`Discriminator.forward`
         :return: rewards, shape ``(n,)``
         """
-        return self.mix(self.discriminator.reward(next_obs, skill, actions), task_reward)
+        reward: th.Tensor = self.mix(
+            self.discriminator.reward(next_obs, skill, actions), task_reward
+        )
+        return reward
 
     def mix(self, skill_reward: Any, task_reward: Any) -> Any:
         """

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 FloatArray = npt.NDArray[np.float32]
-SkillArray = npt.NDArray[np.int64]
+SkillArray = npt.NDArray[np.integer[Any]]
 
 
 def check_n_skills(n_skills: Any) -> int:

@@ -26,17 +26,13 @@ class DiscriminatorTrainer:
         self, discriminator: Discriminator, learning_rate: float, seed: int | None
     ) -> None:
         self.discriminator = discriminator
-        self.optimizer = th.optim.Adam(
-            discriminator.net.parameters(), lr=learning_rate, fused=True
-        )
+        self.optimizer = th.optim.Adam(discriminator.net.parameters(), lr=learning_rate, fused=True)
         self.rng = np.random.default_rng(seed)
         self.n_updates = 0
         # Running loss and accuracy stay on the device: reading them would make it wait.
         self._running = th.zeros(2, device=discriminator.log_p.device)
 
-    def update(
-        self, obs: th.Tensor, skills: th.Tensor, actions: th.Tensor | None = None
-    ) -> None:
+    def update(self, obs: th.Tensor, skills: th.Tensor, actions: th.Tensor | None = None) -> None:
         """
         One gradient step on the cross-entropy.
 
@@ -89,9 +85,7 @@ class DiscriminatorTrainer:
         return metrics
 
     def state(self) -> State:
-        """
-        :return: everything that changes in training, see :meth:`restore`
-        """
+        """:return: everything that changes in training, see :meth:`restore`"""
         running: Arrays = {"running": self._running.cpu().numpy()}
         return {
             "counters": {"n_updates": self.n_updates},
@@ -100,12 +94,8 @@ class DiscriminatorTrainer:
         }
 
     def restore(self, state: State) -> None:
-        """
-        :param state: from :meth:`state`
-        """
-        extra: dict[str, Any] = restore_modules(
-            state["arrays"], self.discriminator, self.optimizer
-        )
+        """:param state: from :meth:`state`"""
+        extra: dict[str, Any] = restore_modules(state["arrays"], self.discriminator, self.optimizer)
         self._running.copy_(th.as_tensor(extra["running"]))
         self.n_updates = state["counters"]["n_updates"]
         self.rng.bit_generator.state = state["random_state"]

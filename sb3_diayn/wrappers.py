@@ -8,7 +8,6 @@ from typing import Any, SupportsFloat
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
-from gymnasium import spaces
 from stable_baselines3.common.env_util import is_wrapped
 
 from sb3_diayn.discriminator import SkillReward

@@ -1,0 +1,251 @@
+"""What a model's skills do, measured on fresh episodes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import unwrap_vec_normalize
+from tqdm.auto import tqdm
+
+from sb3_diayn import metrics
+from sb3_diayn.checkpoint import STATE_ATTRIBUTE, build_discriminator
+from sb3_diayn.discriminator import Discriminator
+from sb3_diayn.results import SkillEvaluation
+from sb3_diayn.skills import SkillSpace
+from sb3_diayn.trajectories import Trajectory, as_vec_env, play_skills
+
+__all__ = ["SkillEvaluation", "evaluate_skills", "summarize"]
+
+N_POINTS = 100
+N_PROBES = 256
+CELL_METRES = 0.25
+CELLS_PER_AXIS = 20
+
+Array = npt.NDArray[Any]
+
+
+def evaluate_skills(
+    model: BaseAlgorithm,
+    env: Any,
+    *,
+    n_episodes: int = 5,
+    deterministic: bool = True,
+    seed: int | None = 0,
+    discriminator: Discriminator | None = None,
+    progress_bar: bool = False,
+) -> SkillEvaluation:
+    """
+    Play each skill on fresh episodes, as many at once as there are environments, and measure it.
+
+    :param model: a model trained with ``DIAYNCallback``, just trained or loaded from its zip
+    :param env: a ``DIAYNWrapper`` environment or vectorised ones (faster), not the training ones:
+        they are reset
+    :param n_episodes: episodes of each skill, E
+    :param deterministic: play the mode of the policy instead of samples
+    :param seed: of environments and sampled actions; None for whatever comes
+    :param discriminator: None for the model's own
+    :param progress_bar: show one
+    :return: the measurements
+    :raises ValueError: if the spaces do not fit or the model has no discriminator
+    """
+    if not isinstance(n_episodes, int) or n_episodes < 1:
+        raise ValueError(
+            f"n_episodes={n_episodes!r} is not a number of episodes; expected a positive integer. "
+            "Five show the spread."
+        )
+    vec_env = as_vec_env(env)
+    discriminator = discriminator or model_discriminator(model)
+    n_skills = discriminator.n_skills
+    skills = np.repeat(np.arange(n_skills), n_episodes)
+    episodes = play_skills(
+        model, vec_env, [int(z) for z in skills], deterministic=deterministic, seed=seed
+    )
+    bar = tqdm(episodes, total=len(skills), desc="Playing skills", disable=not progress_bar)
+    trajectories = sorted(bar, key=lambda trajectory: trajectory.skill)
+    evaluation = summarize(trajectories, discriminator, n_episodes)
+    evaluation.sensitivity = policy_sensitivity(model, vec_env, trajectories, n_skills)
+    evaluation.info |= {
+        "algo": type(model).__name__,
+        "deterministic": deterministic,
+        "seed": seed,
+        "num_timesteps": model.num_timesteps,
+    }
+    return evaluation
+
+
+def model_discriminator(model: BaseAlgorithm) -> Discriminator:
+    """
+    :param model: a model trained with ``DIAYNCallback``, just trained or loaded from its zip
+    :return: its discriminator of this moment, on the CPU
+    :raises ValueError: if it has none
+    """
+    state = getattr(model, STATE_ATTRIBUTE, None)
+    if state is None:
+        raise ValueError(
+            f"model={type(model).__name__} holds no discriminator; expected one trained with "
+            "callback=DIAYNCallback(). Train it with the callback, or pass discriminator=."
+        )
+    return build_discriminator(dict(state.items()))
+
+
+def summarize(
+    trajectories: Sequence[Trajectory], discriminator: Discriminator, n_episodes: int
+) -> SkillEvaluation:
+    """
+    :param trajectories: ``n_episodes`` of each skill, in the order of the skills
+    :param discriminator: what judges them
+    :param n_episodes: episodes of each skill, E
+    :return: the measurements that need no policy; ``sensitivity`` is NaN
+    """
+    n_skills = discriminator.n_skills
+    log_qs, guesses = _judge(trajectories, discriminator)
+    owners = [np.full(len(t), t.skill) for t in trajectories]
+    names, points = _coordinates(trajectories)
+    cell_size = _cell_size(names, points)
+
+    def grid(values: Sequence[float]) -> Array:
+        return np.array(values, dtype=float).reshape(n_skills, n_episodes)
+
+    def per_skill(values: Sequence[Any]) -> list[Array]:
+        return [
+            np.concatenate(values[k * n_episodes : (k + 1) * n_episodes]) for k in range(n_skills)
+        ]
+
+    scale = np.concatenate([t.states for t in trajectories]).std(axis=0)
+    log_p = discriminator.log_p.numpy()
+    means = [states.mean(axis=0) for states in per_skill([t.states for t in trajectories])]
+    return SkillEvaluation(
+        info={
+            "n_episodes": n_episodes,
+            "coordinates": names,
+            "cell_size": cell_size.tolist(),
+            "total_coverage": metrics.coverage(np.concatenate(points), cell_size),
+        },
+        task_returns=grid([t.task_rewards.sum() for t in trajectories]),
+        lengths=grid([len(t) for t in trajectories]).astype(int),
+        skill_returns=grid(
+            [(q - log_p[t.skill]).sum() for q, t in zip(log_qs, trajectories, strict=True)]
+        ),
+        log_q=np.array([q.mean() for q in per_skill(log_qs)]),
+        confusion=metrics.confusion_matrix(
+            np.concatenate(owners), np.concatenate(guesses), n_skills
+        ),
+        paths=np.stack([metrics.resample(p, N_POINTS) for p in points]).reshape(
+            n_skills, n_episodes, N_POINTS, 2
+        ),
+        distances=grid([metrics.path_length(p) for p in points]),
+        displacements=grid([metrics.displacement(p) for p in points]),
+        coverage=np.array([metrics.coverage(p, cell_size) for p in per_skill(points)]),
+        movement=grid([metrics.movement(t.states, scale) for t in trajectories]).mean(axis=1),
+        mean_state_distances=_pairwise(np.stack(means) / np.where(scale > 0, scale, 1)),
+        sensitivity=float("nan"),
+        importance=_importance(trajectories, discriminator),
+    )
+
+
+def _batches(
+    trajectories: Sequence[Trajectory], discriminator: Discriminator
+) -> list[tuple[th.Tensor, th.Tensor, th.Tensor]]:
+    """States, skills and scaled actions of each trajectory, as the discriminator wants them."""
+    batches = []
+    for t in trajectories:
+        actions = discriminator.scale_action(t.actions).reshape(len(t), -1)
+        skills = th.full((len(t),), t.skill)
+        batches.append((th.as_tensor(t.states), skills, th.as_tensor(actions)))
+    return batches
+
+
+def _judge(
+    trajectories: Sequence[Trajectory], discriminator: Discriminator
+) -> tuple[list[Array], list[Array]]:
+    log_qs, guesses = [], []
+    with th.no_grad():
+        for obs, skills, actions in _batches(trajectories, discriminator):
+            log_probs = th.log_softmax(discriminator(obs, actions), dim=1)
+            log_qs.append(log_probs.gather(1, skills[:, None]).squeeze(1).double().numpy())
+            guesses.append(log_probs.argmax(dim=1).numpy())
+    return log_qs, guesses
+
+
+def _importance(trajectories: Sequence[Trajectory], discriminator: Discriminator) -> Array:
+    batches = _batches(trajectories, discriminator)
+    obs, skills, actions = (th.cat(column) for column in zip(*batches, strict=True))
+    rng = np.random.default_rng(0)
+    rows = th.as_tensor(rng.choice(len(obs), size=min(len(obs), 5000), replace=False))
+    obs, skills, actions = obs[rows], skills[rows], actions[rows]
+    order = th.as_tensor(rng.permutation(len(obs)))
+    importance = np.zeros(obs.shape[1])
+    with th.no_grad():
+        base = discriminator.log_prob(obs, skills, actions).mean()
+        for index in discriminator.indices.tolist():
+            shuffled = obs.clone()
+            shuffled[:, index] = obs[order, index]
+            log_q = discriminator.log_prob(shuffled, skills, actions).mean()
+            importance[index] = float(base - log_q)
+    return importance
+
+
+def _coordinates(trajectories: Sequence[Trajectory]) -> tuple[list[str], list[Array]]:
+    """Two coordinates to measure movement in: positions if known, else principal components."""
+    known = [key for key in trajectories[0].positions if len(set(key)) > 0]
+    if len(known) >= 2:
+        names = known[:2]
+        points = [np.stack([t.positions[key] for key in names], axis=1) for t in trajectories]
+        return names, points
+    n_features = trajectories[0].states.shape[1]
+    if known:
+        names = [known[0], "observation 0"]
+        points = [np.stack([t.positions[known[0]], t.states[:, 0]], axis=1) for t in trajectories]
+        return names, points
+    if n_features <= 2:
+        names = [f"observation {index}" for index in range(2)]
+        pad = 2 - n_features
+        return names, [np.pad(t.states, ((0, 0), (0, pad))) for t in trajectories]
+    mean, axes = metrics.principal_components(np.concatenate([t.states for t in trajectories]))
+    names = ["principal component 1", "principal component 2"]
+    return names, [(t.states - mean) @ axes for t in trajectories]
+
+
+def _cell_size(names: Sequence[str], points: Sequence[Array]) -> Array:
+    """A quarter of a metre where positions are metres, else a twentieth of what is visited."""
+    everything = np.concatenate(points)
+    span = everything.max(axis=0) - everything.min(axis=0)
+    relative = np.where(span > 0, span / CELLS_PER_AXIS, 1.0)
+    return np.where(["position" in name for name in names], CELL_METRES, relative)
+
+
+def _pairwise(points: Array) -> Array:
+    distances: Array = np.linalg.norm(points[:, None] - points[None], axis=-1)
+    return distances
+
+
+def policy_sensitivity(
+    model: BaseAlgorithm, env: Any, trajectories: Sequence[Trajectory], n_skills: int
+) -> float:
+    """
+    :param model: the model whose policy is asked
+    :param env: the environments that were played, for their ``VecNormalize``
+    :param trajectories: where the states to ask at come from
+    :param n_skills: the number of skills, K
+    :return: how much the action depends on the skill, see :class:`SkillEvaluation`
+    """
+    states = np.concatenate([t.states for t in trajectories])
+    rows = np.linspace(0, len(states) - 1, min(N_PROBES, len(states))).astype(int)
+    space = SkillSpace.from_augmented(model.observation_space, n_skills)
+    skills = np.tile(np.arange(n_skills), len(rows))
+    obs: Any = space.append(np.repeat(states[rows], n_skills, axis=0), skills)
+    normalizer = unwrap_vec_normalize(env)
+    if normalizer is not None:
+        obs = normalizer.normalize_obs(obs)
+    actions, _ = model.predict(obs, deterministic=True)
+    actions = actions.reshape(len(rows), n_skills, -1)
+    if isinstance(model.action_space, spaces.Box):
+        space_range = model.action_space.high - model.action_space.low
+        half = np.where(np.isfinite(space_range), space_range / 2, 1.0).reshape(-1)
+        return float((actions.std(axis=1) / half).mean())
+    counts = [[np.sum((row == value).all(axis=-1)) for value in row] for row in actions]
+    return float(1 - np.max(counts, axis=1).mean() / n_skills)

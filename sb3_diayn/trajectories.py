@@ -1,0 +1,174 @@
+"""Fresh episodes of chosen skills, played side by side."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch as th
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize, unwrap_vec_normalize
+
+from sb3_diayn.skills import FloatArray, SkillSpace, check_skill
+from sb3_diayn.wrappers import DIAYNWrapper
+
+POSITION_KEYS = ("x_position", "y_position", "z_distance_from_origin")
+
+
+@dataclass
+class Trajectory:
+    """
+    One episode of one skill, T steps long.
+
+    :param skill: index of the skill
+    :param states: next observations of the environment, float32, shape ``(T, d)``
+    :param actions: actions as the environment took them, shape ``(T, ...)``
+    :param task_rewards: the environment's own rewards, shape ``(T,)``
+    :param positions: by name, what ``info`` says of the position after each step (MuJoCo), in
+        metres, shape ``(T,)`` each
+    """
+
+    skill: int
+    states: FloatArray
+    actions: npt.NDArray[Any]
+    task_rewards: npt.NDArray[np.float64]
+    positions: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """:return: number of steps, T"""
+        return len(self.task_rewards)
+
+
+def as_vec_env(env: Any) -> VecEnv:
+    """
+    :param env: a ``DIAYNWrapper`` environment, or vectorised ones
+    :return: vectorised environments with skills
+    :raises ValueError: if there is no ``DIAYNWrapper``
+    """
+    vec_env = env if isinstance(env, VecEnv) else DummyVecEnv([lambda: env])
+    if not all(vec_env.env_is_wrapped(DIAYNWrapper)):
+        raise ValueError(
+            f"env={env} has no DIAYNWrapper; expected one around each environment. Wrap it with "
+            "DIAYNWrapper(env, n_skills=K), K as in training."
+        )
+    return vec_env
+
+
+def play_skills(
+    model: BaseAlgorithm,
+    env: VecEnv,
+    skills: Sequence[int],
+    *,
+    deterministic: bool = True,
+    seed: int | None = None,
+) -> Iterator[Trajectory]:
+    """
+    Play one episode of each entry of ``skills``, as many at once as there are environments.
+    Global random states, the policy's mode and the environments' rules for drawing skills are
+    afterwards as they were found.
+
+    :param model: any SB3 model trained on the same augmented space
+    :param env: vectorised environments with ``DIAYNWrapper``
+    :param skills: a skill for each episode; repeat one to play it more often
+    :param deterministic: play the mode of the policy instead of samples
+    :param seed: of environments and sampled actions; None for whatever comes
+    :return: trajectories in the order in which they end
+    :raises ValueError: if the spaces of model and environment differ or a skill does not exist
+    """
+    n_skills = int(env.get_attr("n_skills")[0])
+    if model.observation_space != env.observation_space:
+        raise ValueError(
+            f"env has the observation space {env.observation_space}, the model was trained on "
+            f"{model.observation_space}; expected the same. Check the environment's id, its "
+            f"arguments and n_skills={n_skills}."
+        )
+    tasks = deque(check_skill(skill, n_skills) for skill in skills)
+    rules = env.get_attr("skill_rule")
+    with _unchanged(model, seed):
+        try:
+            if seed is not None:
+                env.seed(seed)
+            yield from _play(model, env, tasks, n_skills, deterministic)
+        finally:
+            for index, rule in enumerate(rules):
+                env.env_method("set_skill", rule, indices=[index])
+
+
+@contextmanager
+def _unchanged(model: BaseAlgorithm, seed: int | None) -> Iterator[None]:
+    was_training = model.policy.training
+    devices = [model.device] if model.device.type == "cuda" else []
+    numpy_state = np.random.get_state()
+    with th.random.fork_rng(devices=devices):
+        try:
+            if seed is not None:
+                th.manual_seed(seed)
+            yield
+        finally:
+            np.random.set_state(numpy_state)
+            model.policy.set_training_mode(was_training)
+
+
+def _play(
+    model: BaseAlgorithm, env: VecEnv, tasks: deque[int], n_skills: int, deterministic: bool
+) -> Iterator[Trajectory]:
+    def announce(index: int) -> int | None:
+        # A VecEnv resets by itself, so the skill of the next episode is set during this one.
+        skill = tasks.popleft() if tasks else None
+        env.env_method("set_skill", 0 if skill is None else skill, indices=[index])
+        return skill
+
+    everyone = range(env.num_envs)
+    playing = [announce(index) for index in everyone]
+    obs = env.reset()
+    upcoming = [announce(index) for index in everyone]
+    recorders = [_Recorder() for _ in everyone]
+    space = SkillSpace.from_augmented(env.observation_space, n_skills)
+    normalizer = unwrap_vec_normalize(env)
+    state, starts = None, np.ones(env.num_envs, dtype=bool)
+    while any(skill is not None for skill in playing):
+        actions, state = model.predict(obs, state, starts, deterministic)  # type: ignore[arg-type]
+        obs, _, starts, infos = env.step(actions)
+        env_obs, _ = space.split(_raw(obs, normalizer))
+        for index in everyone:
+            if playing[index] is None:
+                continue
+            last = infos[index].get("terminal_env_obs", env_obs[index])
+            recorders[index].add(last, actions[index], infos[index])
+            if starts[index]:
+                yield recorders[index].finish(playing[index])
+                recorders[index] = _Recorder()
+                playing[index], upcoming[index] = upcoming[index], announce(index)
+
+
+def _raw(obs: Any, normalizer: VecNormalize | None) -> npt.NDArray[Any]:
+    raw: Any = obs if normalizer is None else normalizer.get_original_obs()
+    return np.asarray(raw)
+
+
+class _Recorder:
+    """The lists behind one :class:`Trajectory`."""
+
+    def __init__(self) -> None:
+        self.states: list[FloatArray] = []
+        self.actions: list[npt.NDArray[Any]] = []
+        self.infos: list[dict[str, Any]] = []
+
+    def add(self, state: FloatArray, action: npt.NDArray[Any], info: dict[str, Any]) -> None:
+        self.states.append(np.array(state, np.float32))
+        self.actions.append(np.array(action))
+        self.infos.append(info)
+
+    def finish(self, skill: int | None) -> Trajectory:
+        assert skill is not None
+        keys = [key for key in POSITION_KEYS if key in self.infos[-1]]
+        return Trajectory(
+            skill,
+            np.stack(self.states),
+            np.stack(self.actions),
+            np.array([info["task_reward"] for info in self.infos]),
+            {key: np.array([float(info[key]) for info in self.infos]) for key in keys},
+        )

@@ -1,0 +1,15 @@
+"""Fakes that several tests share."""
+
+import gymnasium as gym
+import pytest
+import torch as th
+
+th.set_num_threads(1)
+
+for name in ("CountingEnv", "PointEnv", "TwoStateEnv"):
+    gym.register(f"sb3_diayn_tests/{name}-v0", entry_point=f"tests.envs:{name}")
+
+
+@pytest.fixture(autouse=True)
+def _no_skill_variable(monkeypatch):
+    monkeypatch.delenv("DIAYN_SKILL", raising=False)

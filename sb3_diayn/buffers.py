@@ -13,8 +13,6 @@ from stable_baselines3.common.vec_env import VecNormalize
 from sb3_diayn.discriminator import SkillReward
 from sb3_diayn.skills import SkillArray, SkillSpace
 
-Indices = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
-
 
 class SkillReplayBuffer(ReplayBuffer):
     """
@@ -64,7 +62,7 @@ class SkillReplayBuffer(ReplayBuffer):
         )
         # The parent has sized its arrays by the environment's space; to SB3 it is the model's.
         self.observation_space = observation_space
-        self.skills = np.zeros((self.buffer_size, self.n_envs), np.int32)
+        self.skills = np.zeros((self.buffer_size, self.n_envs), np.int64)  # what torch indexes by
         self.skill_reward: SkillReward | None = None
 
     def add(
@@ -125,29 +123,25 @@ class SkillReplayBuffer(ReplayBuffer):
         """
         rows = rng.integers(self.size(), size=batch_size)
         where = (rows, rng.integers(self.n_envs, size=batch_size))
-        return self._transitions(where)
-
-    def _transitions(self, where: Indices) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
-        return (
-            self.to_torch(self.next_observations[where], copy=False),
-            self.to_torch(self.skills[where].astype(np.int64), copy=False),
-            self.to_torch(self.actions[where], copy=False),
+        next_env_obs, skills, actions = (
+            self.to_torch(array[where], copy=False)
+            for array in (self.next_observations, self.skills, self.actions)
         )
+        return next_env_obs, skills, actions
 
     def _get_samples(
         self, batch_inds: npt.NDArray[np.int64], env: VecNormalize | None = None
     ) -> ReplayBufferSamples:
         where = (batch_inds, np.random.randint(0, high=self.n_envs, size=len(batch_inds)))
-        next_env_obs, skills, actions = self._transitions(where)
+        next_env_obs, skills = self.next_observations[where], self.skills[where]
+        actions = self.to_torch(self.actions[where], copy=False)
         dones = self.dones[where] * (1 - self.timeouts[where])
         return ReplayBufferSamples(
-            observations=self._augmented(self.observations[where], self.skills[where], env),
+            observations=self._augmented(self.observations[where], skills, env),
             actions=actions,
-            next_observations=self._augmented(
-                self.next_observations[where], self.skills[where], env
-            ),
+            next_observations=self._augmented(next_env_obs, skills, env),
             dones=self.to_torch(dones.reshape(-1, 1), copy=False),
-            rewards=self._rewards(next_env_obs, skills, actions, self.rewards[where]),
+            rewards=self._fresh_rewards(next_env_obs, skills, actions, self.rewards[where]),
         )
 
     def _augmented(
@@ -156,10 +150,10 @@ class SkillReplayBuffer(ReplayBuffer):
         obs = self._normalize_obs(self.skill_space.append(env_obs, skills), env)
         return self.to_torch(obs, copy=False)  # type: ignore[arg-type]
 
-    def _rewards(
+    def _fresh_rewards(
         self,
-        next_env_obs: th.Tensor,
-        skills: th.Tensor,
+        next_env_obs: npt.NDArray[Any],
+        skills: SkillArray,
         actions: th.Tensor,
         task_rewards: npt.NDArray[np.float32],
     ) -> th.Tensor:
@@ -168,8 +162,9 @@ class SkillReplayBuffer(ReplayBuffer):
                 "This SkillReplayBuffer has no discriminator to compute rewards with. Pass "
                 "callback=DIAYNCallback() to learn(); it binds the discriminator to the buffer."
             )
-        task = self.to_torch(task_rewards, copy=False)
-        return self.skill_reward(next_env_obs, skills, task, actions).unsqueeze(1)
+        arrays = (next_env_obs, skills, task_rewards)
+        tensors = (self.to_torch(array, copy=False) for array in arrays)
+        return self.skill_reward(*tensors, actions).unsqueeze(1)
 
     def __getstate__(self) -> dict[str, Any]:
         # The discriminator lives in the model's zip and goes on changing: never a copy here.

@@ -8,7 +8,6 @@ may stand right of the axes: give figures of your own ``layout="constrained"`` t
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import numpy.typing as npt
@@ -40,18 +39,17 @@ __all__ = [
 PROGRESS_COLUMNS = ("time/total_timesteps", "diayn/log_q_z", "diayn/accuracy")
 MAX_PALETTE = 10
 MAX_LEGEND = 20
-MAX_TICK_LABELS = 50
 GRID_POINTS = 200
 
 Array = npt.NDArray[Any]
+Progress = Mapping[str, Sequence[Any]] | pd.DataFrame
 
 
 def skill_colors(n_skills: int) -> Array:
     """
-    Up to ten skills have the colours of seaborn's "colorblind" palette. There are no more than
-    about ten colours that everybody tells apart, so more skills are sampled from viridis: its
-    lightness rises evenly, so that neighbours differ by equal steps, also for colour-blind eyes
-    and in print, and a colour can be found on a colour bar.
+    Up to ten skills have seaborn's "colorblind" palette. No more colours than about ten are told
+    apart by everybody, so more skills are sampled from viridis: its lightness rises evenly, which
+    colour-blind eyes and black-and-white prints keep, and orders the skills along a colour bar.
 
     :param n_skills: the number of skills, K
     :return: red, green and blue from 0 to 1, shape ``(K, 3)``
@@ -59,16 +57,11 @@ def skill_colors(n_skills: int) -> Array:
     if check_n_skills(n_skills) <= MAX_PALETTE:
         return np.array(sns.color_palette("colorblind", n_skills))
     # The last shades of viridis are a yellow too pale for lines on white.
-    colors: Array = mpl.colormaps["viridis"](np.linspace(0, 0.95, n_skills))[:, :3]
+    colors: Array = plt.get_cmap("viridis")(np.linspace(0, 0.95, n_skills))[:, :3]
     return colors
 
 
-def plot_training(
-    progress: Mapping[str, Sequence[Any]] | pd.DataFrame,
-    *,
-    n_skills: int,
-    ax: Axes | None = None,
-) -> Axes:
+def plot_training(progress: Progress, *, n_skills: int, ax: Axes | None = None) -> Axes:
     """
     The running log q(z|s') between that of guessing, -log K, and its bound 0, with the accuracy
     on a second axis.
@@ -78,7 +71,7 @@ def plot_training(
     :param n_skills: the number of skills, K
     :param ax: where to draw; None for a new figure
     :return: the axes of log q
-    :raises ValueError: if a column is missing or empty
+    :raises ValueError: if no row has all three
     """
     frame = _read_progress(progress)
     steps, log_q, accuracy = (frame[name] for name in PROGRESS_COLUMNS)
@@ -94,61 +87,53 @@ def plot_training(
     ]
     twin.set_ylim(0, 1.05)
     twin.set_ylabel("accuracy (share of states)", color=orange)
-    ax.set_xlabel("time steps")
+    ax.set(xlabel="time steps", ylim=(1.05 * min(baseline, log_q.min()), -0.05 * baseline))
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     ax.set_ylabel("log q(z|s') [nats]", color=blue)
     ax.legend(handles=lines, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)
+    ax.set_title("Training of the discriminator", pad=40)
     return ax
 
 
-def _read_progress(progress: Mapping[str, Sequence[Any]] | pd.DataFrame) -> pd.DataFrame:
-    missing = [name for name in PROGRESS_COLUMNS if name not in progress]
-    if missing:
-        raise ValueError(
-            f"progress={list(progress)!r} lacks the columns {missing}; expected those of a "
-            "training with DIAYNCallback. Add 'csv' to the logger's formats and read progress.csv."
-        )
-    frame = pd.DataFrame({name: pd.to_numeric(progress[name]) for name in PROGRESS_COLUMNS})
+def _read_progress(progress: Progress) -> pd.DataFrame:
+    known = [name for name in PROGRESS_COLUMNS if name in progress]
+    frame: pd.DataFrame = pd.DataFrame({name: pd.to_numeric(progress[name]) for name in known})
     frame = frame.dropna()
-    if frame.empty:
+    if len(known) < len(PROGRESS_COLUMNS) or frame.empty:
         raise ValueError(
-            f"progress={list(progress)!r} has no row with all of {list(PROGRESS_COLUMNS)}; "
-            "expected at least one. Train beyond learning_starts."
+            f"progress={list(progress)!r} has no row with all of {PROGRESS_COLUMNS}; expected the "
+            "log of a training with DIAYNCallback beyond learning_starts. Read its progress.csv."
         )
     return frame
 
 
 def plot_task_returns(evaluation: SkillEvaluation, *, ax: Axes | None = None) -> Axes:
     """
-    A box and the single episodes of each skill, sorted by mean: the spread of task returns that
-    figure 3 of Eysenbach et al. (2019) shows.
+    A box and the single episodes of each skill, sorted by mean task return.
 
     :param evaluation: what to draw
     :param ax: where to draw; None for a new figure
     :return: the axes
     """
-    n_skills = evaluation.n_skills
+    n_skills, n_episodes = evaluation.task_returns.shape
     ax = _axes(ax, n_skills)
     order = np.argsort(evaluation.task_returns.mean(axis=1), kind="stable")
     returns, colors = evaluation.task_returns[order], skill_colors(n_skills)[order]
+    x = np.arange(n_skills)
+    style: dict[str, Any] = {"patch_artist": True, "medianprops": {"color": "black"}}
     boxes = ax.boxplot(
-        list(returns),
-        positions=np.arange(n_skills),
-        widths=0.7,
-        patch_artist=True,
-        showfliers=False,
-        manage_ticks=False,
-        medianprops={"color": "black"},
+        list(returns), positions=x, widths=0.7, showfliers=False, manage_ticks=False, **style
     )
     for box, color in zip(boxes["boxes"], colors, strict=True):
-        box.set(facecolor=color, alpha=0.6)
-    n_episodes = returns.shape[1]
-    offsets = np.linspace(-0.2, 0.2, n_episodes) if n_episodes > 1 else np.zeros(1)
-    x = np.arange(n_skills)[:, None] + offsets
-    ax.scatter(x, returns, s=6, color="black", alpha=0.6, zorder=3)
-    _label_skills(ax, order)
-    ax.set_xlabel("skill, sorted by mean task return")
-    ax.set_ylabel("task return (sum of rewards)")
+        box.set(facecolor=color, alpha=0.4)
+    columns = x[:, None] + 0.4 * (np.arange(n_episodes) + 0.5) / n_episodes - 0.2
+    style = {"edgecolors": "black", "linewidths": 0.5, "zorder": 3}
+    ax.scatter(columns, returns, s=14, c=np.repeat(colors, n_episodes, axis=0), **style)
+    ax.set_xticks(x, [str(skill) for skill in order])
+    if n_skills > MAX_LEGEND:
+        ax.tick_params(axis="x", rotation=90, labelsize=6)
+    ax.set_xlim(-0.7, n_skills - 0.3)
+    ax.set(xlabel="skill, sorted by mean task return", ylabel="task return (sum of rewards)")
     ax.set_title(f"Task return of {n_episodes} episodes per skill")
     return ax
 
@@ -163,14 +148,11 @@ def plot_trajectories(evaluation: SkillEvaluation, *, ax: Axes | None = None) ->
     """
     ax = _axes(ax)
     colors = skill_colors(evaluation.n_skills)
-    for skill, (paths, color) in enumerate(zip(evaluation.paths, colors, strict=True)):
-        lines = LineCollection(list(paths), colors=[color], linewidths=1.2, label=f"skill {skill}")
-        ax.add_collection(lines)
-    starts = evaluation.paths[:, :, 0].reshape(-1, 2)
-    ax.scatter(*starts.T, s=18, facecolors="white", edgecolors="black", zorder=3, label="start")
-    ax.autoscale_view()
-    names = evaluation.info["coordinates"]
-    _label_coordinates(ax, names)
+    for paths, color in zip(evaluation.paths, colors, strict=True):
+        ax.add_collection(LineCollection(list(paths), colors=[color]))
+    x, y = evaluation.paths[:, :, 0].reshape(-1, 2).T
+    ax.scatter(x, y, s=18, facecolors="white", edgecolors="black", zorder=3)
+    _label_coordinates(ax, evaluation.info["coordinates"])
     _add_key(ax, np.arange(evaluation.n_skills), colors)
     ax.set_title(f"Paths of {evaluation.n_skills} skills (circles: starts)")
     return ax
@@ -178,31 +160,22 @@ def plot_trajectories(evaluation: SkillEvaluation, *, ax: Axes | None = None) ->
 
 def plot_confusion(evaluation: SkillEvaluation, *, ax: Axes | None = None) -> Axes:
     """
-    The share of each skill's states that the discriminator takes for each skill, with numbers
-    for up to ten skills.
+    What the discriminator takes each skill's states for, with numbers for up to ten skills.
 
     :param evaluation: what to draw
     :param ax: where to draw; None for a new figure
     :return: the axes
     """
     ax = _axes(ax)
-    n_skills = evaluation.n_skills
+    step = _tick_step(evaluation.n_skills)
+    numbers = {"annot": evaluation.n_skills <= MAX_PALETTE, "fmt": ".2f"}
+    ticks = {"xticklabels": step, "yticklabels": step}
+    style = {"square": True, "cbar_kws": {"label": "share of the skill's states"}}
     sns.heatmap(
-        evaluation.confusion,
-        vmin=0,
-        vmax=1,
-        cmap="viridis",
-        annot=n_skills <= MAX_PALETTE,
-        fmt=".2f",
-        square=True,
-        xticklabels=_tick_step(n_skills),
-        yticklabels=_tick_step(n_skills),
-        cbar_kws={"label": "share of the skill's states"},
-        ax=ax,
+        evaluation.confusion, vmin=0, vmax=1, cmap="viridis", ax=ax, **numbers, **ticks, **style
     )
     ax.tick_params(rotation=0)
-    ax.set_xlabel("skill the discriminator sees")
-    ax.set_ylabel("skill played")
+    ax.set(xlabel="skill the discriminator sees", ylabel="skill played")
     ax.set_title(f"Confusion of skills (mean accuracy {evaluation.accuracy.mean():.2f})")
     return ax
 
@@ -218,15 +191,10 @@ def plot_coverage(evaluation: SkillEvaluation, *, ax: Axes | None = None) -> Axe
     n_skills = evaluation.n_skills
     ax = _axes(ax, n_skills)
     ax.bar(np.arange(n_skills), evaluation.coverage, color=skill_colors(n_skills))
-    _label_skills(ax, np.arange(n_skills))
-    width, height = (
-        f"{size:.3g}{' m' if name in POSITION_KEYS else ''}"
-        for name, size in zip(
-            evaluation.info["coordinates"], evaluation.info["cell_size"], strict=True
-        )
-    )
-    ax.set_xlabel("skill")
-    ax.set_ylabel(f"visited cells of {width} x {height}")
+    ax.set_xticks(range(0, n_skills, _tick_step(n_skills)))
+    names, sizes = evaluation.info["coordinates"], evaluation.info["cell_size"]
+    edges = [f"{size:.3g}{_unit(name)}" for name, size in zip(names, sizes, strict=True)]
+    ax.set(xlabel="skill", ylabel=f"visited cells of {' x '.join(edges)}")
     ax.set_title(f"State coverage ({evaluation.info['total_coverage']} cells by all skills)")
     return ax
 
@@ -236,35 +204,26 @@ def plot_discriminator_regions(
 ) -> Axes:
     """
     Which skill the discriminator takes each observation for, over the range visited: the surer
-    it is, the stronger the colour, which is white where the likeliest skill has the 1/K of a guess.
+    it is, the stronger the colour, from a share of 1/K (pale) to 1 (full).
 
     .. warning::
-        Where ``info`` tells an x and a y position, the range is that of the positions, so the
-        observation has to be that position.
+        Where ``info`` tells x and y positions, the observation has to be that position.
 
     :param discriminator: one of a two-dimensional observation, without actions
     :param evaluation: of the same skills
     :param ax: where to draw; None for a new figure
     :return: the axes
-    :raises ValueError: if the observation is not two-dimensional, the discriminator reads actions
-        or the two do not belong together
+    :raises ValueError: if it reads anything else, or the two do not belong together
     """
     _check_plane(discriminator, evaluation)
-    low, high = evaluation.paths.min(axis=(0, 1, 2)), evaluation.paths.max(axis=(0, 1, 2))
-    # A coordinate that never changes still needs an extent.
-    margin = np.where(high > low, 0.05 * (high - low), 0.5)
-    low, high = low - margin, high + margin
-    winners, confidence = _classify(discriminator, low, high)
-    n_skills = discriminator.n_skills
-    colors = skill_colors(n_skills)
-    alpha = np.clip((n_skills * confidence - 1) / (n_skills - 1), 0, 1)[..., None]
+    x, y = (_grid_line(evaluation.paths[..., i]) for i in range(2))
+    winners, confidence = _classify(discriminator, x, y)
+    colors = skill_colors(discriminator.n_skills)
+    # A rest of colour shows the likeliest skill also where it is little more than a guess.
+    alpha = np.interp(confidence, [1 / len(colors), 1], [0.2, 1])[..., None]
+    image = np.concatenate([colors[winners], alpha], axis=-1)
     ax = _axes(ax)
-    ax.imshow(
-        np.concatenate([colors[winners], alpha], axis=-1),
-        origin="lower",
-        extent=(low[0], high[0], low[1], high[1]),
-        aspect="auto",
-    )
+    ax.imshow(image, origin="lower", extent=(x[0], x[-1], y[0], y[-1]), aspect="auto")
     _label_coordinates(ax, evaluation.info["coordinates"])
     _add_key(ax, np.unique(winners), colors)
     ax.set_title("Likeliest skill (the surer, the stronger)")
@@ -273,42 +232,43 @@ def plot_discriminator_regions(
 
 def _check_plane(discriminator: Discriminator, evaluation: SkillEvaluation) -> None:
     names = evaluation.info["coordinates"]
-    shape = discriminator.observation_space.shape
-    if shape != (2,) or not (_is_plane(names) or names == ["observation 0", "observation 1"]):
+    shape, actions = discriminator.observation_space.shape, discriminator.action_space
+    known = _is_plane(names) or names == ["observation 0", "observation 1"]
+    if shape != (2,) or actions is not None or not known:
         raise ValueError(
-            f"discriminator of observations of shape {shape} with the coordinates {names} has no "
-            "regions in a plane; expected an observation of two numbers. Look at "
-            "plot_trajectories or plot_confusion instead."
-        )
-    if discriminator.action_space is not None:
-        raise ValueError(
-            f"discriminator.action_space={discriminator.action_space!r} is a further input; "
-            "expected a discriminator of observations alone. Look at plot_confusion instead."
+            f"discriminator of observations {shape} with action_space={actions} and coordinates "
+            f"{names} has no regions in a plane; expected two observations, which may be x and y, "
+            "and no actions. Use plot_trajectories or plot_confusion."
         )
     if discriminator.n_skills != evaluation.n_skills:
         raise ValueError(
-            f"discriminator.n_skills={discriminator.n_skills!r} differs from the "
-            f"{evaluation.n_skills} skills of the evaluation; expected the same. Pass the "
-            "discriminator that the evaluation was made with."
+            f"discriminator.n_skills={discriminator.n_skills!r} does not fit the evaluation; "
+            f"expected {evaluation.n_skills}. Pass the discriminator that it was made with."
         )
 
 
-def _classify(discriminator: Discriminator, low: Array, high: Array) -> tuple[Array, Array]:
-    """Likeliest skill and its probability on a grid, rows along the second coordinate."""
-    x, y = (np.linspace(low[i], high[i], GRID_POINTS) for i in range(2))
+def _grid_line(values: Array) -> Array:
+    # A coordinate that never changes still needs an extent.
+    margin = 0.05 * np.ptp(values) or 0.5
+    return np.linspace(values.min() - margin, values.max() + margin, GRID_POINTS)
+
+
+def _classify(discriminator: Discriminator, x: Array, y: Array) -> tuple[Array, Array]:
+    """Likeliest skill and its probability on a grid, a row for each y."""
     grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+    obs = th.as_tensor(grid, dtype=th.float32, device=discriminator.log_p.device)
     with th.no_grad():
-        obs = th.as_tensor(grid, dtype=th.float32, device=discriminator.log_p.device)
-        confidence, winners = discriminator(obs).softmax(dim=1).max(dim=1)
-    shape = (GRID_POINTS, GRID_POINTS)
-    return winners.cpu().numpy().reshape(shape), confidence.cpu().numpy().reshape(shape)
+        confidence, winners = discriminator(obs).softmax(dim=1).cpu().max(dim=1)
+    return winners.numpy().reshape(len(y), -1), confidence.numpy().reshape(len(y), -1)
 
 
 def _axes(ax: Axes | None, n_columns: int = 0) -> Axes:
-    if ax is None:
-        size = (max(6.4, 0.2 * n_columns), 4.8)
-        _, ax = plt.subplots(figsize=size, layout="constrained")
-    return ax
+    size = (max(6.4, 0.2 * n_columns), 4.8)
+    return ax or plt.subplots(figsize=size, layout="constrained")[1]
+
+
+def _unit(name: str) -> str:
+    return " m" if name in POSITION_KEYS else ""
 
 
 def _is_plane(names: Sequence[str]) -> bool:
@@ -317,33 +277,24 @@ def _is_plane(names: Sequence[str]) -> bool:
 
 
 def _label_coordinates(ax: Axes, names: Sequence[str]) -> None:
-    x, y = (f"{n.replace('_', ' ')} [m]" if n in POSITION_KEYS else n for n in names)
-    ax.set_xlabel(x)
-    ax.set_ylabel(y)
+    x, y = (name.replace("_", " ") + (" [m]" if _unit(name) else "") for name in names)
+    ax.set(xlabel=x, ylabel=y)
     if _is_plane(names):
         ax.set_aspect("equal")
 
 
 def _tick_step(n_skills: int) -> int:
-    return 1 if n_skills <= MAX_LEGEND else 5
-
-
-def _label_skills(ax: Axes, order: Array) -> None:
-    """Name the skill of each column; many of them upright and small."""
-    step = -(-len(order) // MAX_TICK_LABELS)
-    many = len(order) > MAX_LEGEND
-    ticks = np.arange(0, len(order), step)
-    ax.set_xticks(ticks, [str(skill) for skill in order[::step]])
-    ax.tick_params(axis="x", rotation=90 if many else 0, labelsize=7 if many else None)
-    ax.set_xlim(-0.7, len(order) - 0.3)
+    return -(-n_skills // 10)  # leaves at most ten labels
 
 
 def _add_key(ax: Axes, skills: Array, colors: Array) -> None:
-    if len(colors) <= MAX_LEGEND:
+    n_skills = len(colors)
+    if n_skills <= MAX_LEGEND:
         handles = [Patch(color=colors[skill], label=f"skill {skill}") for skill in skills]
-        ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+        size = "small" if len(handles) > MAX_PALETTE else None
+        ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1), fontsize=size)
         return
-    norm = BoundaryNorm(np.arange(len(colors) + 1) - 0.5, len(colors))
+    norm = BoundaryNorm(np.arange(n_skills + 1) - 0.5, n_skills)
     mappable = ScalarMappable(norm, ListedColormap(colors))
-    ticks = range(0, len(colors), _tick_step(len(colors)))
-    ax.figure.colorbar(mappable, ax=ax, label="skill", ticks=ticks)
+    ticks = range(0, n_skills, _tick_step(n_skills))
+    ax.figure.colorbar(mappable, ax=ax, label="skill", ticks=ticks).minorticks_off()

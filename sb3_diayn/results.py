@@ -91,7 +91,8 @@ class SkillEvaluation:
         """
         import pandas as pd
 
-        return pd.DataFrame(self.table()).set_index("skill")
+        frame: pd.DataFrame = pd.DataFrame(self.table()).set_index("skill")
+        return frame
 
     def table(self) -> dict[str, Array]:
         """:return: one array of length K for each column"""

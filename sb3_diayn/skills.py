@@ -64,6 +64,7 @@ class SkillSpace:
         self.env_space = spaces.Box(
             env_space.low.astype(np.float32), env_space.high.astype(np.float32), dtype=np.float32
         )
+        self._one_hots = np.eye(self.n_skills, dtype=np.float32)
         self.observation_space = spaces.Box(
             np.concatenate([self.env_space.low, np.zeros(self.n_skills, np.float32)]),
             np.concatenate([self.env_space.high, np.ones(self.n_skills, np.float32)]),
@@ -98,12 +99,7 @@ class SkillSpace:
         :param skill: index of a skill, a scalar or shape ``(n,)``
         :return: what the policy sees, float32, shape ``(d + K,)`` or ``(n, d + K)``
         """
-        n_features = self.env_space.shape[0]
-        augmented = np.zeros((*env_obs.shape[:-1], n_features + self.n_skills), np.float32)
-        augmented[..., :n_features] = env_obs
-        columns = np.expand_dims(n_features + np.asarray(skill), -1)
-        np.put_along_axis(augmented, columns, 1.0, axis=-1)
-        return augmented
+        return np.concatenate([env_obs, self._one_hots[skill]], axis=-1, dtype=np.float32)
 
     def split(self, observation: npt.NDArray[Any]) -> tuple[FloatArray, SkillArray]:
         """

@@ -8,6 +8,7 @@ from typing import Any, SupportsFloat
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
+import torch as th
 from stable_baselines3.common.env_util import is_wrapped
 
 from sb3_diayn.discriminator import SkillReward
@@ -35,9 +36,9 @@ class DIAYNWrapper(gym.Wrapper[FloatArray, Any, npt.NDArray[Any], Any]):
     :param n_skills: the number of skills, K
     :param skill: the standing rule: an index for always that skill, ``"uniform"`` for independent
         draws, ``"balanced"`` for shuffled rounds over all skills (the same marginal distribution,
-        every skill seen soon), ``"cycle"`` for 0, 1, 2, ... in turn. None takes the rule from the
-        environment variable ``DIAYN_SKILL``, which reaches tools that cannot pass arguments, and
-        "uniform" where that is not set. ``reset(options={"skill": 3})`` overrides it once.
+        every skill seen soon), ``"cycle"`` for 0, 1, 2, ... in turn. The environment variable
+        ``DIAYN_SKILL`` overrides it: that reaches tools that cannot pass arguments, such as the
+        zoo's ``enjoy``. ``reset(options={"skill": 3})`` overrides both once.
     :param skill_duration: draw a new skill every so many steps of an episode, as URLB does;
         None for one skill per episode
     :raises ValueError: if an argument does not fit or ``env`` already has a ``DIAYNWrapper``
@@ -48,7 +49,7 @@ class DIAYNWrapper(gym.Wrapper[FloatArray, Any, npt.NDArray[Any], Any]):
         env: gym.Env[Any, Any],
         n_skills: int = 20,
         *,
-        skill: int | str | None = None,
+        skill: int | str = "uniform",
         skill_duration: int | None = None,
     ) -> None:
         if is_wrapped(env, DIAYNWrapper):
@@ -61,7 +62,7 @@ class DIAYNWrapper(gym.Wrapper[FloatArray, Any, npt.NDArray[Any], Any]):
         self.observation_space = self.skill_space.observation_space
         self.n_skills = self.skill_space.n_skills
         self.skill_duration = _check_duration(skill_duration)
-        self.set_skill(os.environ.get(SKILL_VARIABLE, "uniform") if skill is None else skill)
+        self.set_skill(os.environ.get(SKILL_VARIABLE) or skill)
         self.skill = 0
         self._p = np.full(self.n_skills, 1 / self.n_skills)
         self._round: list[int] = []
@@ -103,6 +104,7 @@ class DIAYNWrapper(gym.Wrapper[FloatArray, Any, npt.NDArray[Any], Any]):
 
         :param pickled: a pickled :class:`~sb3_diayn.discriminator.SkillReward`, on the CPU
         """
+        th.set_num_threads(1)  # this process steps one environment; more threads only contend
         self.set_skill_reward(pickle.loads(pickled))
 
     def reset(

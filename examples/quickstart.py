@@ -1,0 +1,9 @@
+import gymnasium as gym
+from stable_baselines3 import SAC
+
+from sb3_diayn import DIAYNCallback, DIAYNWrapper
+
+env = DIAYNWrapper(gym.make("Hopper-v5"), n_skills=20)
+model = SAC("MlpPolicy", env, ent_coef=0.1)
+model.learn(300_000, callback=DIAYNCallback(), progress_bar=True)
+model.save("hopper_skills")  # a stock SB3 zip; the discriminator travels inside it

@@ -1,0 +1,78 @@
+"""
+Bytes per transition, ``add`` and ``sample`` of ``SkillReplayBuffer`` beside SB3's own buffer.
+
+    python -m tests.benchmarks.buffer
+
+Both hold the same augmented space, Hopper-v5's with K skills. The times are of interleaved rounds;
+the table shows medians and the ratio of the two. ``sample`` of the skill buffer includes the fresh
+rewards, that is a forward pass of the discriminator, which is also timed by itself.
+"""
+
+import gymnasium as gym
+import numpy as np
+import torch as th
+from stable_baselines3.common.buffers import ReplayBuffer
+
+from sb3_diayn import Discriminator, SkillReplayBuffer, SkillReward
+from sb3_diayn.skills import SkillSpace
+from tests.benchmarks.timing import interleave, report
+
+SIZE, BATCH, ADDS, SAMPLES, ROUNDS = 20_000, 256, 500, 200, 15
+
+
+def fill(buffer: ReplayBuffer, space: SkillSpace, action_dim: int, n: int) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(n):
+        skill = rng.integers(space.n_skills, size=1)
+        obs = space.append(rng.normal(size=(1, space.env_space.shape[0])), skill)
+        info = {"skill": int(skill[0]), "task_reward": 1.0}
+        action = rng.uniform(-1, 1, (1, action_dim))
+        buffer.add(obs, obs, action, np.ones(1), np.zeros(1), [info])
+
+
+def measure(n_skills: int) -> dict[str, float]:
+    env = gym.make("Hopper-v5")
+    space = SkillSpace(env.observation_space, n_skills)
+    arguments = (SIZE, space.observation_space, env.action_space, "cpu")
+    stock = ReplayBuffer(*arguments)
+    lean = SkillReplayBuffer(*arguments, n_skills=n_skills)
+    discriminator = Discriminator(space.env_space, n_skills)
+    lean.skill_reward = SkillReward(discriminator)
+    for buffer in (stock, lean):
+        fill(buffer, space, 3, 2_000)
+    obs, skill = th.randn(BATCH, 11), th.zeros(BATCH, dtype=th.int64)
+
+    def repeat(function, n):
+        return lambda: [function() for _ in range(n)]
+
+    info = [{"skill": 1, "task_reward": 1.0}]
+    row = (space.append(np.zeros((1, 11)), [1]),) * 2 + (np.zeros((1, 3)), np.ones(1), np.zeros(1))
+    seconds = interleave(
+        {
+            "stock add": repeat(lambda: stock.add(*row, info), ADDS),
+            "lean add": repeat(lambda: lean.add(*row, info), ADDS),
+            "stock sample": repeat(lambda: stock.sample(BATCH), SAMPLES),
+            "lean sample": repeat(lambda: lean.sample(BATCH), SAMPLES),
+            "forward of D": repeat(lambda: discriminator.reward(obs, skill), SAMPLES),
+        },
+        ROUNDS,
+    )
+    us = {k: v / (ADDS if "add" in k else SAMPLES) * 1e6 for k, v in seconds.items()}
+    arrays = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
+    stock_bytes = sum(getattr(stock, name).nbytes for name in arrays) / SIZE
+    lean_bytes = sum(getattr(lean, name).nbytes for name in (*arrays, "skills")) / SIZE
+    return {
+        "K": n_skills,
+        "stock bytes": stock_bytes,
+        "lean bytes": lean_bytes,
+        "bytes ratio": lean_bytes / stock_bytes,
+        **{f"{name} us": value for name, value in us.items()},
+        "add ratio": us["lean add"] / us["stock add"],
+        "sample ratio": us["lean sample"] / us["stock sample"],
+        "(sample - stock) / forward": (us["lean sample"] - us["stock sample"]) / us["forward of D"],
+    }
+
+
+if __name__ == "__main__":
+    th.set_num_threads(1)
+    report("buffer", [measure(n_skills) for n_skills in (20, 50, 200)])

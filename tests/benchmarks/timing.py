@@ -1,0 +1,55 @@
+"""Side-by-side timing and a table of the result."""
+
+import json
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import stable_baselines3
+import torch as th
+
+
+def interleave(functions: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """
+    Call all functions in turn, so that noise of the machine meets all of them.
+
+    :param functions: by name
+    :param rounds: how often, after one round that does not count
+    :return: median seconds of each
+    """
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(rounds + 1):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function()
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values[1:]) for name, values in times.items()}
+
+
+def report(name: str, rows: Sequence[dict[str, Any]]) -> None:
+    """
+    Print a table, and write it with the versions to ``benchmark_<name>.json`` or to the file that
+    the first argument of the command names.
+
+    :param name: of the benchmark
+    :param rows: a dict with the same keys for each row
+    """
+    versions = {
+        "python": platform.python_version(),
+        "torch": th.__version__,
+        "stable_baselines3": stable_baselines3.__version__,
+        "machine": f"{platform.system()} {platform.machine()}, torch threads {th.get_num_threads()}",
+    }
+    for key in rows[0]:
+        cells = (
+            f"{row[key]:>12.3g}" if isinstance(row[key], float) else f"{row[key]:>12}"
+            for row in rows
+        )
+        print(f"{key:32s}" + "".join(cells))
+    print(", ".join(f"{key} {value}" for key, value in versions.items()))
+    path = Path(sys.argv[1] if len(sys.argv) > 1 else f"benchmark_{name}.json")
+    path.write_text(json.dumps({"versions": versions, "rows": list(rows)}, indent=1))

@@ -1,0 +1,274 @@
+"""What is refused, and whether the message says which argument, what is wrong and what to do."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+from sb3_contrib import ARS
+from stable_baselines3 import SAC
+from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
+
+from sb3_diayn import DIAYNCallback, DIAYNWrapper, Discriminator, SkillReplayBuffer
+from sb3_diayn.checkpoint import load_state
+from sb3_diayn.skills import SkillSpace
+from tests.envs import CountingEnv
+from tests.models import counting, counting_vec, make_callback, make_ppo, make_sac
+
+BOX = spaces.Box(-1.0, 1.0, (2,))
+
+
+class SpaceEnv(CountingEnv):
+    def __init__(self, space: gym.Space) -> None:
+        super().__init__()
+        self.observation_space = space
+
+
+def wrap(*args, **kwargs):
+    return lambda tmp_path: DIAYNWrapper(CountingEnv(), *args, **kwargs)
+
+
+def wrap_space(space):
+    return lambda tmp_path: DIAYNWrapper(SpaceEnv(space), 3)
+
+
+def option(**kwargs):
+    """Refused by the constructor, before there is a model."""
+    return lambda tmp_path: DIAYNCallback(**kwargs)
+
+
+def learn(make_env=counting, make_model=make_sac, callback=None, **kwargs):
+    """Refused by ``learn``, before the first step."""
+
+    def run(tmp_path):
+        model = make_model(make_env(), **kwargs)
+        try:
+            model.learn(10, callback=make_callback(**(callback or {})))
+        finally:
+            assert model.num_timesteps == 0
+
+    return run
+
+
+def indices(obs_indices):
+    return learn(callback={"obs_indices": obs_indices})
+
+
+def go_on(make_env=counting, saved=None, **kwargs):
+    """A model that has learned goes on under other circumstances."""
+
+    def run(tmp_path):
+        model = make_sac(counting())
+        model.learn(5, callback=make_callback(**(saved or {})))
+        model.save(tmp_path / "model")
+        other = make_sac(make_env())
+        other.diayn_state = load_state(tmp_path / "model")
+        other.learn(5, callback=DIAYNCallback(**kwargs))
+
+    return run
+
+
+def other_version(tmp_path):
+    model = make_sac(counting())
+    model.diayn_state = {"format_version": 7}
+    model.learn(5, callback=make_callback())
+
+
+def loaded_buffer_of_other_n_envs(tmp_path):
+    model = make_sac(counting())
+    model.learn(5, callback=make_callback())
+    model.save_replay_buffer(tmp_path / "buffer.pkl")
+    other = make_sac(counting_vec(2))
+    other.load_replay_buffer(tmp_path / "buffer.pkl")
+    other.learn(5, callback=make_callback())
+
+
+def buffer(space=None, **kwargs):
+    space = SkillSpace(BOX, 3).observation_space if space is None else space
+    return lambda tmp_path: SkillReplayBuffer(10, space, BOX, "cpu", **({"n_skills": 3} | kwargs))
+
+
+def make_ars(env):
+    return ARS("LinearPolicy", env, device="cpu")
+
+
+def frame_stack():
+    return VecFrameStack(counting_vec(1), 2)
+
+
+def normalize_reward():
+    return VecNormalize(counting_vec(1))
+
+
+def normalize_outside():
+    return gym.wrappers.NormalizeObservation(counting())
+
+
+def two_k():
+    return DummyVecEnv([lambda: DIAYNWrapper(CountingEnv(), 5)])
+
+
+def discriminator(**kwargs):
+    return lambda tmp_path: Discriminator(BOX, 3, **kwargs)
+
+
+N_SKILLS = r"n_skills={} is not a number of skills; expected an integer of at least 2\..*pass n_sk"
+SKILL = r"skill={} is not one of the skills; expected an integer from 0 to 2\..*choose one of"
+SPACE = r"observation_space=.* is not supported; expected a one-dimensional Box\. Flatten it first"
+INDICES = r"obs_indices={} does not choose .*expected different indices from -2 to 1.*Leave it out"
+SLICE = r"obs_indices={} is not a slice; expected 'start:stop'.*Write for example '0:2'"
+RANGE = r"{} is out of range; expected {}\. See the parameters of DIAYNCallback"
+POSITIVE = "a positive number"
+COUNT = "a positive integer"
+AT_LEAST_0 = "a number of at least 0"
+DURATION = r"skill_duration={} is not a number of steps; expected a positive integer\. Leave it out"
+SAVED = r"{} does not match the saved discriminator; expected {}\. Leave it out .*new model"
+MEMORY = r"optimize_memory_usage=True .*expected False\..*buffer.*is the smaller one"
+
+ROWS = [
+    # the wrapper
+    (wrap(1), N_SKILLS.format("1")),
+    (wrap(2.5), N_SKILLS.format(r"2\.5")),
+    (wrap(True), N_SKILLS.format("True")),
+    (wrap("20"), N_SKILLS.format("'20'")),
+    (wrap(3, skill=-1), SKILL.format("-1")),
+    (wrap(3, skill=3), SKILL.format("3")),
+    (wrap(3, skill="3"), SKILL.format("3")),
+    (wrap(3, skill=1.0), SKILL.format(r"1\.0")),
+    (
+        wrap(3, skill="nonsense"),
+        r"skill='nonsense' is not a rule .*expected an index or one of .*'balanced'.*DIAYN_SKILL",
+    ),
+    (wrap(3, skill_duration=0), DURATION.format("0")),
+    (wrap(3, skill_duration=-5), DURATION.format("-5")),
+    (wrap(3, skill_duration=2.0), DURATION.format(r"2\.0")),
+    (wrap(3, skill_duration=True), DURATION.format("True")),
+    (lambda _: DIAYNWrapper(counting(), 3), r"env=.* already has a DIAYNWrapper; .*Wrap it once"),
+    (lambda _: counting().set_skill(3), SKILL.format("3")),
+    (lambda _: counting().reset(options={"skill": 3}), SKILL.format("3")),
+    (lambda _: counting().reset(options={"skill": "0"}), SKILL.format("'0'")),
+    (wrap_space(spaces.Dict({"a": BOX})), SPACE),
+    (wrap_space(spaces.Box(0, 255, (8, 8, 3), np.uint8)), SPACE),
+    (wrap_space(spaces.Discrete(4)), SPACE),
+    (wrap_space(spaces.MultiBinary(4)), SPACE),
+    # the options of the callback
+    (option(net_arch="256"), RANGE.format("net_arch='256'", "a list of positive integers")),
+    (option(net_arch=256), RANGE.format("net_arch=256", "a list of positive integers")),
+    (option(net_arch=[0]), RANGE.format(r"net_arch=\[0\]", "a list of positive integers")),
+    (option(learning_rate=0), RANGE.format("learning_rate=0", POSITIVE)),
+    (option(learning_rate="1e-3"), RANGE.format("learning_rate='1e-3'", POSITIVE)),
+    (option(learning_rate=float("nan")), RANGE.format("learning_rate=nan", POSITIVE)),
+    (option(batch_size=0), RANGE.format("batch_size=0", f"{COUNT} or None")),
+    (option(batch_size=1.5), RANGE.format(r"batch_size=1\.5", f"{COUNT} or None")),
+    (option(n_updates=0), RANGE.format("n_updates=0", COUNT)),
+    (option(n_updates=True), RANGE.format("n_updates=True", COUNT)),
+    (option(log_q_min=1), RANGE.format("log_q_min=1", "a negative number or None")),
+    (option(reward_scale=-1), RANGE.format("reward_scale=-1", POSITIVE)),
+    (option(reward_scale=float("inf")), RANGE.format("reward_scale=inf", POSITIVE)),
+    (option(skill_reward_weight=-1), RANGE.format("skill_reward_weight=-1", AT_LEAST_0)),
+    (option(task_reward_weight="1"), RANGE.format("task_reward_weight='1'", "a finite number")),
+    (option(p_z_update_freq=0), RANGE.format("p_z_update_freq=0", COUNT)),
+    (option(sync_freq=0), RANGE.format("sync_freq=0", COUNT)),
+    # the coordinates, once the space is known
+    (indices([2]), INDICES.format(r"\[2\]")),
+    (indices([-3]), INDICES.format(r"\[-3\]")),
+    (indices([0, 0]), INDICES.format(r"\[0, 0\]")),
+    (indices([0, -2]), INDICES.format(r"\[0, -2\]")),
+    (indices([]), INDICES.format(r"\[\]")),
+    (indices("1:1"), "obs_indices=.*Leave it out"),
+    (indices("a:b"), SLICE.format("'a:b'")),
+    (indices("1"), SLICE.format("'1'")),
+    (indices(""), SLICE.format("''")),
+    (indices("0:1:0"), "obs_indices='0:1:0' is not a slice"),
+    (indices(1), "obs_indices=1 .*expected"),
+    (indices([0.5]), r"obs_indices=\[0\.5\] .*expected"),
+    (discriminator(obs_indices=[2]), INDICES.format(r"\[2\]")),
+    # the model and its environment
+    (learn(CountingEnv), r"env has no DIAYNWrapper; expected one .*DIAYNWrapper\(env, n_skills=20"),
+    (
+        learn(lambda: counting(skill=1)),
+        r"skill=1 is fixed in a training environment; expected 'uniform'.*unset.*DIAYN_SKILL",
+    ),
+    (learn(normalize_reward), r"norm_reward=True .*expected False\. Use VecNormalize\(env, norm_r"),
+    (
+        learn(normalize_reward, make_ppo),
+        r"norm_reward=True .*expected False\. Use VecNormalize\(env, norm_r",
+    ),
+    (
+        learn(normalize_outside),
+        r"observation_space=.*one-hot of n_skills=3 .*outside every wrapper",
+    ),
+    (
+        learn(frame_stack),
+        r"observation_space=.*expected .*DIAYNWrapper.* outside every wrapper",
+    ),
+    (
+        learn(
+            optimize_memory_usage=True,
+            replay_buffer_kwargs={"handle_timeout_termination": False},
+        ),
+        MEMORY,
+    ),
+    (learn(n_steps=3), r"n_steps=3 is not supported.*expected 1\. Leave n_steps out"),
+    (learn(make_model=make_ars), r"model=ARS .*expected an off-policy or on-policy .*Use SAC"),
+    (
+        loaded_buffer_of_other_n_envs,
+        r"n_envs=2 does not match the loaded replay buffer; expected 1\. Use as many",
+    ),
+    # going on with a saved discriminator
+    (
+        go_on(two_k),
+        r"n_skills=5 of the environment does not match .*expected 3\. Use DIAYNWrapper\(env, n_",
+    ),
+    (go_on(net_arch=[8]), SAVED.format(r"net_arch=\[8\]", r"\[16\]")),
+    (go_on(use_actions=True), SAVED.format("use_actions=True", "False")),
+    (go_on(normalize_obs=True), SAVED.format("normalize_obs=True", "False")),
+    (go_on(obs_indices="0:1"), SAVED.format(r"obs_indices=\[0\]", "None")),
+    (
+        go_on(saved={"obs_indices": "1:"}, obs_indices=[0]),
+        SAVED.format(r"obs_indices=\[0\]", r"\[1\]"),
+    ),
+    (other_version, r"format_version=7 in the model is unknown .*expected 1\. Install the version"),
+    # the buffer
+    (buffer(optimize_memory_usage=True), MEMORY),
+    (buffer(n_skills=1), N_SKILLS.format("1")),
+    (
+        buffer(BOX),
+        r"observation_space=.*does not end with the one-hot of n_skills=3 .*Wrap the environment",
+    ),
+    (
+        buffer(SkillSpace(BOX, 3).observation_space, n_skills=5),
+        r"does not end with the one-hot of n_skills=5 .*use the number of skills that the model",
+    ),
+]
+
+
+@pytest.mark.filterwarnings("ignore:.*precision lowered by casting")
+@pytest.mark.parametrize(("run", "match"), ROWS, ids=[match[:32] for _, match in ROWS])
+def test_refused(run, match, tmp_path):
+    with pytest.raises(ValueError, match=match) as caught:
+        run(tmp_path)
+    assert type(caught.value) is ValueError
+
+
+def test_a_fixed_skill_from_the_environment_variable_is_refused_in_training(monkeypatch):
+    monkeypatch.setenv("DIAYN_SKILL", "1")
+    with pytest.raises(ValueError, match=r"skill=1 is fixed .*unset the variable DIAYN_SKILL"):
+        learn(lambda: DIAYNWrapper(CountingEnv(), 3))(None)
+
+
+def test_a_model_without_environment_is_refused_by_sb3_first(tmp_path):
+    model = make_sac(counting())
+    model.learn(5, callback=make_callback())
+    model.save(tmp_path / "model")
+    with pytest.raises(AssertionError):
+        SAC.load(tmp_path / "model", device="cpu").learn(5, callback=DIAYNCallback())
+
+
+def test_a_refused_learn_leaves_the_model_as_it_was():
+    model = make_sac(counting())
+    with pytest.raises(ValueError, match="obs_indices"):
+        model.learn(5, callback=make_callback(obs_indices=[7]))
+    assert not hasattr(model, "diayn_state")
+    callback = make_callback()
+    model.learn(25, callback=callback)
+    assert callback.trainer.n_updates == 5

@@ -1,0 +1,369 @@
+import json
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch as th
+from sb3_contrib import QRDQN, TQC, TRPO, CrossQ, RecurrentPPO
+from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EvalCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
+
+from sb3_diayn import DIAYNCallback, DIAYNWrapper, SkillReplayBuffer, load_discriminator
+from tests.envs import TwoStateEnv
+from tests.models import (
+    K,
+    counting,
+    counting_vec,
+    log_q,
+    make_callback,
+    make_ppo,
+    make_sac,
+    small_net,
+)
+
+LOG_KEYS = {
+    "discriminator_loss",
+    "log_q_z",
+    "accuracy",
+    "skill_reward",
+    "skill_return",
+    "task_return",
+    "effective_skills",
+    "n_updates",
+}
+
+
+def parameters(module: th.nn.Module) -> dict[str, th.Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def equal(first: dict[str, th.Tensor], second: dict[str, th.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(th.equal(first[k], second[k]) for k in first)
+
+
+# -- how much, and when ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_updates", [1, 3])
+@pytest.mark.parametrize(
+    ("n_envs", "train_freq", "gradient_steps", "policy_updates"),
+    [
+        (1, 1, 1, 80),
+        (1, 4, 2, 40),
+        (1, 10, -1, 80),
+        (1, (2, "episode"), -1, 80),
+        (2, 1, 1, 40),
+        (2, 5, -1, 80),
+        (1, 5, 0, 0),
+    ],
+)
+def test_updates_per_policy_update(n_envs, train_freq, gradient_steps, policy_updates, n_updates):
+    model = make_sac(counting_vec(n_envs), train_freq=train_freq, gradient_steps=gradient_steps)
+    callback = make_callback(n_updates=n_updates)
+    model.learn(100, callback=callback)
+    # learning_starts is 20, so 80 of the 100 steps are followed by updates.
+    assert model._n_updates == policy_updates
+    assert callback.trainer.n_updates == policy_updates * n_updates
+
+
+def test_no_update_before_learning_starts():
+    model, callback = make_sac(counting(), learning_starts=30), make_callback()
+    model.learn(30, callback=callback)
+    assert callback.trainer.n_updates == model._n_updates == 0
+    model.learn(1, callback=callback, reset_num_timesteps=False)
+    assert callback.trainer.n_updates == model._n_updates == 1
+
+
+@pytest.mark.parametrize(("batch_size", "expected"), [(None, 16), (5, 5)])
+def test_the_batch_size_is_the_models_unless_given(monkeypatch, batch_size, expected):
+    sizes = set()
+    sample = SkillReplayBuffer.sample_transitions
+
+    def record(self, size, rng):
+        sizes.add(size)
+        return sample(self, size, rng)
+
+    monkeypatch.setattr(SkillReplayBuffer, "sample_transitions", record)
+    make_sac(counting()).learn(25, callback=make_callback(batch_size=batch_size))
+    assert sizes == {expected}
+
+
+def test_the_learning_rate_is_used():
+    callback = make_callback(learning_rate=0.125)
+    make_sac(counting()).learn(5, callback=callback)
+    assert [group["lr"] for group in callback.trainer.optimizer.param_groups] == [0.125]
+
+
+# -- what is logged ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [make_sac, make_ppo])
+def test_log_keys(make, tmp_path):
+    model, callback = make(counting()), make_callback()
+    model.set_logger(configure(str(tmp_path), ["json"]))
+    model.learn(96, callback=callback, log_interval=1)
+    model.logger.close()
+    lines = (tmp_path / "progress.json").read_text().splitlines()
+    last = json.loads(lines[-1])
+    last = {key.removeprefix("diayn/"): v for key, v in last.items() if key.startswith("diayn/")}
+    assert last.keys() == LOG_KEYS
+    assert last["task_return"] == 15  # 1 + 2 + 3 + 4 + 5
+    assert last["skill_return"] == pytest.approx(5 * last["skill_reward"])
+    assert last["skill_reward"] < math.log(K)
+    assert last["log_q_z"] == -last["discriminator_loss"] < 0
+    assert 0 <= last["accuracy"] <= 1
+    assert last["effective_skills"] == pytest.approx(K)
+    assert 0 < last["n_updates"] <= callback.trainer.n_updates
+
+
+def test_the_first_loss_is_near_log_k():
+    model, callback = make_sac(counting(length=2)), make_callback(normalize_obs=True)
+    model.learn(21, callback=callback)
+    assert callback.trainer.n_updates == 1
+    assert callback.trainer.metrics()["discriminator_loss"] == pytest.approx(math.log(K), abs=0.5)
+
+
+# -- going on ----------------------------------------------------------------------------------
+
+
+def test_the_same_seed_gives_the_same_parameters_to_the_bit():
+    def run(seed):
+        model, callback = make_sac(counting(), train_freq=5, seed=seed), make_callback()
+        model.learn(500, callback=callback)
+        return parameters(model.policy), parameters(callback.discriminator)
+
+    first, second, other = run(3), run(3), run(4)
+    assert equal(first[0], second[0]) and equal(first[1], second[1])
+    assert not equal(first[1], other[1])
+
+
+def test_a_later_learn_goes_on_from_the_zip(tmp_path):
+    options = {"n_updates": 2, "normalize_obs": True, "obs_indices": "0:1", "task_reward_weight": 2}
+    first = make_callback(**options)
+    model = make_sac(counting())
+    model.learn(60, callback=first)
+    model.save(tmp_path / "model")
+    assert first.trainer.n_updates == 80
+
+    loaded = SAC.load(tmp_path / "model", env=counting(), device="cpu")
+    second = DIAYNCallback()
+    loaded.learn(10, callback=second)  # fewer than learning_starts
+    assert equal(parameters(second.discriminator), parameters(first.discriminator))
+    assert second.trainer.metrics() == first.trainer.metrics()
+    assert second.trainer.rng.random() == first.trainer.rng.random()
+    mine, theirs = (cb.trainer.optimizer.state_dict()["state"] for cb in (first, second))
+    for index in mine:
+        assert equal(mine[index], theirs[index])
+    assert second.options == first.options
+    assert second.skill_reward.task_weight == 2
+
+    loaded.learn(50, callback=second, reset_num_timesteps=False)
+    # 60 steps of which the first 20 only fill the buffer, 2 updates each
+    assert second.trainer.n_updates == 80 + 80
+    assert not equal(parameters(second.discriminator), parameters(first.discriminator))
+
+
+def test_options_given_anew_replace_those_of_the_zip(tmp_path):
+    model = make_sac(counting())
+    model.learn(30, callback=make_callback(n_updates=2, reward_scale=3.0))
+    model.save(tmp_path / "model")
+    loaded = SAC.load(tmp_path / "model", env=counting(), device="cpu")
+    callback = DIAYNCallback(n_updates=4)
+    loaded.learn(5, callback=callback)
+    assert callback.options["n_updates"] == 4 and callback.options["reward_scale"] == 3.0
+
+
+@pytest.mark.parametrize("new_callback", [False, True])
+def test_learning_twice_in_one_process_goes_on(new_callback):
+    model, callback = make_sac(counting()), make_callback()
+    model.learn(40, callback=callback)
+    before = parameters(callback.discriminator)
+    again = make_callback() if new_callback else callback
+    model.learn(1, callback=again, reset_num_timesteps=False)
+    assert again.trainer.n_updates == 21
+    assert not equal(parameters(again.discriminator), before)
+    assert model.replay_buffer.size() == 41
+    assert model.replay_buffer.skill_reward.discriminator is again.discriminator
+
+
+def test_a_callback_that_went_on_to_another_model_leaves_the_first_alone(tmp_path):
+    callback = make_callback()
+    first, second = make_sac(counting()), make_sac(counting(), seed=1)
+    first.learn(30, callback=callback)
+    before = parameters(callback.discriminator)
+    second.learn(40, callback=callback)
+    first.save(tmp_path / "first")
+    assert equal(parameters(load_discriminator(tmp_path / "first")), before)
+
+
+# -- options -----------------------------------------------------------------------------------
+
+
+def test_learned_p_z_leaves_the_uniform_one():
+    uniform, learned = make_callback(), make_callback(learn_p_z=True, p_z_update_freq=20)
+    for callback in (uniform, learned):
+        model = make_sac(counting(skill="uniform"))
+        model.learn(100, callback=callback)
+        sampled = model.replay_buffer.sample(50)
+        skills = sampled.observations[:, 2:].argmax(dim=1)
+        expected = log_q(callback.discriminator, sampled.next_observations[:, :2], skills)
+        expected -= callback.discriminator.log_p[skills].numpy()
+        np.testing.assert_allclose(sampled.rewards[:, 0], expected, atol=1e-5)
+    assert uniform.trainer.metrics()["effective_skills"] == pytest.approx(K, abs=1e-5)
+    assert learned.trainer.metrics()["effective_skills"] < K - 1e-3
+    assert learned.discriminator.log_p.exp().sum().item() == pytest.approx(1, abs=1e-5)
+
+
+def test_log_q_min_reaches_the_sampled_rewards():
+    model, callback = make_sac(counting()), make_callback(log_q_min=-1.5, subtract_log_p=False)
+    model.learn(60, callback=callback)
+    callback.discriminator.net[-1].weight.data.mul_(100)
+    rewards = model.replay_buffer.sample(200).rewards
+    assert rewards.min().item() == -1.5 and rewards.max().item() <= 0
+
+
+# -- other environments ------------------------------------------------------------------------
+
+
+class Check(BaseCallback):
+    """Compares the rewards of each step with the discriminator of this process."""
+
+    def __init__(self, callback: DIAYNCallback) -> None:
+        super().__init__()
+        self.callback, self.n_checked = callback, 0
+
+    def _on_step(self) -> bool:
+        infos, new_obs = self.locals["infos"], self.locals["new_obs"]
+        obs = [info.get("terminal_env_obs", new_obs[i, :2]) for i, info in enumerate(infos)]
+        skills = [info["skill"] for info in infos]
+        expected = log_q(self.callback.discriminator, np.array(obs), skills) + math.log(K)
+        np.testing.assert_allclose(self.locals["rewards"], expected, atol=1e-5)
+        self.n_checked += len(infos)
+        return True
+
+
+def test_copies_in_other_processes_are_those_of_the_rollout():
+    env = make_vec_env(counting, 2, vec_env_cls=SubprocVecEnv)
+    model, callback = make_ppo(env), make_callback()
+    try:
+        check = Check(callback)
+        model.learn(3 * 48, callback=[check, callback])
+    finally:
+        env.close()
+    assert check.n_checked == 144 and callback.trainer.n_updates == 36
+
+
+def strict_counting():
+    """In a worker process nobody would see a warning; an error ends it."""
+    warnings.simplefilter("error", UserWarning)
+    return counting()
+
+
+@pytest.mark.filterwarnings("ignore:Training and eval env are not of the same type")
+@pytest.mark.parametrize(
+    ("vec_env_cls", "nested"), [(DummyVecEnv, False), (DummyVecEnv, True), (SubprocVecEnv, False)]
+)
+def test_no_warning_from_the_environment_of_an_evaluation(vec_env_cls, nested):
+    eval_env = make_vec_env(strict_counting, 1, vec_env_cls=vec_env_cls)
+    evaluation = EvalCallback(eval_env, eval_freq=10, n_eval_episodes=1, verbose=0, warn=False)
+    callbacks = [evaluation, make_callback()]
+    try:
+        model = make_sac(make_vec_env(counting, 1))
+        model.learn(25, callback=CallbackList([CallbackList(callbacks)] if nested else callbacks))
+    finally:
+        eval_env.close()
+    assert evaluation.last_mean_reward == 15  # the task's
+
+
+def test_training_without_the_callback_warns():
+    with pytest.warns(UserWarning, match=r"to learn skills, pass callback=DIAYNCallback\(\)"):
+        make_sac(counting()).learn(10)
+
+
+def test_a_loaded_model_plays_for_the_task_reward(tmp_path):
+    model = make_sac(counting())
+    model.learn(30, callback=make_callback())
+    model.save(tmp_path / "model")
+    env = make_vec_env(lambda: counting(skill=1), 1)
+    loaded = SAC.load(tmp_path / "model", device="cpu")
+    assert evaluate_policy(loaded, env, n_eval_episodes=2) == (15, 0)
+
+
+# -- algorithms --------------------------------------------------------------------------------
+
+OFF_POLICY = {"learning_starts": 50, "batch_size": 16, "buffer_size": 300, "train_freq": 4}
+ON_POLICY = {"n_steps": 50}
+ALGORITHMS = [
+    (SAC, False, OFF_POLICY),
+    (TD3, False, OFF_POLICY),
+    (DDPG, False, OFF_POLICY),
+    (TQC, False, OFF_POLICY),
+    (CrossQ, False, OFF_POLICY),
+    (DQN, True, OFF_POLICY),
+    (QRDQN, True, OFF_POLICY),
+    (PPO, False, ON_POLICY | {"batch_size": 25, "n_epochs": 2}),
+    (PPO, True, ON_POLICY | {"batch_size": 25, "n_epochs": 2}),
+    (A2C, False, ON_POLICY),
+    (TRPO, False, ON_POLICY | {"batch_size": 25}),
+    (RecurrentPPO, False, ON_POLICY | {"batch_size": 25, "n_epochs": 2}),
+]
+
+
+@pytest.mark.parametrize(("algorithm", "discrete", "options"), ALGORITHMS)
+@pytest.mark.parametrize("use_actions", [False, True])
+def test_every_algorithm_learns_saves_and_loads(
+    algorithm, discrete, options, use_actions, tmp_path
+):
+    policy = "MlpLstmPolicy" if algorithm is RecurrentPPO else "MlpPolicy"
+    env = counting(discrete=discrete)
+    model = algorithm(policy, env, policy_kwargs=small_net(), seed=0, device="cpu", **options)
+    callback = make_callback(use_actions=use_actions)
+    model.learn(200, callback=callback)
+    assert callback.trainer.n_updates > 0
+    model.save(tmp_path / "model")
+
+    loaded = algorithm.load(tmp_path / "model", env=counting(discrete=discrete), device="cpu")
+    observations = env.skill_space.append(np.array([[1.0, 2.0]] * K), np.arange(K))
+    np.testing.assert_array_equal(
+        loaded.predict(observations, deterministic=True)[0],
+        model.predict(observations, deterministic=True)[0],
+    )
+    again = DIAYNCallback()
+    loaded.learn(1, callback=again)
+    assert again.trainer.n_updates >= callback.trainer.n_updates
+    assert (again.discriminator.action_space is not None) == use_actions
+    assert load_discriminator(tmp_path / "model").n_skills == K
+
+
+def test_two_skills_divide_two_states():
+    """The optimum of the mean skill reward is log 2 = 0.693."""
+    callback = DIAYNCallback(net_arch=[32], learning_rate=1e-2)
+    env = DIAYNWrapper(TwoStateEnv(), 2, skill="balanced")
+    model = SAC(
+        "MlpPolicy",
+        env,
+        policy_kwargs={"net_arch": [32]},
+        learning_rate=3e-3,
+        learning_starts=100,
+        batch_size=64,
+        buffer_size=300,
+        ent_coef=0.02,
+        train_freq=2,
+        gamma=0.9,
+        seed=0,
+        device="cpu",
+    )
+    model.learn(1500, callback=callback)
+    rewards = []
+    for skill in range(2):
+        obs, _ = env.reset(options={"skill": skill})
+        done = False
+        while not done:
+            obs, reward, _, done, _ = env.step(model.predict(obs, deterministic=True)[0])
+            rewards.append(reward)
+    assert len(rewards) == 20 and 0.6 <= np.mean(rewards) <= math.log(2)

@@ -1,0 +1,28 @@
+"""Examples run, and the README shows them as they are."""
+
+import os
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+def test_readme_shows_the_quickstart_verbatim():
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert (ROOT / "examples" / "quickstart.py").read_text() == blocks[0]
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_example_runs(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shrunk = re.sub(r"\b\d{1,3}_\d{3}\b", "400", path.read_text())  # steps, checkpoints
+    assert shrunk != path.read_text()
+    copy = tmp_path / path.name
+    copy.write_text(shrunk)
+    monkeypatch.setattr(os, "environ", os.environ | {"TQDM_DISABLE": "1"})
+    runpy.run_path(str(copy), run_name="__main__")
+    assert list(tmp_path.rglob("*.zip"))

@@ -62,7 +62,7 @@ class SkillReplayBuffer(ReplayBuffer):
         )
         # The parent has sized its arrays by the environment's space; to SB3 it is the model's.
         self.observation_space = observation_space
-        self.skills = np.zeros((self.buffer_size, self.n_envs), np.int64)  # what torch indexes by
+        self.skills = np.zeros((self.buffer_size, self.n_envs), np.int32)
         self.skill_reward: SkillReward | None = None
 
     def add(
@@ -123,17 +123,19 @@ class SkillReplayBuffer(ReplayBuffer):
         """
         rows = rng.integers(self.size(), size=batch_size)
         where = (rows, rng.integers(self.n_envs, size=batch_size))
-        next_env_obs, skills, actions = (
-            self.to_torch(array[where], copy=False)
-            for array in (self.next_observations, self.skills, self.actions)
+        skills = self.skills[where].astype(np.int64)
+        next_env_obs, actions = self.next_observations[where], self.actions[where]
+        return (
+            self.to_torch(next_env_obs, copy=False),
+            self.to_torch(skills, copy=False),
+            self.to_torch(actions, copy=False),
         )
-        return next_env_obs, skills, actions
 
     def _get_samples(
         self, batch_inds: npt.NDArray[np.int64], env: VecNormalize | None = None
     ) -> ReplayBufferSamples:
         where = (batch_inds, np.random.randint(0, high=self.n_envs, size=len(batch_inds)))
-        next_env_obs, skills = self.next_observations[where], self.skills[where]
+        next_env_obs, skills = self.next_observations[where], self.skills[where].astype(np.int64)
         actions = self.to_torch(self.actions[where], copy=False)
         dones = self.dones[where] * (1 - self.timeouts[where])
         return ReplayBufferSamples(
@@ -163,8 +165,8 @@ class SkillReplayBuffer(ReplayBuffer):
                 "callback=DIAYNCallback() to learn(); it binds the discriminator to the buffer."
             )
         arrays = (next_env_obs, skills, task_rewards)
-        tensors = (self.to_torch(array, copy=False) for array in arrays)
-        return self.skill_reward(*tensors, actions).unsqueeze(1)
+        obs, skill_ids, task = (self.to_torch(array, copy=False) for array in arrays)
+        return self.skill_reward(obs, skill_ids, task, actions).unsqueeze(1)
 
     def __getstate__(self) -> dict[str, Any]:
         # The discriminator lives in the model's zip and goes on changing: never a copy here.

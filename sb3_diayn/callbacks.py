@@ -51,7 +51,8 @@ class DIAYNCallback(BaseCallback):
     :class:`~sb3_diayn.buffers.SkillReplayBuffer`, so that its rewards are those of the present
     discriminator; for an on-policy one the discriminator stands still within a rollout.
     ``model.save`` then stores the discriminator in the model's zip, and a later ``learn`` with a
-    new ``DIAYNCallback()`` goes on from it: with the options of the zip, where not given anew.
+    new ``DIAYNCallback()`` goes on from it: with the options of the zip, save those given anew
+    (an option at its default counts as not given).
 
     :param net_arch: units of each hidden layer of the discriminator
     :param learning_rate: of the discriminator (Adam)
@@ -105,7 +106,10 @@ class DIAYNCallback(BaseCallback):
         self.options: dict[str, Any] = {name: arguments[name] for name in _defaults()}
         check_options(self.options)
         self.options["net_arch"] = list(net_arch)
+        if isinstance(obs_indices, np.ndarray):
+            self.options["obs_indices"] = obs_indices.tolist()
         self._given = {k: v for k, v in self.options.items() if v != _defaults()[k]}
+        self._live_state: LiveState | None = None
         self._episodes: deque[npt.NDArray[np.float64]] = deque(maxlen=100)
 
     # -- set-up ------------------------------------------------------------------------------
@@ -114,9 +118,12 @@ class DIAYNCallback(BaseCallback):
         self.n_skills = check_model(self.model)
         self.skill_space = SkillSpace.from_augmented(self.model.observation_space, self.n_skills)
         state = getattr(self.model, STATE_ATTRIBUTE, None)
-        if not (isinstance(state, LiveState) and state.snapshot == self.state):
-            self._build(dict(state.items()) if state else None)
-            setattr(self.model, STATE_ATTRIBUTE, LiveState(self.state))
+        if state is None or state is not self._live_state:
+            saved = dict(state.items()) if state else None
+            self._freeze_former_model()
+            self._build(saved)
+            self._live_state = LiveState(self.state)
+            setattr(self.model, STATE_ATTRIBUTE, self._live_state)
         if isinstance(self.model, OffPolicyAlgorithm):
             self._bind_buffer(self.model)
         self._returns = np.zeros((self.model.n_envs, 3))
@@ -128,6 +135,12 @@ class DIAYNCallback(BaseCallback):
 
     def _on_training_start(self) -> None:
         quiet_evaluations(self.locals.get("callback"))
+
+    def _freeze_former_model(self) -> None:
+        """A model that this object trained before keeps the discriminator of then."""
+        if self._live_state is not None:
+            former = self._live_state.snapshot()
+            self._live_state.snapshot = lambda: former
 
     def _build(self, saved: State | None) -> None:
         space = self.skill_space.env_space
@@ -161,7 +174,7 @@ class DIAYNCallback(BaseCallback):
         assert stock is not None
         if not isinstance(stock, SkillReplayBuffer):
             model.replay_buffer = SkillReplayBuffer(
-                model.buffer_size,
+                stock.buffer_size * stock.n_envs,
                 model.observation_space,
                 model.action_space,
                 model.device,
@@ -221,7 +234,7 @@ class DIAYNCallback(BaseCallback):
             gradient_steps = self.locals["num_collected_steps"] * model.n_envs
         batch_size = self.options["batch_size"] or model.batch_size
         for _ in range(gradient_steps * self.options["n_updates"]):
-            self._update(self._sample(batch_size))
+            self.trainer.update(*self._sample(batch_size))
         self._update_p_z()
 
     def _sample(self, batch_size: int) -> Batch:
@@ -237,19 +250,14 @@ class DIAYNCallback(BaseCallback):
         for _ in range(getattr(model, "n_epochs", 1) * self.options["n_updates"]):
             order = th.as_tensor(self.trainer.rng.permutation(len(obs)), device=model.device)
             for rows in th.split(order, batch_size):
-                self._update((obs[rows], skills[rows], actions[rows]))
+                self.trainer.update(obs[rows], skills[rows], actions[rows])
         self._update_p_z((obs, skills, actions))
-
-    def _update(self, batch: Batch) -> None:
-        obs, skills, actions = batch
-        self.trainer.update(obs, skills, actions if self.options["use_actions"] else None)
 
     def _update_p_z(self, batch: Batch | None = None) -> None:
         is_due = self.model.num_timesteps - self._last_p_z >= self.options["p_z_update_freq"]
         if self.options["learn_p_z"] and is_due:
             self._last_p_z = self.model.num_timesteps
-            obs, skills, actions = batch or self._sample(P_Z_BATCH)
-            self.trainer.update_p_z(obs, skills, actions if self.options["use_actions"] else None)
+            self.trainer.update_p_z(*(batch or self._sample(P_Z_BATCH)))
             self._attach_wrappers()
 
     # -- reporting ---------------------------------------------------------------------------

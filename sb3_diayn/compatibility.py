@@ -35,10 +35,21 @@ def check_model(model: BaseAlgorithm) -> int:
             "norm_reward=True scales rewards by the spread of other rewards; expected False. Use "
             "VecNormalize(env, norm_reward=False), or normalize: {norm_reward: false} in the zoo."
         )
-    SkillSpace.from_augmented(model.observation_space, n_skills)
+    _check_observation(model, env, n_skills)
     if isinstance(model, OffPolicyAlgorithm):
         _check_off_policy(model)
     return n_skills
+
+
+def _check_observation(model: BaseAlgorithm, env: VecEnv, n_skills: int) -> None:
+    space = SkillSpace.from_augmented(model.observation_space, n_skills)
+    if space.env_space.shape != env.get_attr("skill_space")[0].env_space.shape:
+        raise ValueError(
+            f"observation_space={model.observation_space} is not that of the DIAYNWrapper; "
+            "expected it unchanged. Put DIAYNWrapper outside every wrapper that changes the "
+            "observation, as the outermost of them; "
+            "VecFrameStack and its like are not supported."
+        )
 
 
 def check_env(env: VecEnv) -> int:
@@ -82,6 +93,11 @@ def _check_off_policy(model: OffPolicyAlgorithm) -> None:
             "recomputed; expected 1. Leave n_steps out."
         )
     buffer = model.replay_buffer
+    if buffer is not None and buffer.observation_space != model.observation_space:
+        raise ValueError(
+            f"observation_space={model.observation_space} does not match the loaded replay buffer; "
+            f"expected {buffer.observation_space}. Use the environment and the n_skills of then."
+        )
     if buffer is not None and buffer.n_envs != model.n_envs:
         raise ValueError(
             f"n_envs={model.n_envs} does not match the loaded replay buffer; expected "
@@ -93,10 +109,15 @@ def _check_off_policy(model: OffPolicyAlgorithm) -> None:
 ARCHITECTURE = ("net_arch", "obs_indices", "use_actions", "normalize_obs")
 _POSITIVE_INTEGER = "a positive integer"
 _POSITIVE = "a positive number"
+_FLAG = "True or False"
 
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
 
 
 def _is_number(value: Any) -> bool:
@@ -111,6 +132,10 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "learning_rate": (lambda v: _is_number(v) and v > 0, _POSITIVE),
     "batch_size": (lambda v: v is None or _is_count(v), f"{_POSITIVE_INTEGER} or None"),
     "n_updates": (_is_count, _POSITIVE_INTEGER),
+    "use_actions": (_is_flag, _FLAG),
+    "normalize_obs": (_is_flag, _FLAG),
+    "subtract_log_p": (_is_flag, _FLAG),
+    "learn_p_z": (_is_flag, _FLAG),
     "log_q_min": (lambda v: v is None or (_is_number(v) and v < 0), "a negative number or None"),
     "reward_scale": (lambda v: _is_number(v) and v > 0, _POSITIVE),
     "skill_reward_weight": (lambda v: _is_number(v) and v >= 0, "a number of at least 0"),

@@ -1,8 +1,9 @@
 """The discriminator q(z | s') and the reward that is made of it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -33,13 +34,12 @@ def resolve_indices(obs_indices: ObsIndices, n_features: int) -> list[int]:
         obs_indices = _parse_slice(obs_indices)
     if isinstance(obs_indices, slice):
         indices = list(range(n_features))[obs_indices]
-    else:
+    elif isinstance(obs_indices, Iterable) and all(isinstance(i, Integral) for i in obs_indices):
         indices = [int(i) + (n_features if i < 0 else 0) for i in obs_indices]
-    if (
-        not indices
-        or len(set(indices)) < len(indices)
-        or not set(indices) <= set(range(n_features))
-    ):
+    else:
+        indices = []
+    are_distinct = len(set(indices)) == len(indices) > 0
+    if not are_distinct or not set(indices) <= set(range(n_features)):
         raise ValueError(
             f"obs_indices={obs_indices!r} does not choose coordinates of an observation of length "
             f"{n_features}; expected different indices from {-n_features} to {n_features - 1}, or "
@@ -51,7 +51,7 @@ def resolve_indices(obs_indices: ObsIndices, n_features: int) -> list[int]:
 def _parse_slice(text: str) -> slice:
     try:
         parts = [int(part) if part else None for part in text.split(":")]
-        if not 2 <= len(parts) <= 3:
+        if not 2 <= len(parts) <= 3 or parts[2:] == [0]:
             raise ValueError("not a slice")
     except ValueError as error:
         raise ValueError(

@@ -99,7 +99,9 @@ class SkillSpace:
         :param skill: index of a skill, a scalar or shape ``(n,)``
         :return: what the policy sees, float32, shape ``(d + K,)`` or ``(n, d + K)``
         """
-        return np.concatenate([env_obs, self._one_hots[skill]], axis=-1, dtype=np.float32)
+        return np.concatenate(
+            [env_obs, self._one_hots[np.asarray(skill)]], axis=-1, dtype=np.float32
+        )
 
     def split(self, observation: npt.NDArray[Any]) -> tuple[FloatArray, SkillArray]:
         """

@@ -87,7 +87,7 @@ def play_skills(
         )
     tasks = deque(check_skill(skill, n_skills) for skill in skills)
     rules = env.get_attr("skill_rule")
-    with _unchanged(model, seed):
+    with _unchanged(model, unwrap_vec_normalize(env), seed):
         try:
             if seed is not None:
                 env.seed(seed)
@@ -98,8 +98,13 @@ def play_skills(
 
 
 @contextmanager
-def _unchanged(model: BaseAlgorithm, seed: int | None) -> Iterator[None]:
+def _unchanged(
+    model: BaseAlgorithm, normalizer: VecNormalize | None, seed: int | None
+) -> Iterator[None]:
     was_training = model.policy.training
+    was_learning = normalizer is not None and normalizer.training
+    if normalizer is not None:
+        normalizer.training = False
     devices = [model.device] if model.device.type == "cuda" else []
     numpy_state = np.random.get_state()
     with th.random.fork_rng(devices=devices):
@@ -110,6 +115,8 @@ def _unchanged(model: BaseAlgorithm, seed: int | None) -> Iterator[None]:
         finally:
             np.random.set_state(numpy_state)
             model.policy.set_training_mode(was_training)
+            if normalizer is not None:
+                normalizer.training = was_learning
 
 
 def _play(

@@ -187,7 +187,7 @@ class DIAYNWrapper(gym.Wrapper[FloatArray, Any, npt.NDArray[Any], Any]):
         if not np.isfinite(obs).all():
             index = int(np.flatnonzero(~np.isfinite(obs))[0])
             raise ValueError(
-                f"observation[{index}]={env_obs[index]!r} is not finite at step "
+                f"observation[{index}]={float(env_obs[index])} is not finite at step "
                 f"{self._episode_steps} of the episode (step {self._total_steps} of this "
                 f"environment, skill {self.skill}); expected finite numbers. Look at the "
                 "environment: an unstable simulation or a division by zero is the usual cause."

@@ -1,6 +1,6 @@
 """Small synthetic environments whose numbers can be checked by hand."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -43,7 +43,7 @@ class PointEnv(gym.Env):
     :param speed: distance of a full action
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 20}
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 20}
 
     def __init__(
         self, length: int = 20, speed: float = 1.0, render_mode: str | None = None

@@ -199,7 +199,7 @@ ROWS = [
     ),
     (
         learn(frame_stack),
-        r"observation_space=.*expected .*DIAYNWrapper.* outside every wrapper",
+        r"(?s)observation_space=.*not that of the DIAYNWrapper.*expected.* outside every wrapper",
     ),
     (
         learn(

@@ -42,7 +42,8 @@ def report(name: str, rows: Sequence[dict[str, Any]]) -> None:
         "python": platform.python_version(),
         "torch": th.__version__,
         "stable_baselines3": stable_baselines3.__version__,
-        "machine": f"{platform.system()} {platform.machine()}, torch threads {th.get_num_threads()}",
+        "machine": f"{platform.system()} {platform.machine()}",
+        "torch threads": th.get_num_threads(),
     }
     for key in rows[0]:
         cells = (

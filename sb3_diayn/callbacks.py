@@ -268,8 +268,10 @@ class DIAYNCallback(BaseCallback):
             skill_return, task_return, length = np.mean(self._episodes, axis=0)
             metrics |= {"skill_return": skill_return, "task_return": task_return}
             metrics["skill_reward"] = skill_return / length
-        for name, value in metrics.items():
-            self.logger.record(f"diayn/{name}", value)
+        named = {f"diayn/{name}": value for name, value in metrics.items()}
+        for name, value in named.items():
+            self.logger.record(name, value)
+        self.trainer.remember(named | {"time/total_timesteps": self.model.num_timesteps})
 
     def state(self) -> State:
         """

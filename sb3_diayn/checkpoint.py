@@ -27,6 +27,15 @@ from sb3_diayn.discriminator import Discriminator
 STATE_ATTRIBUTE = "diayn_state"
 FORMAT_VERSION = 1
 DISCRIMINATOR_OPTIONS = ("net_arch", "obs_indices", "normalize_obs", "log_q_min", "subtract_log_p")
+# What a discriminator remembers of its training, by the names in SB3's logs.
+HISTORY = (
+    "time/total_timesteps",
+    "diayn/log_q_z",
+    "diayn/accuracy",
+    "diayn/skill_reward",
+    "diayn/skill_return",
+    "diayn/task_return",
+)
 
 Arrays = dict[str, npt.NDArray[Any]]
 State = dict[str, Any]
@@ -197,6 +206,15 @@ def check_state(state: State, source: str) -> State:
             f"version; expected {FORMAT_VERSION}. Install the version of sb3-diayn that wrote it."
         )
     return state
+
+
+def training_history(state: State) -> Arrays:
+    """
+    :param state: from :func:`load_state`
+    :return: at most 500 values of each logged metric of the training, by its name in SB3's logs
+    """
+    rows = unpack_arrays(state["arrays"])["history"]
+    return dict(zip(HISTORY, rows.T, strict=True))
 
 
 def load_discriminator(path: str | os.PathLike[str]) -> Discriminator:

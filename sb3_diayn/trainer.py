@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import torch as th
 
-from sb3_diayn.checkpoint import Arrays, State, restore_modules, save_modules
+from sb3_diayn.checkpoint import HISTORY, Arrays, State, restore_modules, save_modules
 from sb3_diayn.discriminator import Discriminator
 
 RUNNING_RATE = 0.01  # a running mean over about the last 100 updates
+MAX_HISTORY = 500
 
 
 class DiscriminatorTrainer:
@@ -29,6 +30,7 @@ class DiscriminatorTrainer:
         self.optimizer = th.optim.Adam(discriminator.net.parameters(), lr=learning_rate, fused=True)
         self.rng = np.random.default_rng(seed)
         self.n_updates = 0
+        self.history: list[list[float]] = []
         # Running loss and accuracy stay on the device: reading them would make it wait.
         self._running = th.zeros(2, device=discriminator.log_p.device)
 
@@ -84,18 +86,33 @@ class DiscriminatorTrainer:
             metrics |= {"discriminator_loss": loss, "log_q_z": -loss, "accuracy": accuracy}
         return metrics
 
+    def remember(self, metrics: dict[str, float]) -> None:
+        """
+        Keep a row of the history that is saved with the discriminator, so that any zip can show
+        how it was trained. Each time that 500 rows are full, every second one is dropped.
+
+        :param metrics: by name, as they are logged; what is missing is NaN
+        """
+        self.history.append([float(metrics.get(name, math.nan)) for name in HISTORY])
+        if len(self.history) > MAX_HISTORY:
+            self.history = self.history[::2]
+
     def state(self) -> State:
         """:return: everything that changes in training, see :meth:`restore`"""
-        running: Arrays = {"running": self._running.cpu().numpy()}
+        extra: Arrays = {
+            "running": self._running.cpu().numpy(),
+            "history": np.array(self.history, np.float64).reshape(-1, len(HISTORY)),
+        }
         return {
             "counters": {"n_updates": self.n_updates},
             "random_state": self.rng.bit_generator.state,
-            "arrays": save_modules(self.discriminator, self.optimizer, running),
+            "arrays": save_modules(self.discriminator, self.optimizer, extra),
         }
 
     def restore(self, state: State) -> None:
         """:param state: from :meth:`state`"""
         extra: dict[str, Any] = restore_modules(state["arrays"], self.discriminator, self.optimizer)
         self._running.copy_(th.as_tensor(extra["running"]))
+        self.history = extra["history"].tolist()
         self.n_updates = state["counters"]["n_updates"]
         self.rng.bit_generator.state = state["random_state"]

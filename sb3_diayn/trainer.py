@@ -89,12 +89,18 @@ class DiscriminatorTrainer:
     def remember(self, metrics: dict[str, float]) -> None:
         """
         Keep a row of the history that is saved with the discriminator, so that any zip can show
-        how it was trained. Each time that 500 rows are full, every second one is dropped.
+        how it was trained. When 500 rows are full, every second one is dropped, and from then on
+        rows are kept at the mean distance of those that are there.
 
         :param metrics: by name, as they are logged; what is missing is NaN
         """
-        self.history.append([float(metrics.get(name, math.nan)) for name in HISTORY])
-        if len(self.history) > MAX_HISTORY:
+        row = [float(metrics.get(name, math.nan)) for name in HISTORY]
+        if len(self.history) > MAX_HISTORY // 2:
+            mean_gap = (self.history[-1][0] - self.history[0][0]) / (len(self.history) - 1)
+            if 0 <= row[0] - self.history[-1][0] < mean_gap:
+                return
+        self.history.append(row)
+        if len(self.history) >= MAX_HISTORY:
             self.history = self.history[::2]
 
     def state(self) -> State:

@@ -14,7 +14,7 @@ LEVELS = {
     **dict.fromkeys(["skills", "metrics"], 0),
     **dict.fromkeys(["discriminator"], 1),
     **dict.fromkeys(["wrappers", "buffers", "rollouts", "checkpoint", "results"], 2),
-    **dict.fromkeys(["trainer", "compatibility", "trajectories"], 3),
+    **dict.fromkeys(["trainer", "compatibility", "trajectories", "runs"], 3),
     **dict.fromkeys(["callbacks", "evaluation"], 4),
     **dict.fromkeys(["downstream", "plotting", "video", "diagnosis", "monitoring"], 5),
     **dict.fromkeys(["report", "zoo"], 6),

@@ -1,0 +1,174 @@
+"""Finding what a run has saved, and playing it."""
+
+import difflib
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import yaml
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+
+from sb3_diayn.checkpoint import load_state
+
+WRAPPER = "sb3_diayn.DIAYNWrapper"
+
+
+def require_zoo() -> Any:
+    """
+    :return: the module ``rl_zoo3``, imported only where it is used, since it patches gymnasium
+    :raises ImportError: if it is missing
+    """
+    try:
+        importlib.import_module("rl_zoo3.import_envs")
+        return importlib.import_module("rl_zoo3")
+    except ImportError as error:
+        raise ImportError(
+            f"This command needs the RL Zoo ({error}). Install it: pip install 'sb3-diayn[zoo]'"
+        ) from error
+
+
+@dataclass
+class Run:
+    """
+    A saved model and what is known of its training.
+
+    :param model_path: the zip
+    :param algo: name of the algorithm's class, for example ``SAC``
+    :param env_id: id of the environment
+    :param n_skills: the number of skills, K
+    :param hyperparams: as the zoo saved them; of a bare zip only the wrapper
+    :param env_kwargs: arguments of the environment
+    :param stats_path: folder with the zoo's files of the run, None for a bare zip
+    :param folder: where reports and films of the run belong
+    """
+
+    model_path: Path
+    algo: str
+    env_id: str
+    n_skills: int
+    hyperparams: dict[str, Any]
+    env_kwargs: dict[str, Any]
+    stats_path: Path | None
+    folder: Path
+
+    def load_model(self, **kwargs: Any) -> BaseAlgorithm:
+        """
+        :param kwargs: for SB3's ``load``
+        :return: the model, with a buffer for a single transition: it is to be played
+        """
+        algorithms = {cls.__name__: cls for cls in require_zoo().ALGOS.values()}
+        if self.algo not in algorithms:
+            raise ValueError(
+                f"algo={self.algo!r} is not known to the zoo; expected one of "
+                f"{sorted(algorithms)}. Load the model in Python instead."
+            )
+        cls = algorithms[self.algo]
+        if "buffer_size" in cls.__init__.__code__.co_varnames:
+            kwargs.setdefault("buffer_size", 1)
+        model: BaseAlgorithm = cls.load(self.model_path, **kwargs)
+        return model
+
+    def make_env(self, n_envs: int = 1, *, seed: int = 0, render_mode: str | None = None) -> VecEnv:
+        """
+        :param n_envs: number of environments, in this process
+        :param seed: seed of the first one, counted up from there
+        :param render_mode: None, "human" or "rgb_array"
+        :return: environments as in training, with ``VecNormalize`` where the run had it
+        """
+        env_kwargs = dict(self.env_kwargs)
+        if render_mode is not None:
+            env_kwargs["render_mode"] = render_mode
+        env: VecEnv = require_zoo().create_test_env(
+            self.env_id,
+            n_envs=n_envs,
+            stats_path=None if self.stats_path is None else str(self.stats_path),
+            seed=seed,
+            should_render=False,
+            hyperparams=dict(self.hyperparams),
+            env_kwargs=env_kwargs,
+            vec_env_cls=DummyVecEnv,
+        )
+        return env
+
+
+def find_run(path: str | Path, env_id: str | None = None) -> Run:
+    """
+    :param path: a run's folder as the zoo writes it, or a zip inside or outside of one
+    :param env_id: id of the environment, needed for a zip outside of a run's folder
+    :return: the run
+    :raises FileNotFoundError: if there is no such run
+    :raises ValueError: if it holds no discriminator, or the environment is not known
+    """
+    path = Path(path)
+    if not path.exists() and not path.with_name(path.name + ".zip").is_file():
+        raise FileNotFoundError(
+            f"RUN={str(path)!r} does not exist; expected a run's folder, such as "
+            "logs/sac/Hopper-v5_1, or a model's zip. Look into your log folder."
+        )
+    folder = path if path.is_dir() else path.parent
+    configs = sorted(folder.glob("*/config.yml"))
+    if not configs:
+        if path.is_dir():
+            raise FileNotFoundError(
+                f"RUN={str(path)!r} is not a run's folder, it holds no */config.yml; expected one "
+                "that sb3-diayn train or rl_zoo3.train wrote. Pass a zip, or another folder."
+            )
+        return _bare_zip(path, env_id)
+    stats_path = configs[0].parent
+    model_path = path if path.is_file() else _newest_zip(folder, stats_path.name)
+    state = load_state(model_path)
+    hyperparams, _ = require_zoo().get_saved_hyperparams(str(stats_path), test_mode=True)
+    args = yaml.load((stats_path / "args.yml").read_text(), Loader=yaml.UnsafeLoader)
+    env_kwargs = {**hyperparams.pop("env_kwargs", {}), **(args["env_kwargs"] or {})}
+    return Run(
+        model_path,
+        state["algo"],
+        env_id or args["env"],
+        state["n_skills"],
+        hyperparams,
+        env_kwargs,
+        stats_path,
+        folder,
+    )
+
+
+def _bare_zip(path: Path, env_id: str | None) -> Run:
+    state = load_state(path)
+    if env_id is None:
+        raise ValueError(
+            f"RUN={str(path)!r} is a zip outside of a run's folder, so its environment is not "
+            "known; expected the option --env. Add for example --env Hopper-v5."
+        )
+    check_env_id(env_id)
+    hyperparams = {"env_wrapper": [{WRAPPER: {"n_skills": state["n_skills"]}}]}
+    folder = path.parent / f"{path.stem}_report"
+    return Run(path, state["algo"], env_id, state["n_skills"], hyperparams, {}, None, folder)
+
+
+def _newest_zip(folder: Path, env_name: str) -> Path:
+    """The final model, or the last checkpoint of a run that did not reach its end."""
+    final = folder / f"{env_name}.zip"
+    checkpoints = sorted(folder.glob("rl_model_*_steps.zip"), key=lambda file: file.stat().st_mtime)
+    if final.is_file():
+        return final
+    if not checkpoints:
+        raise FileNotFoundError(
+            f"RUN={str(folder)!r} holds no model; expected {final.name} or a checkpoint "
+            "rl_model_*_steps.zip. The training may have ended before it saved anything."
+        )
+    return checkpoints[-1]
+
+
+def check_env_id(env_id: str) -> None:
+    """
+    :param env_id: id of an environment
+    :raises ValueError: if it is not registered
+    """
+    if env_id in gym.registry:
+        return
+    close = difflib.get_close_matches(env_id, gym.registry, n=3)
+    hint = f"Did you mean {' or '.join(close)}?" if close else "Is its package installed?"
+    raise ValueError(f"env={env_id!r} is not registered; expected a gymnasium id. {hint}")

@@ -281,6 +281,7 @@ class DIAYNCallback(BaseCallback):
         return {
             "format_version": FORMAT_VERSION,
             "algo": type(self.model).__name__,
+            "env_id": self.training_env.get_attr("env_id")[0],
             "n_skills": self.n_skills,
             "observation_space": describe_space(self.discriminator.observation_space),
             "action_space": describe_space(self.discriminator.action_space),

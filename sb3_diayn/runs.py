@@ -97,7 +97,7 @@ class Run:
 def find_run(path: str | Path, env_id: str | None = None) -> Run:
     """
     :param path: a run's folder as the zoo writes it, or a zip inside or outside of one
-    :param env_id: id of the environment, needed for a zip outside of a run's folder
+    :param env_id: id of the environment, needed for a zip whose environment had none
     :return: the run
     :raises FileNotFoundError: if there is no such run
     :raises ValueError: if it holds no discriminator, or the environment is not known
@@ -137,10 +137,11 @@ def find_run(path: str | Path, env_id: str | None = None) -> Run:
 
 def _bare_zip(path: Path, env_id: str | None) -> Run:
     state = load_state(path)
+    env_id = env_id or state.get("env_id")
     if env_id is None:
         raise ValueError(
-            f"RUN={str(path)!r} is a zip outside of a run's folder, so its environment is not "
-            "known; expected the option --env. Add for example --env Hopper-v5."
+            f"RUN={str(path)!r} was trained on an environment without an id; expected the option "
+            "--env. Register the environment and add its id."
         )
     check_env_id(env_id)
     hyperparams = {"env_wrapper": [{WRAPPER: {"n_skills": state["n_skills"]}}]}

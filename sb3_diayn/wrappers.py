@@ -61,6 +61,7 @@ class DIAYNWrapper(gym.Wrapper[FloatArray, Any, npt.NDArray[Any], Any]):
         self.skill_space = SkillSpace(env.observation_space, n_skills)
         self.observation_space = self.skill_space.observation_space
         self.n_skills = self.skill_space.n_skills
+        self.env_id = None if env.unwrapped.spec is None else env.unwrapped.spec.id
         self.skill_duration = _check_duration(skill_duration)
         self.set_skill(os.environ.get(SKILL_VARIABLE) or skill)
         self.skill = 0

@@ -126,6 +126,8 @@ class DIAYNCallback(BaseCallback):
             setattr(self.model, STATE_ATTRIBUTE, self._live_state)
         if isinstance(self.model, OffPolicyAlgorithm):
             self._bind_buffer(self.model)
+        # Asked for now: the zoo closes the environments before it saves.
+        self._env_id = self.training_env.get_attr("env_id")[0]
         self._returns = np.zeros((self.model.n_envs, 3))
         self._rollout = SkillRollout(
             self.skill_space, self.discriminator, self.model.get_vec_normalize_env()
@@ -281,7 +283,7 @@ class DIAYNCallback(BaseCallback):
         return {
             "format_version": FORMAT_VERSION,
             "algo": type(self.model).__name__,
-            "env_id": self.training_env.get_attr("env_id")[0],
+            "env_id": self._env_id,
             "n_skills": self.n_skills,
             "observation_space": describe_space(self.discriminator.observation_space),
             "action_space": describe_space(self.discriminator.action_space),

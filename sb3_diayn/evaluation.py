@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.vec_env import unwrap_vec_normalize
+from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 from tqdm.auto import tqdm
 
 from sb3_diayn import metrics
@@ -16,7 +16,7 @@ from sb3_diayn.checkpoint import STATE_ATTRIBUTE, build_discriminator
 from sb3_diayn.discriminator import Discriminator
 from sb3_diayn.results import SkillEvaluation
 from sb3_diayn.skills import SkillSpace
-from sb3_diayn.trajectories import Trajectory, as_vec_env, play_skills
+from sb3_diayn.trajectories import Trajectory, as_vec_env, play_skills, unchanged
 
 __all__ = ["SkillEvaluation", "evaluate_skills", "summarize"]
 
@@ -58,16 +58,17 @@ def evaluate_skills(
             "Five show the spread."
         )
     vec_env = as_vec_env(env)
-    discriminator = discriminator or model_discriminator(model)
-    n_skills = discriminator.n_skills
-    skills = np.repeat(np.arange(n_skills), n_episodes)
-    episodes = play_skills(
-        model, vec_env, [int(z) for z in skills], deterministic=deterministic, seed=seed
-    )
-    bar = tqdm(episodes, total=len(skills), desc="Playing skills", disable=not progress_bar)
-    trajectories = sorted(bar, key=lambda trajectory: trajectory.skill)
-    evaluation = summarize(trajectories, discriminator, n_episodes)
-    evaluation.sensitivity = policy_sensitivity(model, vec_env, trajectories, n_skills)
+    with unchanged(model, vec_env):
+        discriminator = discriminator or model_discriminator(model)
+        _check_n_skills(vec_env, discriminator)
+        skills = [z for z in range(discriminator.n_skills) for _ in range(n_episodes)]
+        episodes = play_skills(model, vec_env, skills, deterministic=deterministic, seed=seed)
+        bar = tqdm(episodes, total=len(skills), desc="Playing skills", disable=not progress_bar)
+        trajectories = sorted(bar, key=lambda trajectory: trajectory.skill)
+        evaluation = summarize(trajectories, discriminator, n_episodes)
+        evaluation.sensitivity = policy_sensitivity(
+            model, vec_env, trajectories, discriminator.n_skills
+        )
     evaluation.info |= {
         "algo": type(model).__name__,
         "deterministic": deterministic,
@@ -75,6 +76,15 @@ def evaluate_skills(
         "num_timesteps": model.num_timesteps,
     }
     return evaluation
+
+
+def _check_n_skills(env: VecEnv, discriminator: Discriminator) -> None:
+    n_skills = int(env.get_attr("n_skills")[0])
+    if n_skills != discriminator.n_skills:
+        raise ValueError(
+            f"env has n_skills={n_skills}; expected {discriminator.n_skills} as the discriminator "
+            f"has. Wrap it with DIAYNWrapper(env, n_skills={discriminator.n_skills})."
+        )
 
 
 def model_discriminator(model: BaseAlgorithm) -> Discriminator:
@@ -121,6 +131,7 @@ def summarize(
     return SkillEvaluation(
         info={
             "n_episodes": n_episodes,
+            "obs_indices": discriminator.indices.tolist(),
             "coordinates": names,
             "cell_size": cell_size.tolist(),
             "total_coverage": metrics.coverage(np.concatenate(points), cell_size),
@@ -134,9 +145,9 @@ def summarize(
         confusion=metrics.confusion_matrix(
             np.concatenate(owners), np.concatenate(guesses), n_skills
         ),
-        paths=np.stack([metrics.resample(p, N_POINTS) for p in points]).reshape(
-            n_skills, n_episodes, N_POINTS, 2
-        ),
+        paths=np.stack([metrics.resample(p, N_POINTS) for p in points])
+        .reshape(n_skills, n_episodes, N_POINTS, 2)
+        .astype(np.float64),
         distances=grid([metrics.path_length(p) for p in points]),
         displacements=grid([metrics.displacement(p) for p in points]),
         coverage=np.array([metrics.coverage(p, cell_size) for p in per_skill(points)]),
@@ -191,7 +202,7 @@ def _importance(trajectories: Sequence[Trajectory], discriminator: Discriminator
 
 def _coordinates(trajectories: Sequence[Trajectory]) -> tuple[list[str], list[Array]]:
     """Two coordinates to measure movement in: positions if known, else principal components."""
-    known = [key for key in trajectories[0].positions if len(set(key)) > 0]
+    known = list(trajectories[0].positions)
     if len(known) >= 2:
         names = known[:2]
         points = [np.stack([t.positions[key] for key in names], axis=1) for t in trajectories]
@@ -220,7 +231,7 @@ def _cell_size(names: Sequence[str], points: Sequence[Array]) -> Array:
 
 def _pairwise(points: Array) -> Array:
     distances: Array = np.linalg.norm(points[:, None] - points[None], axis=-1)
-    return distances
+    return distances.astype(np.float64)
 
 
 def policy_sensitivity(

@@ -137,20 +137,33 @@ class SkillEvaluation:
         :raises ValueError: if it is of another version or not an evaluation
         """
         file = _check_suffix(path)
-        if file.suffix == ".json":
-            content = json.loads(file.read_text())
-        else:
-            with np.load(file, allow_pickle=False) as archive:
-                content = dict(archive)
-            content["info"] = json.loads(str(content.get("info", "{}")))
-        if content.pop("format_version", None) != FORMAT_VERSION:
-            raise ValueError(
-                f"path={str(path)!r} is not an evaluation of format {FORMAT_VERSION}; expected a "
-                "file that SkillEvaluation.save wrote. Evaluate the model again."
-            )
-        arrays = {f.name: np.asarray(content[f.name]) for f in fields(cls) if f.name != "info"}
-        arrays["sensitivity"] = float(arrays["sensitivity"])  # type: ignore[assignment]
-        return cls(info=content["info"], **arrays)  # type: ignore[arg-type]
+        try:
+            content = _read(file)
+            arrays = {f.name: np.asarray(content[f.name]) for f in fields(cls) if f.name != "info"}
+            sensitivity, version = float(arrays.pop("sensitivity")), content["format_version"]
+        except FileNotFoundError:
+            raise
+        except Exception as e:  # a foreign file can fail in as many ways as there are files
+            raise ValueError(_foreign(path, f"{type(e).__name__}: {e}")) from e
+        if version != FORMAT_VERSION:
+            raise ValueError(_foreign(path, f"format {version}"))
+        return cls(info=content["info"], sensitivity=sensitivity, **arrays)
+
+
+def _foreign(path: str | Path, why: str) -> str:
+    return (
+        f"path={str(path)!r} is not an evaluation of format {FORMAT_VERSION} ({why}); expected a "
+        "file that SkillEvaluation.save wrote. Evaluate the model again."
+    )
+
+
+def _read(file: Path) -> dict[str, Any]:
+    if file.suffix == ".json":
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    with np.load(file, allow_pickle=False) as archive:
+        content = dict(archive)
+    content["info"] = json.loads(str(content["info"]))
+    return content
 
 
 def _check_suffix(path: str | Path) -> Path:

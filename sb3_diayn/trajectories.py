@@ -87,7 +87,7 @@ def play_skills(
         )
     tasks = deque(check_skill(skill, n_skills) for skill in skills)
     rules = env.get_attr("skill_rule")
-    with _unchanged(model, unwrap_vec_normalize(env), seed):
+    with unchanged(model, env, seed):
         try:
             if seed is not None:
                 env.seed(seed)
@@ -98,9 +98,15 @@ def play_skills(
 
 
 @contextmanager
-def _unchanged(
-    model: BaseAlgorithm, normalizer: VecNormalize | None, seed: int | None
-) -> Iterator[None]:
+def unchanged(model: BaseAlgorithm, env: VecEnv, seed: int | None = None) -> Iterator[None]:
+    """
+    Leave global random states, the policy's mode and that of ``VecNormalize`` as they are found.
+
+    :param model: any SB3 model
+    :param env: vectorised environments
+    :param seed: of torch in the meantime; None to go on from where it is
+    """
+    normalizer = unwrap_vec_normalize(env)
     was_training = model.policy.training
     was_learning = normalizer is not None and normalizer.training
     if normalizer is not None:

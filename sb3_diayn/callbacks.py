@@ -120,7 +120,8 @@ class DIAYNCallback(BaseCallback):
         state = getattr(self.model, STATE_ATTRIBUTE, None)
         if state is None or state is not self._live_state:
             saved = dict(state.items()) if state else None
-            self._freeze_former_model()
+            if self._live_state is not None:
+                self._live_state.freeze()  # a model of before keeps the discriminator of then
             self._build(saved)
             self._live_state = LiveState(self.state)
             setattr(self.model, STATE_ATTRIBUTE, self._live_state)
@@ -137,12 +138,6 @@ class DIAYNCallback(BaseCallback):
 
     def _on_training_start(self) -> None:
         quiet_evaluations(self.locals.get("callback"))
-
-    def _freeze_former_model(self) -> None:
-        """A model that this object trained before keeps the discriminator of then."""
-        if self._live_state is not None:
-            former = self._live_state.snapshot()
-            self._live_state.snapshot = lambda: former
 
     def _build(self, saved: State | None) -> None:
         space = self.skill_space.env_space

@@ -57,6 +57,11 @@ class LiveState(dict[str, Any]):
         """:return: the items of the state of this moment"""
         return self.snapshot().items()
 
+    def freeze(self) -> None:
+        """Hold on to the state of this moment, whatever is written later."""
+        state = self.snapshot()
+        self.snapshot = lambda: state
+
     def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[State]]:
         return dict, (self.snapshot(),)
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 import torch as th
@@ -93,6 +94,7 @@ def play_skills(
                 env.seed(seed)
             yield from _play(model, env, tasks, n_skills, deterministic)
         finally:
+            _unpark(env)
             for index, rule in enumerate(rules):
                 env.env_method("set_skill", rule, indices=[index])
 
@@ -141,6 +143,7 @@ def _play(
     recorders = [_Recorder() for _ in everyone]
     space = SkillSpace.from_augmented(env.observation_space, n_skills)
     normalizer = unwrap_vec_normalize(env)
+    _park(env, [index for index in everyone if playing[index] is None])
     state, starts = None, np.ones(env.num_envs, dtype=bool)
     while any(skill is not None for skill in playing):
         actions, state = model.predict(obs, state, starts, deterministic)  # type: ignore[arg-type]
@@ -155,11 +158,32 @@ def _play(
                 yield recorders[index].finish(playing[index])
                 recorders[index] = _Recorder()
                 playing[index], upcoming[index] = upcoming[index], announce(index)
+                _park(env, [index] if playing[index] is None else [])
 
 
 def _raw(obs: Any, normalizer: VecNormalize | None) -> npt.NDArray[Any]:
     raw: Any = obs if normalizer is None else normalizer.get_original_obs()
     return np.asarray(raw)
+
+
+class _Parked(gym.Wrapper[Any, Any, Any, Any]):
+    """An environment that has no episode left to play and waits for the others at no cost."""
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        space = self.observation_space
+        return np.zeros(space.shape or (), space.dtype), 0.0, False, False, {}
+
+
+def _park(env: VecEnv, indices: Sequence[int]) -> None:
+    if isinstance(env.unwrapped, DummyVecEnv):  # those in other processes are out of reach
+        for index in indices:
+            env.unwrapped.envs[index] = _Parked(env.unwrapped.envs[index])
+
+
+def _unpark(env: VecEnv) -> None:
+    if isinstance(env.unwrapped, DummyVecEnv):
+        envs = env.unwrapped.envs
+        envs[:] = [each.env if isinstance(each, _Parked) else each for each in envs]
 
 
 class _Recorder:

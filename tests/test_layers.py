@@ -15,10 +15,12 @@ LEVELS = {
     **dict.fromkeys(["discriminator"], 1),
     **dict.fromkeys(["wrappers", "buffers", "rollouts", "checkpoint", "results"], 2),
     **dict.fromkeys(["trainer", "compatibility", "trajectories", "runs"], 3),
-    **dict.fromkeys(["callbacks", "evaluation"], 4),
+    **dict.fromkeys(["callbacks", "evaluation", "description"], 4),
     **dict.fromkeys(["downstream", "plotting", "video", "diagnosis", "monitoring"], 5),
-    **dict.fromkeys(["report", "zoo"], 6),
-    **dict.fromkeys(["cli"], 7),
+    **dict.fromkeys(["report", "comparison", "zoo"], 6),
+    **dict.fromkeys(["console", "playing"], 7),
+    **dict.fromkeys(["commands"], 8),
+    **dict.fromkeys(["cli"], 9),
 }
 EXEMPT = {"__init__", "__main__"}
 VERSION = "__version__"  # of the package itself

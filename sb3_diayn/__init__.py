@@ -4,6 +4,8 @@ from sb3_diayn.buffers import SkillReplayBuffer
 from sb3_diayn.callbacks import DIAYNCallback
 from sb3_diayn.checkpoint import load_discriminator
 from sb3_diayn.discriminator import Discriminator, SkillReward
+from sb3_diayn.evaluation import SkillEvaluation, evaluate_skills
+from sb3_diayn.monitoring import SkillEvaluationCallback
 from sb3_diayn.wrappers import DIAYNWrapper
 
 __version__ = "0.1.0"
@@ -12,7 +14,10 @@ __all__ = [
     "DIAYNCallback",
     "DIAYNWrapper",
     "Discriminator",
+    "SkillEvaluation",
+    "SkillEvaluationCallback",
     "SkillReplayBuffer",
     "SkillReward",
+    "evaluate_skills",
     "load_discriminator",
 ]

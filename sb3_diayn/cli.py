@@ -7,17 +7,17 @@ from typing import Any
 
 import gymnasium as gym
 import yaml
-from rich.console import Console
-from rich.table import Table
 
-from sb3_diayn import __version__
-from sb3_diayn.evaluation import evaluate_skills
+from sb3_diayn import __version__, commands, console, playing
 from sb3_diayn.results import SkillEvaluation
-from sb3_diayn.skills import check_skill
+from sb3_diayn.runs import Run, find_run
 from sb3_diayn.trajectories import play_skills
-from sb3_diayn.zoo import config_path, find_run, train
+from sb3_diayn.zoo import config_path, train
 
-MAX_ENVS = 10
+# Films take longer than all the rest: 20 skills of 300 steps of Hopper, rendered without a GPU,
+# are five minutes.
+FILM_STEPS = 300
+NO_FILMS_YET = "Films take their time. Make them: sb3-diayn report {}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,48 +42,38 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _train(args: argparse.Namespace) -> None:
     folder = train(args)
     run = find_run(folder)
-    env = run.make_env(min(run.n_skills, MAX_ENVS), seed=args.seed)
-    evaluation = evaluate_skills(
-        run.load_model(device=args.device), env, n_episodes=1, progress_bar=not args.no_progress
-    )
-    env.close()
-    print_table(evaluation)
+    evaluation = playing.measure(run, args, n_episodes=1 if args.no_report else None)
+    if not args.no_report:
+        _report(run, args, evaluation)
+    console.print_table(evaluation)
     print(f"Run saved in {folder}\nPlay it:      sb3-diayn play {folder}")
 
 
-def print_table(evaluation: SkillEvaluation) -> None:
-    """:param evaluation: whose skills to print, best task return first"""
-    table = Table(title="Skills, played deterministically")
-    columns = {
-        "skill": "skill",
-        "task_return": "task return",
-        "length": "steps",
-        "accuracy": "recognised",
-        "log_q": "log q(z|s')",
-    }
-    for heading in columns.values():
-        table.add_column(heading, justify="right")
-    values = evaluation.table()
-    for row in (-values["task_return"]).argsort(kind="stable"):
-        cells = [values[name][row] for name in columns]
-        table.add_row(
-            f"{cells[0]}",
-            f"{cells[1]:.1f}",
-            f"{cells[2]:.0f}",
-            f"{cells[3]:.0%}",
-            f"{cells[4]:.2f}",
-        )
-    Console().print(table)
+def _report(run: Run, args: argparse.Namespace, evaluation: SkillEvaluation) -> None:
+    """The training is done and saved, so a report that cannot be made is no error."""
+    name = str(run.folder)
+    skills = range(run.n_skills)
+    options: dict[str, Any] = {"why_no_films": NO_FILMS_YET.format(name)}
+    if args.films:
+        options["films"] = lambda folder: playing.film(run, args, skills, folder)
+    try:
+        page = commands.make_report(run, evaluation, run.folder / "report", name, **options)
+    except (ImportError, OSError) as error:
+        print(f"The report is left out: {error}")
+    else:
+        console.print_verdicts(evaluation)
+        print(f"Report:       {page}")
 
 
 def _play(args: argparse.Namespace) -> None:
     run = find_run(args.run, args.env)
-    if args.skill == "all":
-        skills = list(range(run.n_skills))
-    else:
-        skills = [check_skill(_integer(args.skill), run.n_skills)]
-    env = run.make_env(1, seed=args.seed, render_mode=args.render)
-    model = run.load_model(device=args.device)
+    skills = commands.parse_skills(args.skill, run.n_skills)
+    if args.render == "rgb_array":
+        folder = commands.check_writable(run.folder / "videos")
+        films = playing.film(run, args, skills, folder, deterministic=not args.stochastic)
+        print(*films.values(), sep="\n")
+        return
+    model, env = playing.open_run(run, args, 1, args.render)
     episodes = play_skills(
         model,
         env,
@@ -95,10 +85,6 @@ def _play(args: argparse.Namespace) -> None:
         task_return = episode.task_rewards.sum()
         print(f"skill {episode.skill:3d}   task return {task_return:9.2f}   {len(episode)} steps")
     env.close()
-
-
-def _integer(text: str) -> int | str:
-    return int(text) if text.lstrip("-").isdigit() else text
 
 
 def _config(args: argparse.Namespace) -> None:
@@ -124,10 +110,10 @@ def _parser() -> argparse.ArgumentParser:
         "sb3-diayn", description="Learn skills without a reward function, and use them."
     )
     parser.add_argument("--version", action="version", version=f"sb3-diayn {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run: Callable[[argparse.Namespace], None], text: str) -> Any:
-        sub = commands.add_parser(
+        sub = subparsers.add_parser(
             name,
             help=text,
             description=text,
@@ -138,6 +124,11 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_train(command("train", _train, "Learn skills and save them as a run of the RL Zoo."))
     _add_play(command("play", _play, "Play skills and print the task return of each episode."))
+    _add_report(command("report", commands.report, "Measure and film skills; write a page."))
+    _add_evaluate(command("evaluate", commands.evaluate, "Measure skills; write the numbers."))
+    _add_plot(command("plot", commands.plot, "Draw the figures of a run or of an evaluation."))
+    _add_record(command("record", commands.record, "Film skills, one episode of each."))
+    _add_compare(command("compare", commands.compare, "Put runs in one table, and one figure."))
     add = command("config", _config, "Print where the provided hyperparameters are.")
     add("algo", nargs="?", default="sac", help="algorithm")
     return parser
@@ -167,6 +158,10 @@ def _add_train(add: Any) -> None:
     add("--hyperparams", **pair, help="override hyperparameters, e.g. learning_rate:0.001")
     add("--env-kwargs", **pair, help="arguments of the environment")
     add("--no-progress", action="store_true", help="no progress bar")
+    add("--no-report", action="store_true", help="write no report at the end")
+    add("--episodes", type=_positive, default=5, help="episodes of each skill for the report")
+    _add_film_steps(add)
+    add("--films", action="store_true", help="film each skill for the report: takes minutes")
     add("--verbose", type=int, default=0, help="1: the zoo's and SB3's messages")
 
 
@@ -177,19 +172,77 @@ def _number_or_word(text: str) -> float | str:
         return text
 
 
-def _add_run(add: Any) -> None:
-    add("run", metavar="RUN", help="a run's folder, e.g. logs/sac/Hopper-v5_1, or a model's zip")
-    add("--env", help="environment id; needed for a zip outside of a run's folder")
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
+    return int(text)
+
+
+def _add_run(add: Any, **kwargs: Any) -> None:
+    what = "a run's folder, e.g. logs/sac/Hopper-v5_1, or a model's zip"
+    add("run", **({"metavar": "RUN", "help": what} | kwargs))
+    add("--env", help="environment id; needed for a zip whose environment had none")
     add("--seed", type=int, default=0, help="seed of the environments")
     add("--device", default="auto", help="PyTorch device")
 
 
+def _add_measuring(add: Any, **kwargs: Any) -> None:
+    _add_run(add, **kwargs)
+    add("--episodes", type=_positive, default=5, help="episodes of each skill")
+    add("--no-progress", action="store_true", help="no progress bar")
+
+
+def _add_film_steps(add: Any, steps: int = FILM_STEPS) -> None:
+    add("--film-steps", type=_positive, default=steps, metavar="N", help="where films end")
+
+
 def _add_play(add: Any) -> None:
     _add_run(add)
-    add("--skill", default="all", help="index of a skill, or all")
-    add("--episodes", type=int, default=1, help="episodes of each skill")
-    add("--render", choices=["human", "rgb_array"], help="show a window, or render off screen")
+    add("--skill", default="all", help="index of a skill, several as 0,3,7-9, or all")
+    add("--episodes", type=_positive, default=1, help="episodes of each skill")
+    text = "human shows a window, rgb_array writes a film of one episode to RUN/videos"
+    add("--render", choices=["human", "rgb_array"], help=text)
+    _add_film_steps(add, 1000)
     add("--stochastic", action="store_true", help="sample actions instead of taking the mode")
+
+
+def _add_report(add: Any) -> None:
+    _add_measuring(add)
+    _add_output(add, "DIR", "RUN/report")
+    add("--no-films", action="store_true", help="leave out the films, which take minutes")
+    add("--skills", help="which to film, as 0,3,7-9; default: all")
+    _add_film_steps(add)
+    text = "also write README.md, the model card for an upload to the Hugging Face hub"
+    add("--model-card", action="store_true", help=text)
+
+
+def _add_evaluate(add: Any) -> None:
+    _add_measuring(add)
+    _add_output(add, "FILE", "RUN/evaluation.json; may end in .npz")
+
+
+def _add_plot(add: Any) -> None:
+    text = "a run's folder, a model's zip, or an evaluation.json or .npz"
+    _add_measuring(add, metavar="RUN|FILE", help=text)
+    _add_output(add, "DIR", "RUN/figures")
+
+
+def _add_record(add: Any) -> None:
+    _add_run(add)
+    _add_output(add, "DIR", "RUN/videos")
+    add("--skills", help="which to film, as 0,3,7-9; default: all")
+    add("--grid", action="store_true", help="also film them side by side")
+    add("--format", choices=["mp4", "gif"], default="mp4", help="format of the films")
+    _add_film_steps(add, 1000)
+
+
+def _add_compare(add: Any) -> None:
+    _add_measuring(add, nargs="+", help="runs; those with a report are not played again")
+    _add_output(add, "DIR", "nothing is written")
+
+
+def _add_output(add: Any, metavar: str, default: str) -> None:
+    add("-o", "--output", metavar=metavar, help=f"where to write; default: {default}")
 
 
 if __name__ == "__main__":

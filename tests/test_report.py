@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import yaml
 
-for library in ("jinja2", "matplotlib", "pandas", "seaborn"):
-    pytest.importorskip(library)
+pytest.importorskip("jinja2")
+pytest.importorskip("seaborn")
 
 from sb3_diayn import report
 from sb3_diayn.description import Description
@@ -50,7 +50,7 @@ class Page(HTMLParser):
         self.scripts += tag == "script"
 
     def handle_endtag(self, tag):
-        assert self.open.pop() in (tag, "option"), f"unbalanced {tag}"
+        assert self.open.pop() == tag
 
     def handle_data(self, data):
         self.text += data
@@ -116,8 +116,8 @@ def files(folder):
 
 def test_all_that_is_linked_is_there_and_nothing_is_elsewhere(tmp_path, evaluation):
     pytest.importorskip("imageio_ffmpeg")
-    page = write(tmp_path, evaluation, films=make_films, card=True)
-    assert page.open == [] or set(page.open) == {"option"}
+    page = write(tmp_path, evaluation, films=make_films, card=ABOUT)
+    assert page.open == []
     assert page.rows == K
     assert {f"films/skill_0{k}.mp4" for k in range(K)} <= set(page.links)
     for link in page.links:
@@ -157,12 +157,12 @@ def test_an_interrupted_report_leaves_the_old_one(tmp_path, evaluation, monkeypa
     def fail(*args, **kwargs):
         raise KeyboardInterrupt
 
-    write(tmp_path, evaluation, card=True)
+    write(tmp_path, evaluation, card=ABOUT)
     before = {file: (tmp_path / file).read_bytes() for file in files(tmp_path)}
     monkeypatch.setattr(report, step, fail)
     evaluation.task_returns += 1
     with pytest.raises(KeyboardInterrupt):
-        write(tmp_path, evaluation, card=True)
+        write(tmp_path, evaluation, card=ABOUT)
     assert {file: (tmp_path / file).read_bytes() for file in files(tmp_path)} == before
     assert not list(tmp_path.glob(".report-*"))
 
@@ -212,7 +212,7 @@ def test_training_is_drawn_where_something_was_logged(tmp_path, evaluation):
 
 
 def test_card(tmp_path, evaluation):
-    write(tmp_path, evaluation, card=True)
+    write(tmp_path, evaluation, card=ABOUT)
     text = (tmp_path / "README.md").read_text()
     _, head, body = text.split("---\n", 2)
     metadata = yaml.safe_load(head)
@@ -226,7 +226,7 @@ def test_card(tmp_path, evaluation):
 
 def test_card_is_what_the_hub_reads(tmp_path, evaluation):
     hub = pytest.importorskip("huggingface_hub")
-    write(tmp_path, evaluation, card=True)
+    write(tmp_path, evaluation, card=ABOUT)
     data = hub.ModelCard.load(tmp_path / "README.md").data
     assert data.model_name == "SAC"
     results = {result.metric_type: result for result in data.eval_results}

@@ -153,6 +153,7 @@ def _add_train(add: Any) -> None:
     add("--device", default="auto", help="PyTorch device")
     add("-tb", "--tensorboard-log", default="", metavar="DIR", help="TensorBoard folder")
     add("--conf-file", metavar="YML", help="hyperparameters; default: the provided ones")
+    add("--num-threads", type=int, default=-1, help="PyTorch threads; -1: its own choice")
     add("--vec-env", choices=["dummy", "subproc"], default="dummy", help="type of VecEnv")
     pair = {"type": _pair, "nargs": "+", "action": _Pairs, "metavar": "KEY:VALUE"}
     add("--hyperparams", **pair, help="override hyperparameters, e.g. learning_rate:0.001")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch as th
 import yaml
 from stable_baselines3.common.utils import set_random_seed
 
@@ -115,6 +116,8 @@ def train(args: argparse.Namespace) -> Path:
     if args.seed is None:
         args.seed = int(np.random.default_rng().integers(2**31))
     set_random_seed(args.seed)
+    if args.num_threads > 0:
+        th.set_num_threads(args.num_threads)
     resumed = find_run(args.resume) if args.resume else None
     hyperparams = read_config(args, resumed)
     if resumed is not None and args.n_skills not in (None, resumed.n_skills):

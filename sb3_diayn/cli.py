@@ -135,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_train(add: Any) -> None:
-    add("--env", required=True, help="environment id")
+    add("--env", help="environment id; needed unless --resume names a run")
     add("--algo", default="sac", help="algorithm, as the zoo spells it")
     add("--n-skills", type=int, help="number of skills; default: the configuration's")
     add("-n", "--total-timesteps", type=int, default=-1, help="steps; -1: the configuration's")

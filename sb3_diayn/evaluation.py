@@ -111,51 +111,72 @@ def summarize(
     :param n_episodes: episodes of each skill, E
     :return: the measurements that need no policy; ``sensitivity`` is NaN
     """
-    n_skills = discriminator.n_skills
-    log_qs, guesses = _judge(trajectories, discriminator)
-    owners = [np.full(len(t), t.skill) for t in trajectories]
-    names, points = _coordinates(trajectories)
-    cell_size = _cell_size(names, points)
-
-    def grid(values: Sequence[float]) -> Array:
-        return np.array(values, dtype=float).reshape(n_skills, n_episodes)
-
-    def per_skill(values: Sequence[Any]) -> list[Array]:
-        return [
-            np.concatenate(values[k * n_episodes : (k + 1) * n_episodes]) for k in range(n_skills)
-        ]
-
-    scale = np.concatenate([t.states for t in trajectories]).std(axis=0)
-    log_p = discriminator.log_p.numpy()
-    means = [states.mean(axis=0) for states in per_skill([t.states for t in trajectories])]
+    shape = (discriminator.n_skills, n_episodes)
+    info, movements = _movements(trajectories, shape)
     return SkillEvaluation(
         info={
             "n_episodes": n_episodes,
             "obs_indices": discriminator.indices.tolist(),
-            "coordinates": names,
-            "cell_size": cell_size.tolist(),
-            "total_coverage": metrics.coverage(np.concatenate(points), cell_size),
+            **info,
         },
-        task_returns=grid([t.task_rewards.sum() for t in trajectories]),
-        lengths=grid([len(t) for t in trajectories]).astype(int),
-        skill_returns=grid(
-            [(q - log_p[t.skill]).sum() for q, t in zip(log_qs, trajectories, strict=True)]
-        ),
-        log_q=np.array([q.mean() for q in per_skill(log_qs)]),
-        confusion=metrics.confusion_matrix(
-            np.concatenate(owners), np.concatenate(guesses), n_skills
-        ),
-        paths=np.stack([metrics.resample(p, N_POINTS) for p in points])
-        .reshape(n_skills, n_episodes, N_POINTS, 2)
-        .astype(np.float64),
-        distances=grid([metrics.path_length(p) for p in points]),
-        displacements=grid([metrics.displacement(p) for p in points]),
-        coverage=np.array([metrics.coverage(p, cell_size) for p in per_skill(points)]),
-        movement=grid([metrics.movement(t.states, scale) for t in trajectories]).mean(axis=1),
-        mean_state_distances=_pairwise(np.stack(means) / np.where(scale > 0, scale, 1)),
+        task_returns=_grid([t.task_rewards.sum() for t in trajectories], shape),
+        lengths=_grid([len(t) for t in trajectories], shape).astype(int),
         sensitivity=float("nan"),
-        importance=_importance(trajectories, discriminator),
+        **_judgements(trajectories, discriminator, shape),
+        **movements,
     )
+
+
+def _grid(values: Sequence[float], shape: tuple[int, int]) -> Array:
+    return np.array(values, dtype=float).reshape(shape)
+
+
+def _per_skill(values: Sequence[Array], shape: tuple[int, int]) -> list[Array]:
+    """Join what belongs to one skill."""
+    n_skills, n_episodes = shape
+    return [np.concatenate(values[k * n_episodes : (k + 1) * n_episodes]) for k in range(n_skills)]
+
+
+def _judgements(
+    trajectories: Sequence[Trajectory], discriminator: Discriminator, shape: tuple[int, int]
+) -> dict[str, Array]:
+    """What the discriminator makes of the episodes."""
+    log_qs, guesses = _judge(trajectories, discriminator)
+    owners = np.concatenate([np.full(len(t), t.skill) for t in trajectories])
+    log_p = discriminator.log_p.numpy()
+    returns = [(q - log_p[t.skill]).sum() for q, t in zip(log_qs, trajectories, strict=True)]
+    return {
+        "skill_returns": _grid(returns, shape),
+        "log_q": np.array([q.mean() for q in _per_skill(log_qs, shape)]),
+        "confusion": metrics.confusion_matrix(owners, np.concatenate(guesses), shape[0]),
+        "importance": _importance(trajectories, discriminator),
+    }
+
+
+def _movements(
+    trajectories: Sequence[Trajectory], shape: tuple[int, int]
+) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Where the episodes go, and in which coordinates that is measured."""
+    names, points = _coordinates(trajectories)
+    cell_size = _cell_size(names, points)
+    scale = np.concatenate([t.states for t in trajectories]).std(axis=0)
+    states = _per_skill([t.states for t in trajectories], shape)
+    means = np.stack([s.mean(axis=0) for s in states]) / np.where(scale > 0, scale, 1)
+    paths = np.stack([metrics.resample(p, N_POINTS) for p in points]).astype(np.float64)
+    movement = [metrics.movement(t.states, scale) for t in trajectories]
+    info = {
+        "coordinates": names,
+        "cell_size": cell_size.tolist(),
+        "total_coverage": metrics.coverage(np.concatenate(points), cell_size),
+    }
+    return info, {
+        "paths": paths.reshape(*shape, N_POINTS, 2),
+        "distances": _grid([metrics.path_length(p) for p in points], shape),
+        "displacements": _grid([metrics.displacement(p) for p in points], shape),
+        "coverage": np.array([metrics.coverage(p, cell_size) for p in _per_skill(points, shape)]),
+        "movement": _grid(movement, shape).mean(axis=1),
+        "mean_state_distances": _pairwise(means),
+    }
 
 
 def _batches(

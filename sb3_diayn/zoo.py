@@ -109,45 +109,17 @@ def train(args: argparse.Namespace) -> Path:
     :param args: the options of ``sb3-diayn train``
     :return: the run's folder
     """
-    require_zoo()
-    from rl_zoo3.exp_manager import ExperimentManager
-
+    resumed = find_run(args.resume) if args.resume else None
+    _complete(args, resumed)
     check_env_id(args.env)
-    if args.seed is None:
-        args.seed = int(np.random.default_rng().integers(2**31))
+    hyperparams = read_config(args, resumed)
     set_random_seed(args.seed)
     if args.num_threads > 0:
         th.set_num_threads(args.num_threads)
-    resumed = find_run(args.resume) if args.resume else None
-    hyperparams = read_config(args, resumed)
-    if resumed is not None and args.n_skills not in (None, resumed.n_skills):
-        raise ValueError(
-            f"n_skills={args.n_skills} does not match the run; expected {resumed.n_skills}. "
-            "Leave --n-skills out to resume, or start a new run without --resume."
-        )
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder, f"{args.algo}.yml")
         config.write_text(yaml.safe_dump({args.env: hyperparams}))
-        manager = ExperimentManager(
-            args,
-            args.algo,
-            args.env,
-            args.log_folder,
-            tensorboard_log=args.tensorboard_log,
-            n_timesteps=args.total_timesteps,
-            eval_freq=args.eval_freq,
-            save_freq=args.save_freq,
-            env_kwargs=args.env_kwargs,
-            trained_agent="" if resumed is None else str(resumed.model_path),
-            seed=args.seed,
-            log_interval=args.log_interval,
-            save_replay_buffer=args.save_replay_buffer,
-            verbose=args.verbose,
-            vec_env_type=args.vec_env,
-            device=args.device,
-            config=str(config),
-            show_progress=not args.no_progress,
-        )
+        manager = _make_manager(args, resumed, str(config))
         try:
             model, _ = manager.setup_experiment()
         except AssertionError as error:  # how SB3 says that an algorithm does not fit
@@ -155,3 +127,49 @@ def train(args: argparse.Namespace) -> Path:
     manager.learn(model)
     manager.save_trained_model(model)
     return Path(manager.save_path)
+
+
+def _complete(args: argparse.Namespace, resumed: Run | None) -> None:
+    """Fill in what the options leave to the resumed run or to chance."""
+    if args.seed is None:
+        args.seed = int(np.random.default_rng().integers(2**31))
+    if resumed is not None:
+        names = {cls.__name__: name for name, cls in require_zoo().ALGOS.items()}
+        args.algo = names[resumed.algo]
+        args.env = args.env or resumed.env_id
+        args.env_kwargs = args.env_kwargs or resumed.env_kwargs or None
+        if args.n_skills not in (None, resumed.n_skills):
+            raise ValueError(
+                f"n_skills={args.n_skills} does not match the run; expected {resumed.n_skills}. "
+                "Leave --n-skills out to resume, or start a new run without --resume."
+            )
+    if args.env is None:
+        raise ValueError(
+            "env=None names no environment; expected a gymnasium id. Add --env, or --resume RUN."
+        )
+
+
+def _make_manager(args: argparse.Namespace, resumed: Run | None, config: str) -> Any:
+    require_zoo()
+    from rl_zoo3.exp_manager import ExperimentManager
+
+    return ExperimentManager(
+        args,
+        args.algo,
+        args.env,
+        args.log_folder,
+        tensorboard_log=args.tensorboard_log,
+        n_timesteps=args.total_timesteps,
+        eval_freq=args.eval_freq,
+        save_freq=args.save_freq,
+        env_kwargs=args.env_kwargs,
+        trained_agent="" if resumed is None else str(resumed.model_path),
+        seed=args.seed,
+        log_interval=args.log_interval,
+        save_replay_buffer=args.save_replay_buffer,
+        verbose=args.verbose,
+        vec_env_type=args.vec_env,
+        device=args.device,
+        config=config,
+        show_progress=not args.no_progress,
+    )

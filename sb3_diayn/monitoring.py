@@ -43,7 +43,7 @@ class SkillEvaluationCallback(BaseCallback):
 
         callback:
           - sb3_diayn.DIAYNCallback
-          - sb3_diayn.monitoring.SkillEvaluationCallback:
+          - sb3_diayn.SkillEvaluationCallback:
               eval_freq: 20000
               save_path: auto
 

@@ -1,5 +1,6 @@
 """The zoo's own commands, as real processes, on runs of this package."""
 
+import json
 import os
 import subprocess
 import sys
@@ -103,3 +104,16 @@ def test_every_configuration_builds(algo):
         assert env.unwrapped.spec.id == env_id
         assert env.get_wrapper_attr("n_skills") == expected.get(env_id, env.n_skills)
         env.close()
+
+
+def test_a_configuration_can_judge_the_best_model_by_its_skills(tmp_path):
+    entry = yaml.safe_load(config_path("sac").read_text())[ENV]
+    monitor = {"eval_freq": 200, "save_path": "auto", "n_envs": 5}
+    entry["callback"] = [entry["callback"][0], {"sb3_diayn.SkillEvaluationCallback": monitor}]
+    config = tmp_path / "sac.yml"
+    config.write_text(yaml.safe_dump({ENV: entry}))
+    args = ["--algo", "sac", "--env", ENV, "--conf-file", str(config), "--eval-freq", "200"]
+    zoo("train", tmp_path, *args, "--eval-episodes", "1", "-n", "400", "-params", *SMALL)
+    folder = tmp_path / "sac" / f"{ENV}_1" / "skills"
+    assert load_discriminator(folder / "best_model.zip").n_skills == 10
+    assert len(json.loads((folder / "evaluations.json").read_text())) == 2

@@ -147,8 +147,8 @@ def _lagging(evaluation: SkillEvaluation) -> list[Diagnosis]:
             f"The discriminator is confidently wrong on fresh states: it recognises "
             f"{_accuracy(evaluation)}, but the mean log q(z|s') is "
             f"{evaluation.log_q.mean():.2f} nats, with skills {named} at the bottom.",
-            "It lags behind the policy: train longer, update it more often (n_updates of "
-            "DIAYNCallback), or keep a smaller or younger replay buffer (buffer_size). "
+            "It knows the episodes it was trained on and not the next ones: collect more episodes "
+            "of each skill per update (n_envs), shorten them (skill_duration), or train longer. "
             "diayn/log_q_z is measured on replayed states and does not show this.",
             tuple(int(k) for k in worst),
         )

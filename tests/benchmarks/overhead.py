@@ -45,7 +45,7 @@ class BareCalls(BaseCallback):
         self.optimizer.step()
 
 
-STEPS, SLICES, WARM_UP = 150, 15, 300
+STEPS, SLICES, WARM_UP = 150, 12, 300
 
 
 def make_model(n_skills: int) -> SAC:

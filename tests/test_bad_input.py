@@ -7,6 +7,7 @@ from gymnasium import spaces
 from sb3_contrib import ARS
 from stable_baselines3 import SAC
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
+from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_diayn import DIAYNCallback, DIAYNWrapper, Discriminator, SkillReplayBuffer
 from sb3_diayn.checkpoint import load_state
@@ -80,6 +81,21 @@ def loaded_buffer_of_other_n_envs(tmp_path):
     other = make_sac(counting_vec(2))
     other.load_replay_buffer(tmp_path / "buffer.pkl")
     other.learn(5, callback=make_callback())
+
+
+def loaded_buffer_of_another_k(tmp_path):
+    model = make_sac(two_k())
+    model.learn(5, callback=make_callback())
+    other = make_sac(counting())
+    other.replay_buffer = model.replay_buffer
+    other.learn(5, callback=make_callback())
+
+
+def with_her(env):
+    """SB3 itself refuses to build HER on such a space, but a zip can bring the class along."""
+    model = make_sac(env)
+    model.replay_buffer_class = HerReplayBuffer
+    return model
 
 
 def buffer(space=None, **kwargs):
@@ -166,6 +182,10 @@ ROWS = [
     (option(reward_scale=float("inf")), RANGE.format("reward_scale=inf", POSITIVE)),
     (option(skill_reward_weight=-1), RANGE.format("skill_reward_weight=-1", AT_LEAST_0)),
     (option(task_reward_weight="1"), RANGE.format("task_reward_weight='1'", "a finite number")),
+    (option(use_actions="no"), RANGE.format("use_actions='no'", "True or False")),
+    (option(normalize_obs=1), RANGE.format("normalize_obs=1", "True or False")),
+    (option(subtract_log_p=None), RANGE.format("subtract_log_p=None", "True or False")),
+    (option(learn_p_z="yes"), RANGE.format("learn_p_z='yes'", "True or False")),
     (option(p_z_update_freq=0), RANGE.format("p_z_update_freq=0", COUNT)),
     (option(sync_freq=0), RANGE.format("sync_freq=0", COUNT)),
     # the coordinates, once the space is known
@@ -213,6 +233,14 @@ ROWS = [
     (
         loaded_buffer_of_other_n_envs,
         r"n_envs=2 does not match the loaded replay buffer; expected 1\. Use as many",
+    ),
+    (
+        loaded_buffer_of_another_k,
+        r"(?s)observation_space=.*does not match the loaded replay buffer; expected .*n_skills of",
+    ),
+    (
+        learn(make_model=with_her),
+        r"replay_buffer_class=HerReplayBuffer .*expected SB3's own buffer.*Leave replay_buffer",
     ),
     # going on with a saved discriminator
     (

@@ -68,11 +68,11 @@ class DIAYNCallback(BaseCallback):
     :param skill_reward_weight: weight of the skill reward
     :param task_reward_weight: weight of the environment's own reward
     :param learn_p_z: learn p(z) as the original code can, softmax of the mean log q(z|s'); the
-        paper (figure 4) shows how that collapses the number of skills
+        paper (figure 4) shows how that collapses the number of skills. It needs "uniform" draws
     :param p_z_update_freq: environment steps between two updates of a learned p(z)
     :param sync_freq: environment steps after which wrappers in other processes get the present
         discriminator, off-policy; there it only feeds the logs
-    :param verbose: 1 to print what happens, 0 for silence
+    :param verbose: 1 to say when a saved discriminator goes on, 0 for silence
     :raises ValueError: if an option is out of range, or in ``learn`` if the model cannot learn
         skills right (the message says why and what to do)
     """
@@ -165,6 +165,8 @@ class DIAYNCallback(BaseCallback):
         )
         if saved is not None:
             self.trainer.restore(saved)
+            if self.verbose:
+                print(f"Going on from a discriminator with {self.trainer.n_updates} updates")
 
     def _bind_buffer(self, model: OffPolicyAlgorithm) -> None:
         stock = model.replay_buffer

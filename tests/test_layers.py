@@ -11,7 +11,7 @@ import sb3_diayn
 PACKAGE = Path(sb3_diayn.__file__).parent
 MODULES = sorted(path for path in PACKAGE.glob("**/*.py"))
 LEVELS = {
-    **dict.fromkeys(["skills", "metrics"], 0),
+    **dict.fromkeys(["skills", "metrics", "arguments"], 0),
     **dict.fromkeys(["discriminator"], 1),
     **dict.fromkeys(["wrappers", "buffers", "rollouts", "checkpoint", "results"], 2),
     **dict.fromkeys(["trainer", "compatibility", "trajectories", "runs"], 3),

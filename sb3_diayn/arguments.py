@@ -1,0 +1,157 @@
+"""The options of each command of ``sb3-diayn``."""
+
+import argparse
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import yaml
+
+Add: TypeAlias = Callable[..., argparse.Action]  # ArgumentParser.add_argument
+
+# Films take longer than all the rest: 20 skills of 300 steps of Hopper, rendered without a GPU,
+# are five minutes.
+FILM_STEPS = 300
+
+
+def train(add: Add) -> None:
+    """:param add: adds an option to ``sb3-diayn train``"""
+    add("--env", help="environment id; needed unless --resume names a run")
+    add("--algo", default="sac", help="algorithm, as the zoo spells it")
+    add("--n-skills", type=int, help="number of skills; default: the configuration's")
+    add("-n", "--total-timesteps", type=int, default=-1, help="steps; -1: the configuration's")
+    add("--seed", type=int, help="seed of everything; default: a random one, printed")
+    add("--n-envs", type=int, help="parallel environments; default: the configuration's")
+    add("--buffer-size", type=int, help="replay buffer; default: the configuration's")
+    add("--reward-scale", type=float, help="factor of the reward; default: the configuration's")
+    add("--ent-coef", type=_number_or_word, help="entropy coefficient, a number or auto")
+    add("-f", "--log-folder", default="logs", help="where runs are saved")
+    add("--save-freq", type=int, default=-1, help="steps between checkpoints; -1: none")
+    add("--save-replay-buffer", action="store_true", help="save the replay buffer at the end")
+    add("--log-interval", type=int, default=-1, help="episodes between log lines; -1: SB3's")
+    add("--eval-freq", type=int, default=-1, help="steps between zoo evaluations; -1: none")
+    add("-i", "--resume", metavar="RUN", help="go on with this run, in a new folder")
+    add("--device", default="auto", help="PyTorch device")
+    add("-tb", "--tensorboard-log", default="", metavar="DIR", help="TensorBoard folder")
+    add("--conf-file", metavar="YML", help="hyperparameters; default: the provided ones")
+    add("--num-threads", type=int, default=-1, help="PyTorch threads; -1: its own choice")
+    add("--vec-env", choices=["dummy", "subproc"], default="dummy", help="type of VecEnv")
+    pair = {"type": _pair, "nargs": "+", "action": _Pairs, "metavar": "KEY:VALUE"}
+    add("--hyperparams", **pair, help="override hyperparameters, e.g. learning_rate:0.001")
+    add("--env-kwargs", **pair, help="arguments of the environment")
+    add("--no-progress", action="store_true", help="no progress bar")
+    add("--no-report", action="store_true", help="write no report at the end")
+    add("--episodes", type=_positive, default=5, help="episodes of each skill for the report")
+    _film_steps(add)
+    add("--films", action="store_true", help="film each skill for the report: takes minutes")
+    add("--verbose", type=int, default=0, help="1: the zoo's and SB3's messages")
+
+
+def play(add: Add) -> None:
+    """:param add: adds an option to ``sb3-diayn play``"""
+    _run(add)
+    add("--skill", default="all", help="index of a skill, several as 0,3,7-9, or all")
+    add("--episodes", type=_positive, default=1, help="episodes of each skill")
+    text = "human shows a window, rgb_array writes a film of one episode to RUN/videos"
+    add("--render", choices=["human", "rgb_array"], help=text)
+    _film_steps(add, 1000)
+    add("--stochastic", action="store_true", help="sample actions instead of taking the mode")
+
+
+def report(add: Add) -> None:
+    """:param add: adds an option to ``sb3-diayn report``"""
+    _measuring(add)
+    _output(add, "DIR", "RUN/report")
+    add("--no-films", action="store_true", help="leave out the films, which take minutes")
+    add("--skills", help="which to film, as 0,3,7-9; default: all")
+    _film_steps(add)
+    text = "also write README.md, the model card for an upload to the Hugging Face hub"
+    add("--model-card", action="store_true", help=text)
+
+
+def evaluate(add: Add) -> None:
+    """:param add: adds an option to ``sb3-diayn evaluate``"""
+    _measuring(add)
+    _output(add, "FILE", "RUN/evaluation.json; may end in .npz")
+
+
+def plot(add: Add) -> None:
+    """:param add: adds an option to ``sb3-diayn plot``"""
+    text = "a run's folder, a model's zip, or an evaluation.json or .npz"
+    _measuring(add, metavar="RUN|FILE", help=text)
+    _output(add, "DIR", "RUN/figures")
+
+
+def record(add: Add) -> None:
+    """:param add: adds an option to ``sb3-diayn record``"""
+    _run(add)
+    _output(add, "DIR", "RUN/videos")
+    add("--skills", help="which to film, as 0,3,7-9; default: all")
+    add("--grid", action="store_true", help="also film them side by side")
+    add("--format", choices=["mp4", "gif"], default="mp4", help="format of the films")
+    _film_steps(add, 1000)
+
+
+def compare(add: Add) -> None:
+    """:param add: adds an option to ``sb3-diayn compare``"""
+    _measuring(add, nargs="+", help="runs; those with a report are not played again")
+    _output(add, "DIR", "nothing is written")
+
+
+def config(add: Add) -> None:
+    """:param add: adds an option to ``sb3-diayn config``"""
+    add("algo", nargs="?", default="sac", help="algorithm")
+
+
+# -- options that several commands share -----------------------------------------------------
+
+
+def _run(add: Add, **kwargs: Any) -> None:
+    what = "a run's folder, e.g. logs/sac/Hopper-v5_1, or a model's zip"
+    add("run", **({"metavar": "RUN", "help": what} | kwargs))
+    add("--env", help="environment id; needed for a zip whose environment had none")
+    add("--seed", type=int, default=0, help="seed of the environments")
+    add("--device", default="auto", help="PyTorch device")
+
+
+def _measuring(add: Add, **kwargs: Any) -> None:
+    _run(add, **kwargs)
+    add("--episodes", type=_positive, default=5, help="episodes of each skill")
+    add("--no-progress", action="store_true", help="no progress bar")
+
+
+def _film_steps(add: Add, steps: int = FILM_STEPS) -> None:
+    add("--film-steps", type=_positive, default=steps, metavar="N", help="where films end")
+
+
+def _output(add: Add, metavar: str, default: str) -> None:
+    add("-o", "--output", metavar=metavar, help=f"where to write; default: {default}")
+
+
+# -- kinds of values ------------------------------------------------------------------------
+
+
+def _number_or_word(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
+    return int(text)
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    key, separator, value = text.partition(":")
+    if not separator:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form key:value")
+    return key, yaml.safe_load(value)
+
+
+class _Pairs(argparse.Action):
+    """Collects ``key:value`` arguments in a dict."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        setattr(namespace, self.dest, dict(values))

@@ -1,5 +1,6 @@
 """A replay buffer that stores skills as numbers and pays the reward of this moment."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,9 @@ class SkillReplayBuffer(ReplayBuffer):
 
     Observations with the one-hot are rebuilt when a batch is sampled, and the reward of each
     transition comes from the discriminator of that moment: it is never stale. ``rewards`` holds
-    the task rewards. ``skill_reward`` is bound by ``DIAYNCallback`` and not saved with the buffer.
+    the task rewards. ``skill_reward`` is bound by ``DIAYNCallback`` and not saved with the buffer;
+    so is ``learn``, while the model trains: it takes a batch (next observations, skills, actions),
+    gives its log q(z|s') and lets the discriminator learn from it.
 
     :param buffer_size: maximum number of transitions
     :param observation_space: the augmented space, as the model sees it
@@ -64,6 +67,7 @@ class SkillReplayBuffer(ReplayBuffer):
         self.observation_space = observation_space
         self.skills = np.zeros((self.buffer_size, self.n_envs), np.int32)
         self.skill_reward: SkillReward | None = None
+        self.learn: Callable[[th.Tensor, th.Tensor, th.Tensor], th.Tensor] | None = None
 
     def add(
         self,
@@ -166,8 +170,11 @@ class SkillReplayBuffer(ReplayBuffer):
             )
         arrays = (next_env_obs, skills, task_rewards)
         obs, skill_ids, task = (self.to_torch(array, copy=False) for array in arrays)
-        return self.skill_reward(obs, skill_ids, task, actions).unsqueeze(1)
+        if self.learn is None:
+            return self.skill_reward(obs, skill_ids, task, actions).unsqueeze(1)
+        log_q = self.learn(obs, skill_ids, actions)
+        return self.skill_reward.from_log_q(log_q, skill_ids, task).unsqueeze(1)
 
     def __getstate__(self) -> dict[str, Any]:
         # The discriminator lives in the model's zip and goes on changing: never a copy here.
-        return {**self.__dict__, "skill_reward": None}
+        return {**self.__dict__, "skill_reward": None, "learn": None}

@@ -1,12 +1,9 @@
 """The callback that turns a stock SB3 model into a skill learner."""
 
-import copy
 import functools
 import inspect
-import pickle
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,9 +12,8 @@ import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.vec_env import DummyVecEnv
 
-from sb3_diayn.buffers import SkillReplayBuffer
+from sb3_diayn.attachment import attach_wrappers, bind_buffer
 from sb3_diayn.checkpoint import (
     DISCRIMINATOR_OPTIONS,
     FORMAT_VERSION,
@@ -26,13 +22,10 @@ from sb3_diayn.checkpoint import (
     State,
     describe_space,
 )
-from sb3_diayn.compatibility import (
-    check_model,
-    check_options,
-    check_saved,
-    quiet_evaluations,
-)
-from sb3_diayn.discriminator import Discriminator, ObsIndices, SkillReward, resolve_indices
+from sb3_diayn.compatibility import check_model, quiet_evaluations
+from sb3_diayn.discriminator import Discriminator, SkillReward
+from sb3_diayn.indices import ObsIndices, resolve_indices
+from sb3_diayn.options import check_options, check_saved
 from sb3_diayn.rollouts import SkillRollout
 from sb3_diayn.skills import SkillSpace
 from sb3_diayn.trainer import DiscriminatorTrainer
@@ -126,7 +119,7 @@ class DIAYNCallback(BaseCallback):
             self._live_state = LiveState(self.state)
             setattr(self.model, STATE_ATTRIBUTE, self._live_state)
         if isinstance(self.model, OffPolicyAlgorithm):
-            self._bind_buffer(self.model)
+            self._buffer = bind_buffer(self.model, self.n_skills, self.skill_reward)
         # Asked for now: the zoo closes the environments before it saves.
         self._env_id = self.training_env.get_attr("env_id")[0]
         self._returns = np.zeros((self.model.n_envs, 3))
@@ -168,34 +161,9 @@ class DIAYNCallback(BaseCallback):
             if self.verbose:
                 print(f"Going on from a discriminator with {self.trainer.n_updates} updates")
 
-    def _bind_buffer(self, model: OffPolicyAlgorithm) -> None:
-        stock = model.replay_buffer
-        assert stock is not None
-        if not isinstance(stock, SkillReplayBuffer):
-            model.replay_buffer = SkillReplayBuffer(
-                stock.buffer_size * stock.n_envs,
-                model.observation_space,
-                model.action_space,
-                model.device,
-                model.n_envs,
-                n_skills=self.n_skills,
-                handle_timeout_termination=stock.handle_timeout_termination,
-            )
-            model.replay_buffer.absorb(stock)
-        assert isinstance(model.replay_buffer, SkillReplayBuffer)
-        model.replay_buffer.skill_reward = self.skill_reward
-
     def _attach_wrappers(self) -> None:
-        """Share the discriminator with wrappers of this process, send a copy to others."""
-        self._shares = isinstance(self.training_env.unwrapped, DummyVecEnv)
         self._last_sync = self.model.num_timesteps
-        if self._shares:
-            self.training_env.env_method("set_skill_reward", self.skill_reward)
-        else:
-            on_cpu = replace(
-                self.skill_reward, discriminator=copy.deepcopy(self.discriminator).cpu()
-            )
-            self.training_env.env_method("load_skill_reward", pickle.dumps(on_cpu))
+        self._shares = attach_wrappers(self.training_env, self.skill_reward)
 
     # -- training ----------------------------------------------------------------------------
 
@@ -204,6 +172,16 @@ class DIAYNCallback(BaseCallback):
         is_due = self.model.num_timesteps - self._last_sync >= self.options["sync_freq"]
         if not self._shares and (on_policy or is_due):
             self._attach_wrappers()
+        self._finish_batch()
+
+    def _on_training_end(self) -> None:
+        self._finish_batch()
+
+    def _finish_batch(self) -> None:
+        """The model has trained: learn from its last batch, and from no sample that follows."""
+        if isinstance(self.model, OffPolicyAlgorithm):
+            self._buffer.learn = None
+            self.trainer.step()
 
     def _on_step(self) -> bool:
         infos, dones = self.locals["infos"], self.locals["dones"]
@@ -226,21 +204,23 @@ class DIAYNCallback(BaseCallback):
             self._log()
 
     def _train_off_policy(self, model: OffPolicyAlgorithm) -> None:
-        if model.num_timesteps <= model.learning_starts:
-            return
-        gradient_steps = model.gradient_steps
-        if gradient_steps < 0:
-            gradient_steps = self.locals["num_collected_steps"] * model.n_envs
-        batch_size = self.options["batch_size"] or model.batch_size
-        for _ in range(gradient_steps * self.options["n_updates"]):
-            self.trainer.update(*self._sample(batch_size))
+        """Learn from the batches that the model is about to draw, or from own ones."""
+        if self.options["n_updates"] == 1 and self._batch_size(model) == model.batch_size:
+            self._buffer.learn = self.trainer.step_and_backward
+        elif model.num_timesteps > model.learning_starts:
+            gradient_steps = model.gradient_steps
+            if gradient_steps < 0:
+                gradient_steps = self.locals["num_collected_steps"] * model.n_envs
+            for _ in range(gradient_steps * self.options["n_updates"]):
+                self.trainer.update(*self._sample(self._batch_size(model)))
         self._update_p_z()
 
+    def _batch_size(self, model: OffPolicyAlgorithm) -> int:
+        batch_size: int = self.options["batch_size"] or model.batch_size
+        return batch_size
+
     def _sample(self, batch_size: int) -> Batch:
-        assert isinstance(self.model, OffPolicyAlgorithm)
-        buffer = self.model.replay_buffer
-        assert isinstance(buffer, SkillReplayBuffer)
-        return buffer.sample_transitions(batch_size, self.trainer.rng)
+        return self._buffer.sample_transitions(batch_size, self.trainer.rng)
 
     def _train_on_policy(self, model: OnPolicyAlgorithm) -> None:
         """As many passes over the rollout as the model makes, in batches of its size."""

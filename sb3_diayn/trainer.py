@@ -30,27 +30,67 @@ class DiscriminatorTrainer:
         self.optimizer = th.optim.Adam(discriminator.net.parameters(), lr=learning_rate, fused=True)
         self.rng = np.random.default_rng(seed)
         self.n_updates = 0
+        self.has_gradient = False
         self.history: list[list[float]] = []
         # Running loss and accuracy stay on the device: reading them would make it wait.
         self._running = th.zeros(2, device=discriminator.log_p.device)
 
     def update(self, obs: th.Tensor, skills: th.Tensor, actions: th.Tensor | None = None) -> None:
         """
-        One gradient step on the cross-entropy.
+        One gradient step on the cross-entropy of z given s'.
 
         :param obs: next observations of the environment, shape ``(n, d)``
         :param skills: the skills that led there, int64, shape ``(n,)``
         :param actions: see :meth:`Discriminator.forward`
         """
+        self.backward(obs, skills, actions)
+        self.step()
+
+    def backward(
+        self, obs: th.Tensor, skills: th.Tensor, actions: th.Tensor | None = None
+    ) -> th.Tensor:
+        """
+        The first half of :meth:`update`: the gradient, which :meth:`step` applies later. Until
+        then the discriminator is the one that gave the result.
+
+        :param obs: next observations of the environment, shape ``(n, d)``
+        :param skills: the skills that led there, int64, shape ``(n,)``
+        :param actions: see :meth:`Discriminator.forward`
+        :return: log q(z|s') in nats, no gradient, shape ``(n,)``
+        """
         if self.discriminator.normalize_obs:
             self.discriminator.update_normalizer(obs)
-        loss, accuracy = self.discriminator.loss(obs, skills, actions)
-        self.optimizer.zero_grad(set_to_none=True)
+        losses, accuracy = self.discriminator.loss(obs, skills, actions)
+        loss = losses.mean()
         loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        self.n_updates += 1
-        rate = max(RUNNING_RATE, 1 / self.n_updates)
+        self.has_gradient = True
+        rate = max(RUNNING_RATE, 1 / (self.n_updates + 1))
         self._running.lerp_(th.stack([loss.detach(), accuracy]), rate)
+        return -losses.detach()
+
+    def step_and_backward(
+        self, obs: th.Tensor, skills: th.Tensor, actions: th.Tensor | None = None
+    ) -> th.Tensor:
+        """
+        Finish with the batch before and begin with this one. A replay buffer calls it while the
+        policy is trained: one forward pass then serves the reward and the gradient, and no reward
+        is older than the discriminator.
+
+        :param obs: see :meth:`backward`
+        :param skills: see :meth:`backward`
+        :param actions: see :meth:`backward`
+        :return: see :meth:`backward`
+        """
+        self.step()
+        return self.backward(obs, skills, actions)
+
+    def step(self) -> None:
+        """Apply the gradient of :meth:`backward`, if there is one that was not applied yet."""
+        if self.has_gradient:
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            self.has_gradient = False
+            self.n_updates += 1
 
     @th.no_grad()
     def update_p_z(

@@ -14,6 +14,7 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 from sb3_diayn import DIAYNCallback, DIAYNWrapper, SkillReplayBuffer, load_discriminator
+from sb3_diayn.trainer import DiscriminatorTrainer
 from tests.envs import TwoStateEnv
 from tests.models import (
     K,
@@ -79,18 +80,48 @@ def test_no_update_before_learning_starts():
     assert callback.trainer.n_updates == model._n_updates == 1
 
 
-@pytest.mark.parametrize(("batch_size", "expected"), [(None, 16), (5, 5)])
+@pytest.mark.parametrize(("batch_size", "expected"), [(None, 16), (16, 16), (5, 5)])
 def test_the_batch_size_is_the_models_unless_given(monkeypatch, batch_size, expected):
     sizes = set()
-    sample = SkillReplayBuffer.sample_transitions
+    backward = DiscriminatorTrainer.backward
 
-    def record(self, size, rng):
-        sizes.add(size)
-        return sample(self, size, rng)
+    def record(self, obs, skills, actions):
+        sizes.update({len(obs), len(skills), len(actions)})
+        return backward(self, obs, skills, actions)
 
-    monkeypatch.setattr(SkillReplayBuffer, "sample_transitions", record)
+    monkeypatch.setattr(DiscriminatorTrainer, "backward", record)
     make_sac(counting()).learn(25, callback=make_callback(batch_size=batch_size))
     assert sizes == {expected}
+
+
+@pytest.mark.parametrize("options", [{}, {"normalize_obs": True}, {"n_updates": 2}])
+def test_rewards_are_those_of_the_present_discriminator_in_each_policy_update(monkeypatch, options):
+    model, callback = make_sac(counting(), train_freq=4, gradient_steps=3), make_callback(**options)
+    sample, versions = SkillReplayBuffer.sample, []
+
+    def check(self, *args, **kwargs):
+        samples = sample(self, *args, **kwargs)
+        skill_space = callback.skill_space
+        next_obs, skills = skill_space.split(samples.next_observations.numpy())
+        rewards = callback.discriminator.reward(th.as_tensor(next_obs), th.as_tensor(skills))
+        np.testing.assert_allclose(samples.rewards.flatten(), rewards, atol=1e-6)
+        versions.append(callback.trainer.n_updates)
+        return samples
+
+    monkeypatch.setattr(SkillReplayBuffer, "sample", check)
+    model.learn(60, callback=callback)
+    assert len(set(versions)) >= 10, "the discriminator has moved in between"
+
+
+def test_samples_outside_of_training_teach_nothing():
+    model, callback = make_sac(counting()), make_callback()
+    model.learn(40, callback=callback)
+    before = parameters(callback.discriminator)
+    for _ in range(3):
+        model.replay_buffer.sample(16)
+    assert callback.trainer.n_updates == model._n_updates
+    assert not callback.trainer.has_gradient
+    assert equal(before, parameters(callback.discriminator))
 
 
 def test_the_learning_rate_is_used():

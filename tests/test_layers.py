@@ -11,10 +11,12 @@ import sb3_diayn
 PACKAGE = Path(sb3_diayn.__file__).parent
 MODULES = sorted(path for path in PACKAGE.glob("**/*.py"))
 LEVELS = {
-    **dict.fromkeys(["skills", "metrics", "arguments"], 0),
+    **dict.fromkeys(["skills", "indices", "metrics", "arguments"], 0),
     **dict.fromkeys(["discriminator"], 1),
     **dict.fromkeys(["wrappers", "buffers", "rollouts", "checkpoint", "results"], 2),
-    **dict.fromkeys(["trainer", "compatibility", "trajectories", "runs"], 3),
+    **dict.fromkeys(
+        ["trainer", "attachment", "compatibility", "options", "trajectories", "runs"], 3
+    ),
     **dict.fromkeys(["callbacks", "evaluation", "description"], 4),
     **dict.fromkeys(["downstream", "plotting", "video", "diagnosis", "monitoring"], 5),
     **dict.fromkeys(["report", "comparison", "zoo"], 6),

@@ -1,0 +1,85 @@
+"""What the options of ``DIAYNCallback`` must be like, said early and clearly."""
+
+from collections.abc import Callable
+from numbers import Real
+from typing import Any
+
+from sb3_diayn.checkpoint import State, check_state
+
+# What cannot change once a discriminator exists.
+ARCHITECTURE = ("net_arch", "obs_indices", "use_actions", "normalize_obs")
+_POSITIVE_INTEGER = "a positive integer"
+_POSITIVE = "a positive number"
+_FLAG = "True or False"
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and abs(float(value)) < 1e30
+
+
+RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "net_arch": (
+        lambda v: not isinstance(v, str) and all(map(_is_count, v)),
+        "a list of positive integers",
+    ),
+    "learning_rate": (lambda v: _is_number(v) and v > 0, _POSITIVE),
+    "batch_size": (lambda v: v is None or _is_count(v), f"{_POSITIVE_INTEGER} or None"),
+    "n_updates": (_is_count, _POSITIVE_INTEGER),
+    "use_actions": (_is_flag, _FLAG),
+    "normalize_obs": (_is_flag, _FLAG),
+    "subtract_log_p": (_is_flag, _FLAG),
+    "learn_p_z": (_is_flag, _FLAG),
+    "log_q_min": (lambda v: v is None or (_is_number(v) and v < 0), "a negative number or None"),
+    "reward_scale": (lambda v: _is_number(v) and v > 0, _POSITIVE),
+    "skill_reward_weight": (lambda v: _is_number(v) and v >= 0, "a number of at least 0"),
+    "task_reward_weight": (_is_number, "a finite number"),
+    "p_z_update_freq": (_is_count, _POSITIVE_INTEGER),
+    "sync_freq": (_is_count, _POSITIVE_INTEGER),
+}
+
+
+def check_options(options: dict[str, Any]) -> None:
+    """
+    :param options: the options of ``DIAYNCallback``
+    :raises ValueError: if one is out of range
+    """
+    for name, (is_right, rule) in RULES.items():
+        try:
+            right = is_right(options[name])
+        except TypeError:
+            right = False
+        if not right:
+            raise ValueError(
+                f"{name}={options[name]!r} is out of range; expected {rule}. "
+                "See the parameters of DIAYNCallback."
+            )
+
+
+def check_saved(saved: State, n_skills: int, given: dict[str, Any]) -> None:
+    """
+    :param saved: the state that a model brings along
+    :param n_skills: the number of skills of the environment
+    :param given: options of ``DIAYNCallback`` other than its defaults
+    :raises ValueError: if they describe another discriminator than the saved one
+    """
+    check_state(saved, "the model")
+    if saved["n_skills"] != n_skills:
+        raise ValueError(
+            f"n_skills={n_skills} of the environment does not match the saved model; expected "
+            f"{saved['n_skills']}. Use DIAYNWrapper(env, n_skills={saved['n_skills']})."
+        )
+    for name in ARCHITECTURE:
+        if name in given and given[name] != saved["options"][name]:
+            raise ValueError(
+                f"{name}={given[name]!r} does not match the saved discriminator; expected "
+                f"{saved['options'][name]!r}. Leave it out to go on with the saved one, or train "
+                "a new model."
+            )

@@ -10,6 +10,7 @@ import gymnasium as gym
 from sb3_diayn import __version__, arguments, commands, console, playing
 from sb3_diayn.results import SkillEvaluation
 from sb3_diayn.runs import Run, find_run
+from sb3_diayn.saving import check_writable
 from sb3_diayn.trajectories import play_skills
 from sb3_diayn.zoo import config_path, train
 
@@ -65,7 +66,7 @@ def _play(args: argparse.Namespace) -> None:
     run = find_run(args.run, args.env)
     skills = commands.parse_skills(args.skill, run.n_skills)
     if args.render == "rgb_array":
-        folder = commands.check_writable(run.folder / "videos")
+        folder = check_writable(run.folder / "videos")
         films = playing.film(run, args, skills, folder, deterministic=not args.stochastic)
         print(*films.values(), sep="\n")
         return

@@ -4,7 +4,6 @@ import argparse
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 from sb3_diayn.checkpoint import load_discriminator
@@ -14,6 +13,7 @@ from sb3_diayn.playing import film, measure, report_extra
 from sb3_diayn.report import MakeFilms, save_figures, write_report
 from sb3_diayn.results import SkillEvaluation
 from sb3_diayn.runs import Run, find_run
+from sb3_diayn.saving import check_writable
 from sb3_diayn.skills import check_skill
 
 
@@ -178,17 +178,3 @@ def parse_skills(text: str | None, n_skills: int) -> list[int]:
         first, last = int(found[1]), int(found[2] or found[1])
         skills += range(check_skill(first, n_skills), check_skill(last, n_skills) + 1)
     return list(dict.fromkeys(skills))
-
-
-def check_writable(folder: str | Path) -> Path:
-    """
-    Find out before the work, not after it.
-
-    :param folder: created if need be
-    :return: it
-    :raises OSError: if nothing can be written there
-    """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    TemporaryFile(dir=folder).close()
-    return folder

@@ -20,6 +20,7 @@ from stable_baselines3.common.vec_env import (
 
 from sb3_diayn.checkpoint import STATE_ATTRIBUTE
 from sb3_diayn.evaluation import SkillEvaluation, evaluate_skills
+from sb3_diayn.saving import replacing, write_bytes
 from sb3_diayn.trajectories import as_vec_env, unchanged
 from sb3_diayn.wrappers import DIAYNWrapper
 
@@ -204,16 +205,14 @@ class SkillEvaluationCallback(BaseCallback):
         self.best_mutual_information = max(mutual_information, self.best_mutual_information)
         if self._folder is None:
             return
-        temporary = self._folder / f"{HISTORY_FILE}.part"
-        temporary.write_text(json.dumps(self.history, indent=1))
-        temporary.replace(self._folder / HISTORY_FILE)
+        write_bytes(self._folder / HISTORY_FILE, json.dumps(self.history, indent=1).encode())
         if is_best and self.save_best:
-            temporary = self._folder / f"part_{BEST_MODEL}"  # SB3 insists on the ending .zip
-            self.model.save(temporary)
-            temporary.replace(self._folder / BEST_MODEL)
+            with replacing(self._folder / BEST_MODEL) as temporary:
+                self.model.save(temporary)
             normalizer = unwrap_vec_normalize(self.training_env)
             if normalizer is not None:
-                normalizer.save(str(self._folder / STATISTICS))
+                with replacing(self._folder / STATISTICS) as temporary:
+                    normalizer.save(str(temporary))
 
     def _on_training_end(self) -> None:
         if self.given_env is None and self._env is not None:

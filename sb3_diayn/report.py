@@ -20,6 +20,7 @@ from sb3_diayn.description import Description
 from sb3_diayn.diagnosis import Diagnosis, diagnose
 from sb3_diayn.discriminator import Discriminator
 from sb3_diayn.results import SkillEvaluation
+from sb3_diayn.saving import replacing
 
 __all__ = ["headlines", "model_card", "number", "save_figures", "write_report"]
 
@@ -208,9 +209,8 @@ def _save_figure(file: Path, plot: Callable[[Any], Any], width: float) -> None:
 
     figure = Figure(figsize=(width, 4.8), layout="constrained")  # of no window, freed by itself
     plot(figure.subplots())
-    temporary = file.with_name(f"{file.name}.part")
-    figure.savefig(temporary, format="png", dpi=120)
-    temporary.replace(file)
+    with replacing(file) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
 
 
 def _make_films(folder: Path, films: MakeFilms) -> tuple[dict[int, dict[str, str]], str]:

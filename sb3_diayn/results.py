@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sb3_diayn import metrics
+from sb3_diayn.saving import write_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -122,12 +123,12 @@ class SkillEvaluation:
         file = _check_suffix(path)
         if file.suffix == ".json":
             text = json.dumps(content, default=lambda value: value.tolist(), indent=1)
-            _write(file, text.encode())
+            write_bytes(file, text.encode())
         else:
             content["info"] = json.dumps(self.info)
             buffer = io.BytesIO()
             np.savez_compressed(buffer, allow_pickle=False, **content)
-            _write(file, buffer.getvalue())
+            write_bytes(file, buffer.getvalue())
 
     @classmethod
     def load(cls, path: str | Path) -> "SkillEvaluation":
@@ -173,10 +174,3 @@ def _check_suffix(path: str | Path) -> Path:
             f"path={str(path)!r} has no known ending; expected .json or .npz. Rename the file."
         )
     return file
-
-
-def _write(file: Path, content: bytes) -> None:
-    """All or nothing: an interrupted write leaves the old file whole."""
-    temporary = file.with_name(file.name + ".part")
-    temporary.write_bytes(content)
-    temporary.replace(file)

@@ -18,6 +18,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
+from sb3_diayn.saving import replacing
 from sb3_diayn.skills import check_skill
 from sb3_diayn.trajectories import as_vec_env, play_skills
 
@@ -168,14 +169,11 @@ def _remedy(error: Exception) -> str:
 @contextmanager
 def _film(file: Path, shape: tuple[int, ...], fps: float) -> Iterator[AddFrame]:
     """What adds frames to a temporary file, which takes the film's name once it is whole."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    # ffmpeg tells the format from the ending, and renaming is atomic within a folder only.
-    temporary = file.with_name(f".{file.stem}.part{file.suffix}")
     height, width = _even(shape[0]), _even(shape[1])
     options = f"-y -v error -f rawvideo -pix_fmt rgb24 -s {width}x{height} -r {fps} -i -".split()
-    command = [_ffmpeg(), *options, *FFMPEG_OPTIONS[file.suffix[1:]].split(), str(temporary)]
-    try:
-        with Popen(command, stdin=PIPE) as process:
+    command = [_ffmpeg(), *options, *FFMPEG_OPTIONS[file.suffix[1:]].split()]
+    with replacing(file) as temporary:
+        with Popen([*command, str(temporary)], stdin=PIPE) as process:
 
             def add(frame: Frame) -> None:
                 if frame.shape != shape:
@@ -189,9 +187,6 @@ def _film(file: Path, shape: tuple[int, ...], fps: float) -> Iterator[AddFrame]:
             yield add
         if process.returncode != 0:
             raise OSError(f"ffmpeg failed to write {file}; see what it says above.")
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 class _Camera(VecEnvWrapper):

@@ -11,7 +11,7 @@ import sb3_diayn
 PACKAGE = Path(sb3_diayn.__file__).parent
 MODULES = sorted(path for path in PACKAGE.glob("**/*.py"))
 LEVELS = {
-    **dict.fromkeys(["skills", "indices", "metrics", "arguments"], 0),
+    **dict.fromkeys(["skills", "indices", "metrics", "arguments", "saving"], 0),
     **dict.fromkeys(["discriminator"], 1),
     **dict.fromkeys(["wrappers", "buffers", "rollouts", "checkpoint", "results"], 2),
     **dict.fromkeys(

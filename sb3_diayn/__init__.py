@@ -5,7 +5,9 @@ from sb3_diayn.callbacks import DIAYNCallback
 from sb3_diayn.checkpoint import load_discriminator
 from sb3_diayn.discriminator import Discriminator, SkillReward
 from sb3_diayn.evaluation import SkillEvaluation, evaluate_skills
+from sb3_diayn.export import export_skill, export_vec_normalize
 from sb3_diayn.monitoring import SkillEvaluationCallback
+from sb3_diayn.ranking import best_skill, rank_skills
 from sb3_diayn.wrappers import DIAYNWrapper
 
 __version__ = "0.1.0"
@@ -18,6 +20,10 @@ __all__ = [
     "SkillEvaluationCallback",
     "SkillReplayBuffer",
     "SkillReward",
+    "best_skill",
     "evaluate_skills",
+    "export_skill",
+    "export_vec_normalize",
     "load_discriminator",
+    "rank_skills",
 ]

@@ -13,11 +13,11 @@ MODULES = sorted(path for path in PACKAGE.glob("**/*.py"))
 LEVELS = {
     **dict.fromkeys(["skills", "indices", "metrics", "arguments", "saving"], 0),
     **dict.fromkeys(["discriminator"], 1),
-    **dict.fromkeys(["wrappers", "buffers", "rollouts", "checkpoint", "results"], 2),
+    **dict.fromkeys(["folding", "wrappers", "buffers", "rollouts", "checkpoint", "results"], 2),
     **dict.fromkeys(
         ["trainer", "attachment", "compatibility", "options", "trajectories", "runs"], 3
     ),
-    **dict.fromkeys(["callbacks", "evaluation", "description"], 4),
+    **dict.fromkeys(["callbacks", "evaluation", "description", "export", "ranking"], 4),
     **dict.fromkeys(["downstream", "plotting", "video", "diagnosis", "monitoring"], 5),
     **dict.fromkeys(["report", "comparison", "zoo"], 6),
     **dict.fromkeys(["console", "playing"], 7),

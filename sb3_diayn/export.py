@@ -1,0 +1,227 @@
+"""One skill as a model of its own, which needs neither this package nor a skill to be told."""
+
+import io
+import pickle
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.noise import VectorizedActionNoise
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.preprocessing import preprocess_obs
+from stable_baselines3.common.save_util import load_from_zip_file, recursive_setattr
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+
+from sb3_diayn.checkpoint import STATE_ATTRIBUTE
+from sb3_diayn.folding import Parameters, fold_inputs
+from sb3_diayn.skills import SkillSpace, check_skill
+
+# What a model remembers of environments with skills. Optimisers are left behind as well: their
+# moments are averages of gradients of another objective, over all skills.
+FORGOTTEN = (
+    STATE_ATTRIBUTE,
+    "_last_obs",
+    "_last_original_obs",
+    "_last_episode_starts",
+    "ep_info_buffer",
+    "ep_success_buffer",
+)
+# Parameters of value functions beside a policy, by the beginning of their names.
+CRITICS = ("critic.", "critic_target.", "mlp_extractor.value_net.", "value_net.", "lstm_critic.")
+
+
+def export_skill(
+    model: BaseAlgorithm,
+    skill: int,
+    *,
+    env: GymEnv | None = None,
+    vec_normalize: VecNormalize | None = None,
+    reset_critics: bool = False,
+) -> BaseAlgorithm:
+    """
+    Make a plain SB3 model of one skill. It reads the environment's own observation and acts, up
+    to float rounding, as ``model`` does with that skill; so do its critics value. The one-hot has
+    become a part of the first layers' biases. Hyperparameters stay, optimisers start afresh.
+
+    ``export_skill(model, 3).save("skill_3")`` writes a zip that loads and goes on learning where
+    this package is not installed.
+
+    :param model: a model trained with ``DIAYNCallback``, just trained or loaded from its zip
+    :param skill: index of the skill
+    :param env: environment without skills to go on learning in, vectorised or not; the model gets
+        its observation space. None for a model without environment, whose observation space is
+        that of the registered environment where the two agree, else float32
+    :param vec_normalize: the ``VecNormalize`` that ``model`` was trained with, None for the one
+        that it still has. The exported model expects that of :func:`export_vec_normalize`
+    :param reset_critics: leave the critics as they are initialised, instead of those of the skill
+    :return: the exported model
+    :raises ValueError: if the model has no skills or its policy cannot be folded
+    """
+    n_skills = model_n_skills(model)
+    skill = check_skill(skill, n_skills)
+    space = SkillSpace.from_augmented(model.observation_space, n_skills)
+    features = _skill_features(model, space, vec_normalize or model.get_vec_normalize_env())
+    exported = _rebuild(model, _task_space(model, space, env), env)
+    columns = _skill_columns(features, exported.policy)
+    constant = features[skill, columns].double()
+    parameters = fold_inputs(model.policy, exported.policy, columns, constant)
+    if reset_critics:
+        parameters = _without_critics(parameters, type(model).__name__)
+    exported.policy.load_state_dict(parameters, strict=not reset_critics)
+    if exported.use_sde:
+        exported.policy.reset_noise()  # type: ignore[operator]
+    if env is not None:
+        exported.set_env(env)
+    return exported
+
+
+def export_vec_normalize(vec_normalize: VecNormalize, venv: VecEnv) -> VecNormalize:
+    """
+    :param vec_normalize: what the skills were trained with
+    :param venv: environments without skills to put the same statistics around, less those of the
+        one-hot
+    :return: what models of :func:`export_skill` expect
+    :raises ValueError: if the two differ by more than the skill
+    """
+    augmented = vec_normalize.observation_space
+    n_features = int(np.prod(venv.observation_space.shape or 0))
+    space = SkillSpace.from_augmented(augmented, int(np.prod(augmented.shape or 0)) - n_features)
+    _check_fits(venv.observation_space, space)
+    exported: VecNormalize = pickle.loads(pickle.dumps(vec_normalize))
+    exported.observation_space = venv.observation_space
+    if exported.norm_obs:
+        rms: Any = exported.obs_rms
+        rms.mean, rms.var = rms.mean[:n_features].copy(), rms.var[:n_features].copy()
+    exported.set_venv(venv)
+    return exported
+
+
+def model_n_skills(model: BaseAlgorithm) -> int:
+    """
+    :param model: a model trained with ``DIAYNCallback``
+    :return: the number of its skills, K
+    :raises ValueError: if it has none
+    """
+    state = getattr(model, STATE_ATTRIBUTE, None)
+    if state is None:
+        raise ValueError(
+            f"model={type(model).__name__} has no skills; expected one trained with "
+            "callback=DIAYNCallback(). A model without skills is plain already."
+        )
+    return int(dict(state.items())["n_skills"])
+
+
+def _task_space(model: BaseAlgorithm, space: SkillSpace, env: GymEnv | None) -> spaces.Space[Any]:
+    """Not only float32: SB3 compares spaces with their dtype when a model gets an environment."""
+    if env is not None:
+        return _check_fits(env.observation_space, space)
+    env_id = dict(getattr(model, STATE_ATTRIBUTE).items())["env_id"]
+    if env_id not in gym.registry:
+        return space.env_space
+    try:
+        registered = gym.make(env_id).observation_space
+    except (gym.error.Error, ImportError, TypeError):  # of another version, or without arguments
+        return space.env_space
+    try:
+        return _check_fits(registered, space)
+    except ValueError:
+        return space.env_space
+
+
+def _check_fits(env_space: spaces.Space[Any], space: SkillSpace) -> spaces.Space[Any]:
+    """The same space but for the dtype."""
+    if isinstance(env_space, spaces.Box) and len(env_space.shape) == 1:
+        if SkillSpace(env_space, space.n_skills).env_space == space.env_space:
+            return env_space
+    raise ValueError(
+        f"env has the observation space {env_space}; expected {space.env_space}, of any dtype. "
+        "Pass the environment that the skills were learned in, without DIAYNWrapper."
+    )
+
+
+def _rebuild(
+    model: BaseAlgorithm, observation_space: spaces.Space[Any], env: GymEnv | None
+) -> BaseAlgorithm:
+    """As ``BaseAlgorithm.load`` does it, for another observation space and without parameters."""
+    buffer = io.BytesIO()
+    model.save(buffer, exclude=FORGOTTEN)
+    buffer.seek(0)
+    data, _, variables = load_from_zip_file(
+        buffer, device=model.device, custom_objects={"observation_space": observation_space}
+    )
+    assert data is not None
+    if env is not None:
+        data["n_envs"] = env.num_envs if isinstance(env, VecEnv) else 1
+        if isinstance(data.get("action_noise"), VectorizedActionNoise):  # of as many as before
+            data["action_noise"] = data["action_noise"].base_noise
+    exported = type(model)(
+        policy=data["policy_class"],
+        env=None,
+        device=model.device,
+        _init_setup_model=False,  # type: ignore[call-arg]
+    )
+    exported.__dict__.update(data)
+    exported._setup_model()
+    for name, variable in (variables or {}).items():  # SAC's entropy coefficient
+        recursive_setattr(exported, f"{name}.data", variable.data)
+    return exported
+
+
+def _skill_features(
+    model: BaseAlgorithm, space: SkillSpace, vec_normalize: VecNormalize | None
+) -> th.Tensor:
+    """What the layers after the features extractor read of each skill, shape ``(K, features)``."""
+    zeros = np.zeros((space.n_skills, *space.env_space.shape), np.float32)
+    obs: Any = space.append(zeros, np.arange(space.n_skills))
+    if vec_normalize is not None:
+        obs = vec_normalize.normalize_obs(obs)
+    policy = model.policy
+    inputs: Any = preprocess_obs(
+        policy.obs_to_tensor(obs)[0],
+        policy.observation_space,
+        normalize_images=policy.normalize_images,
+    )
+    with th.no_grad():
+        features: th.Tensor = _features_extractor(policy)(inputs)
+    return features
+
+
+def _features_extractor(policy: BasePolicy) -> BaseFeaturesExtractor:
+    for module in policy.modules():
+        if isinstance(module, BaseFeaturesExtractor):
+            return module
+    raise ValueError(
+        f"policy={type(policy).__name__} has no features extractor of SB3; expected MlpPolicy or "
+        "MultiInputPolicy of Stable-Baselines3 or its contrib package. Policies of other "
+        "frameworks cannot be exported."
+    )
+
+
+def _skill_columns(features: th.Tensor, smaller: BasePolicy) -> slice:
+    """The features that differ between skills, provided that nothing else of them does."""
+    differing = (features != features[0]).any(dim=0).nonzero().flatten().tolist()
+    columns = slice(differing[0], differing[-1] + 1) if differing else slice(0)
+    n_skills, n_features = features.shape
+    remaining = _features_extractor(smaller).features_dim
+    if len(differing) != n_skills or remaining != n_features - n_skills:
+        raise ValueError(
+            f"features_extractor_class={smaller.features_extractor_class.__name__} mixes the "
+            "skill with the observation; expected FlattenExtractor or CombinedExtractor. Train "
+            "the skills with MlpPolicy or MultiInputPolicy and their own extractors."
+        )
+    return columns
+
+
+def _without_critics(parameters: Parameters, algorithm: str) -> Parameters:
+    kept = {k: v for k, v in parameters.items() if not k.startswith(CRITICS)}
+    if len(kept) == len(parameters):
+        raise ValueError(
+            f"reset_critics=True leaves nothing of {algorithm}, whose policy is its critic; "
+            "expected False. Leave it out."
+        )
+    return kept

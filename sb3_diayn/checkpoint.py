@@ -13,6 +13,7 @@ import json
 import os
 import zipfile
 from collections.abc import Callable, ItemsView
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from sb3_diayn.discriminator import Discriminator
 
 STATE_ATTRIBUTE = "diayn_state"
 FORMAT_VERSION = 1
+MAX_DATA_BYTES = 2**30  # a discriminator of 60 million parameters; a zip of 1 MB can claim it too
 DISCRIMINATOR_OPTIONS = ("net_arch", "obs_indices", "normalize_obs", "log_q_min", "subtract_log_p")
 # What a discriminator remembers of its training, by the names in SB3's logs.
 HISTORY = (
@@ -80,10 +82,15 @@ def unpack_arrays(text: str) -> Arrays:
     """
     :param text: what :func:`pack_arrays` returned
     :return: arrays by name
+    :raises ValueError: if they claim to be larger than the text; anything else that is wrong with
+        it raises what NumPy and zipfile raise
     """
-    buffer = io.BytesIO(base64.b64decode(text, validate=True))
-    with np.load(buffer, allow_pickle=False) as archive:
-        return dict(archive)
+    content = base64.b64decode(text, validate=True)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if sum(member.file_size for member in archive.infolist()) > len(content):
+            raise ValueError("arrays larger than their text")  # ours are not compressed
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return dict(arrays)
 
 
 def save_modules(discriminator: Discriminator, optimizer: Optimizer, extra: Arrays) -> str:
@@ -108,10 +115,7 @@ def restore_modules(
     :param optimizer: its optimiser, likewise; None to leave it out
     :return: the further arrays
     """
-    groups: dict[str, Arrays] = {"discriminator": {}, "optimizer": {}, "extra": {}}
-    for key, value in unpack_arrays(text).items():
-        group, _, name = key.rpartition(".") if "." not in key else key.partition(".")
-        groups[group or "extra"][name] = value
+    groups = _unpack_groups(text)
     discriminator.load_state_dict({k: th.tensor(v) for k, v in groups["discriminator"].items()})
     if optimizer is not None:
         moments: dict[int, dict[str, th.Tensor]] = {}
@@ -121,6 +125,14 @@ def restore_modules(
         param_groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": moments, "param_groups": param_groups})
     return groups["extra"]
+
+
+def _unpack_groups(text: str) -> dict[str, Arrays]:
+    groups: dict[str, Arrays] = {"discriminator": {}, "optimizer": {}, "extra": {}}
+    for key, value in unpack_arrays(text).items():
+        group, _, name = key.rpartition(".") if "." not in key else key.partition(".")
+        groups[group or "extra"][name] = value
+    return groups
 
 
 def describe_space(space: spaces.Space[Any] | None) -> State | None:
@@ -156,14 +168,35 @@ def build_discriminator(state: State) -> Discriminator:
     :return: its discriminator, on the CPU
     """
     options = {name: state["options"][name] for name in DISCRIMINATOR_OPTIONS}
-    discriminator = Discriminator(
+    build = partial(
+        Discriminator,
         rebuild_space(state["observation_space"]),  # type: ignore[arg-type]
         state["n_skills"],
         action_space=rebuild_space(state["action_space"]),
         **options,
     )
+    _check_size(build, options, _unpack_groups(state["arrays"])["discriminator"])
+    discriminator = build()
     restore_modules(state["arrays"], discriminator)
     return discriminator
+
+
+def _check_size(
+    build: Callable[[], Discriminator], options: dict[str, Any], arrays: Arrays
+) -> None:
+    """
+    A few words can ask for terabytes: before any memory is taken, the sizes in words must be those
+    of the arrays that are there.
+    """
+    if len(options["net_arch"]) > len(arrays):
+        raise ValueError("more layers than arrays")
+    with th.device("meta"):  # shapes without content
+        outline = {name: tuple(t.shape) for name, t in build().state_dict().items()}
+    if outline != {name: array.shape for name, array in arrays.items()}:
+        raise ValueError("the arrays are not those of the architecture")
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} is not finite")
 
 
 def load_state(path: str | os.PathLike[str]) -> State:
@@ -183,6 +216,9 @@ def load_state(path: str | os.PathLike[str]) -> State:
         raise FileNotFoundError(f"path={str(path)!r} is not a file; expected a model saved by SB3.")
     try:
         with zipfile.ZipFile(file) as archive:
+            size = archive.getinfo("data").file_size
+            if size > MAX_DATA_BYTES:
+                raise ValueError(f"{size} bytes of data")
             data = json.loads(archive.read("data"))
     except Exception as e:  # one changed bit can make zipfile or zlib raise nearly anything
         raise ValueError(
@@ -232,16 +268,7 @@ def load_discriminator(path: str | os.PathLike[str]) -> Discriminator:
     state = load_state(path)
     try:
         return build_discriminator(state)
-    except (
-        AttributeError,
-        ArithmeticError,
-        EOFError,
-        LookupError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-        zipfile.BadZipFile,
-    ) as e:
+    except Exception as e:  # as above
         raise ValueError(
             f"path={str(path)!r} holds a damaged discriminator ({type(e).__name__}: {e}); expected "
             "the state that DIAYNCallback writes. Use another checkpoint."

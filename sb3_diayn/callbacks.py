@@ -20,6 +20,7 @@ from sb3_diayn.checkpoint import (
     STATE_ATTRIBUTE,
     LiveState,
     State,
+    check_state,
     describe_space,
 )
 from sb3_diayn.compatibility import check_model, quiet_evaluations
@@ -138,7 +139,7 @@ class DIAYNCallback(BaseCallback):
             indices = resolve_indices(self._given["obs_indices"], space.shape[0])
             self._given["obs_indices"] = indices  # JSON knows no slice
         if saved is not None:
-            check_saved(saved, self.n_skills, self._given)
+            check_saved(check_state(saved, "the model"), self.n_skills, self._given)
         self.options = _defaults() | (saved["options"] if saved else {}) | self._given
         options = self.options
         self.discriminator = Discriminator(

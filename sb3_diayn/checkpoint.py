@@ -7,8 +7,6 @@ of a discriminator is kept as a dict that JSON can hold (arrays as one base64 te
 process that has never heard of it, and is read back without unpickling anything.
 """
 
-import base64
-import io
 import json
 import os
 import zipfile
@@ -18,15 +16,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch as th
 from gymnasium import spaces
-from torch.optim import Optimizer
 
+from sb3_diayn.arrays import Arrays, restore_modules, unpack_arrays, unpack_groups
 from sb3_diayn.discriminator import Discriminator
+from sb3_diayn.options import check_options
 
 STATE_ATTRIBUTE = "diayn_state"
 FORMAT_VERSION = 1
+STATE_TYPES: dict[str, Any] = {
+    "algo": str,
+    "n_skills": int,
+    "env_id": (str, type(None)),
+    "options": dict,
+}
 MAX_DATA_BYTES = 2**30  # a discriminator of 60 million parameters; a zip of 1 MB can claim it too
 DISCRIMINATOR_OPTIONS = ("net_arch", "obs_indices", "normalize_obs", "log_q_min", "subtract_log_p")
 # What a discriminator remembers of its training, by the names in SB3's logs.
@@ -39,7 +43,6 @@ HISTORY = (
     "diayn/task_return",
 )
 
-Arrays = dict[str, npt.NDArray[Any]]
 State = dict[str, Any]
 
 
@@ -66,73 +69,6 @@ class LiveState(dict[str, Any]):
 
     def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[State]]:
         return dict, (self.snapshot(),)
-
-
-def pack_arrays(arrays: Arrays) -> str:
-    """
-    :param arrays: arrays by name
-    :return: all of them as one text, base64 of NumPy's ``.npz`` format
-    """
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-def unpack_arrays(text: str) -> Arrays:
-    """
-    :param text: what :func:`pack_arrays` returned
-    :return: arrays by name
-    :raises ValueError: if they claim to be larger than the text; anything else that is wrong with
-        it raises what NumPy and zipfile raise
-    """
-    content = base64.b64decode(text, validate=True)
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        if sum(member.file_size for member in archive.infolist()) > len(content):
-            raise ValueError("arrays larger than their text")  # ours are not compressed
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return dict(arrays)
-
-
-def save_modules(discriminator: Discriminator, optimizer: Optimizer, extra: Arrays) -> str:
-    """
-    :param discriminator: a discriminator
-    :param optimizer: its optimiser
-    :param extra: further arrays by name
-    :return: everything that the two learned and the further arrays, as one text
-    """
-    tensors = {f"discriminator.{k}": v for k, v in discriminator.state_dict().items()}
-    for index, moments in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{k}": v for k, v in moments.items()}
-    return pack_arrays({k: v.detach().cpu().numpy() for k, v in tensors.items()} | extra)
-
-
-def restore_modules(
-    text: str, discriminator: Discriminator, optimizer: Optimizer | None = None
-) -> Arrays:
-    """
-    :param text: from :func:`save_modules`
-    :param discriminator: a discriminator of the same architecture, changed in place
-    :param optimizer: its optimiser, likewise; None to leave it out
-    :return: the further arrays
-    """
-    groups = _unpack_groups(text)
-    discriminator.load_state_dict({k: th.tensor(v) for k, v in groups["discriminator"].items()})
-    if optimizer is not None:
-        moments: dict[int, dict[str, th.Tensor]] = {}
-        for key, value in groups["optimizer"].items():
-            index, name = key.split(".")
-            moments.setdefault(int(index), {})[name] = th.tensor(value)
-        param_groups = optimizer.state_dict()["param_groups"]
-        optimizer.load_state_dict({"state": moments, "param_groups": param_groups})
-    return groups["extra"]
-
-
-def _unpack_groups(text: str) -> dict[str, Arrays]:
-    groups: dict[str, Arrays] = {"discriminator": {}, "optimizer": {}, "extra": {}}
-    for key, value in unpack_arrays(text).items():
-        group, _, name = key.rpartition(".") if "." not in key else key.partition(".")
-        groups[group or "extra"][name] = value
-    return groups
 
 
 def describe_space(space: spaces.Space[Any] | None) -> State | None:
@@ -167,7 +103,8 @@ def build_discriminator(state: State) -> Discriminator:
     :param state: the state of a run, as ``DIAYNCallback.state`` makes it
     :return: its discriminator, on the CPU
     """
-    options = {name: state["options"][name] for name in DISCRIMINATOR_OPTIONS}
+    check_options(state["options"])
+    options = {k: v for k, v in state["options"].items() if k in DISCRIMINATOR_OPTIONS}
     build = partial(
         Discriminator,
         rebuild_space(state["observation_space"]),  # type: ignore[arg-type]
@@ -175,7 +112,7 @@ def build_discriminator(state: State) -> Discriminator:
         action_space=rebuild_space(state["action_space"]),
         **options,
     )
-    _check_size(build, options, _unpack_groups(state["arrays"])["discriminator"])
+    _check_size(build, options, unpack_groups(state["arrays"])["discriminator"])
     discriminator = build()
     restore_modules(state["arrays"], discriminator)
     return discriminator
@@ -231,7 +168,18 @@ def load_state(path: str | os.PathLike[str]) -> State:
             f"path={str(path)!r} holds no discriminator; expected a model trained with "
             "callback=DIAYNCallback(). A model trained without it has no skills."
         )
-    return check_state(state, str(path))
+    check_state(state, str(path))
+    wrong = [name for name, kind in STATE_TYPES.items() if not isinstance(state.get(name), kind)]
+    if wrong:
+        raise _damaged(path, f"wrong {' and '.join(wrong)}")
+    return state
+
+
+def _damaged(path: str | os.PathLike[str], reason: object) -> ValueError:
+    return ValueError(
+        f"path={str(path)!r} holds a damaged discriminator ({reason}); expected the state that "
+        "DIAYNCallback writes. Use another checkpoint."
+    )
 
 
 def check_state(state: State, source: str) -> State:
@@ -252,10 +200,18 @@ def check_state(state: State, source: str) -> State:
 def training_history(state: State) -> Arrays:
     """
     :param state: from :func:`load_state`
-    :return: at most 500 values of each logged metric of the training, by its name in SB3's logs
+    :return: at most 500 values of each logged metric of the training, by its name in SB3's logs;
+        nothing if the zip is from before they were kept
+    :raises ValueError: if they are damaged
     """
-    rows = unpack_arrays(state["arrays"])["history"]
-    return dict(zip(HISTORY, rows.T, strict=True))
+    try:
+        rows = unpack_arrays(state["arrays"]).get("history")
+        return {} if rows is None else dict(zip(HISTORY, rows.T, strict=True))
+    except Exception as e:  # as in load_state
+        raise ValueError(
+            f"the history of the training is damaged ({e}); expected what DIAYNCallback writes. "
+            "Use another checkpoint."
+        ) from e
 
 
 def load_discriminator(path: str | os.PathLike[str]) -> Discriminator:
@@ -269,7 +225,4 @@ def load_discriminator(path: str | os.PathLike[str]) -> Discriminator:
     try:
         return build_discriminator(state)
     except Exception as e:  # as above
-        raise ValueError(
-            f"path={str(path)!r} holds a damaged discriminator ({type(e).__name__}: {e}); expected "
-            "the state that DIAYNCallback writes. Use another checkpoint."
-        ) from e
+        raise _damaged(path, f"{type(e).__name__}: {e}") from e

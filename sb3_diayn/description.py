@@ -102,10 +102,7 @@ def read_history(run: Run) -> Mapping[str, Any] | None:
     :param run: a run
     :return: logged values of its training by name; None for a zip of before they were kept
     """
-    try:
-        return training_history(load_state(run.model_path))
-    except KeyError:
-        return None
+    return training_history(load_state(run.model_path)) or None
 
 
 def _facts(run: Run) -> dict[str, Any]:

@@ -4,8 +4,6 @@ from collections.abc import Callable
 from numbers import Real
 from typing import Any
 
-from sb3_diayn.checkpoint import State, check_state
-
 # What cannot change once a discriminator exists.
 ARCHITECTURE = ("net_arch", "obs_indices", "use_actions", "normalize_obs")
 _POSITIVE_INTEGER = "a positive integer"
@@ -27,7 +25,7 @@ def _is_number(value: Any) -> bool:
 
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "net_arch": (
-        lambda v: not isinstance(v, str) and all(map(_is_count, v)),
+        lambda v: isinstance(v, (list, tuple)) and all(map(_is_count, v)),
         "a list of positive integers",
     ),
     "learning_rate": (lambda v: _is_number(v) and v > 0, _POSITIVE),
@@ -48,13 +46,15 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 def check_options(options: dict[str, Any]) -> None:
     """
-    :param options: the options of ``DIAYNCallback``
+    :param options: options of ``DIAYNCallback``
     :raises ValueError: if one is out of range
     """
     for name, (is_right, rule) in RULES.items():
+        if name not in options:
+            continue
         try:
             right = is_right(options[name])
-        except TypeError:
+        except (TypeError, OverflowError):
             right = False
         if not right:
             raise ValueError(
@@ -63,14 +63,13 @@ def check_options(options: dict[str, Any]) -> None:
             )
 
 
-def check_saved(saved: State, n_skills: int, given: dict[str, Any]) -> None:
+def check_saved(saved: dict[str, Any], n_skills: int, given: dict[str, Any]) -> None:
     """
     :param saved: the state that a model brings along
     :param n_skills: the number of skills of the environment
     :param given: options of ``DIAYNCallback`` other than its defaults
     :raises ValueError: if they describe another discriminator than the saved one
     """
-    check_state(saved, "the model")
     if saved["n_skills"] != n_skills:
         raise ValueError(
             f"n_skills={n_skills} of the environment does not match the saved model; expected "

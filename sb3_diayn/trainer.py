@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import torch as th
 
-from sb3_diayn.checkpoint import HISTORY, Arrays, State, restore_modules, save_modules
+from sb3_diayn.arrays import Arrays, restore_modules, save_modules
+from sb3_diayn.checkpoint import HISTORY, State
 from sb3_diayn.discriminator import Discriminator
 
 RUNNING_RATE = 0.01  # a running mean over about the last 100 updates

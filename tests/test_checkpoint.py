@@ -18,13 +18,12 @@ from stable_baselines3.common.callbacks import CheckpointCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_diayn import Discriminator, load_discriminator
+from sb3_diayn.arrays import pack_arrays, unpack_arrays
 from sb3_diayn.checkpoint import (
     LiveState,
     describe_space,
     load_state,
-    pack_arrays,
     rebuild_space,
-    unpack_arrays,
 )
 from tests.models import K, counting, make_callback, make_dqn, make_sac
 

@@ -11,12 +11,12 @@ import sb3_diayn
 PACKAGE = Path(sb3_diayn.__file__).parent
 MODULES = sorted(path for path in PACKAGE.glob("**/*.py"))
 LEVELS = {
-    **dict.fromkeys(["skills", "indices", "metrics", "arguments", "saving"], 0),
+    **dict.fromkeys(
+        ["skills", "indices", "metrics", "arguments", "saving", "arrays", "options"], 0
+    ),
     **dict.fromkeys(["discriminator"], 1),
     **dict.fromkeys(["folding", "wrappers", "buffers", "rollouts", "checkpoint", "results"], 2),
-    **dict.fromkeys(
-        ["trainer", "attachment", "compatibility", "options", "trajectories", "runs"], 3
-    ),
+    **dict.fromkeys(["trainer", "attachment", "compatibility", "trajectories", "runs"], 3),
     **dict.fromkeys(["callbacks", "evaluation", "description", "export", "ranking"], 4),
     **dict.fromkeys(["downstream", "plotting", "video", "diagnosis", "monitoring"], 5),
     **dict.fromkeys(["report", "comparison", "zoo"], 6),

@@ -119,11 +119,22 @@ def train(args: argparse.Namespace) -> Path:
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder, f"{args.algo}.yml")
         config.write_text(yaml.safe_dump({args.env: hyperparams}))
-        manager = _make_manager(args, resumed, str(config))
-        try:
-            model, _ = manager.setup_experiment()
-        except AssertionError as error:  # how SB3 says that an algorithm does not fit
-            raise ValueError(f"{args.algo} cannot train on {args.env}: {error}") from error
+        return learn_and_save(args, config, resumed.model_path if resumed else None)
+
+
+def learn_and_save(args: argparse.Namespace, config: Path, trained_agent: Path | None) -> Path:
+    """
+    :param args: options as those of ``sb3-diayn train``
+    :param config: file of hyperparameters, as the zoo reads them
+    :param trained_agent: a model's zip to go on with, in its run's folder
+    :return: the run's folder
+    :raises ValueError: if the algorithm does not fit the environment
+    """
+    manager = _make_manager(args, config, trained_agent)
+    try:
+        model, _ = manager.setup_experiment()
+    except AssertionError as error:  # how SB3 says that an algorithm does not fit
+        raise ValueError(f"{args.algo} cannot train on {args.env}: {error}") from error
     manager.learn(model)
     manager.save_trained_model(model)
     return Path(manager.save_path)
@@ -149,7 +160,7 @@ def _complete(args: argparse.Namespace, resumed: Run | None) -> None:
         )
 
 
-def _make_manager(args: argparse.Namespace, resumed: Run | None, config: str) -> Any:
+def _make_manager(args: argparse.Namespace, config: Path, trained_agent: Path | None) -> Any:
     require_zoo()
     from rl_zoo3.exp_manager import ExperimentManager
 
@@ -163,13 +174,13 @@ def _make_manager(args: argparse.Namespace, resumed: Run | None, config: str) ->
         eval_freq=args.eval_freq,
         save_freq=args.save_freq,
         env_kwargs=args.env_kwargs,
-        trained_agent="" if resumed is None else str(resumed.model_path),
+        trained_agent="" if trained_agent is None else str(trained_agent),
         seed=args.seed,
         log_interval=args.log_interval,
         save_replay_buffer=args.save_replay_buffer,
         verbose=args.verbose,
         vec_env_type=args.vec_env,
         device=args.device,
-        config=config,
+        config=str(config),
         show_progress=not args.no_progress,
     )

@@ -1,5 +1,6 @@
 """DIAYN skill discovery for stock Stable-Baselines3 models."""
 
+from sb3_diayn import tasks  # registers them
 from sb3_diayn.buffers import SkillReplayBuffer
 from sb3_diayn.callbacks import DIAYNCallback
 from sb3_diayn.checkpoint import load_discriminator
@@ -25,5 +26,9 @@ __all__ = [
     "export_skill",
     "export_vec_normalize",
     "load_discriminator",
+<<<<<<< HEAD
     "rank_skills",
+=======
+    "tasks",
+>>>>>>> 0a4146d (SkillActionEnv and its vectorised variant; the paper's sparse tasks as registered environments)
 ]

@@ -18,6 +18,8 @@ LEVELS = {
     **dict.fromkeys(["folding", "wrappers", "buffers", "rollouts", "checkpoint", "results"], 2),
     **dict.fromkeys(["trainer", "attachment", "compatibility", "trajectories", "runs"], 3),
     **dict.fromkeys(["callbacks", "evaluation", "description", "export", "ranking"], 4),
+    **dict.fromkeys(["tasks", "navigation", "locomotion"], 0),
+    **dict.fromkeys(["hierarchy", "retrieval", "composition"], 3),
     **dict.fromkeys(["downstream", "plotting", "video", "diagnosis", "monitoring"], 5),
     **dict.fromkeys(["report", "comparison", "zoo"], 6),
     **dict.fromkeys(["console", "playing"], 7),

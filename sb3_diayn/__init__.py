@@ -26,9 +26,6 @@ __all__ = [
     "export_skill",
     "export_vec_normalize",
     "load_discriminator",
-<<<<<<< HEAD
     "rank_skills",
-=======
     "tasks",
->>>>>>> 0a4146d (SkillActionEnv and its vectorised variant; the paper's sparse tasks as registered environments)
 ]

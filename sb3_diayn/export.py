@@ -111,7 +111,7 @@ def model_n_skills(model: BaseAlgorithm) -> int:
     if state is None:
         raise ValueError(
             f"model={type(model).__name__} has no skills; expected one trained with "
-            "callback=DIAYNCallback(). A model without skills is plain already."
+            "callback=DIAYNCallback(). Train it with the callback, or load its zip."
         )
     return int(dict(state.items())["n_skills"])
 

@@ -11,7 +11,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
-from sb3_diayn.checkpoint import STATE_ATTRIBUTE
+from sb3_diayn.export import model_n_skills
 from sb3_diayn.skills import SkillSpace, check_skill
 
 __all__ = ["SkillActionEnv", "SkillActionVecEnv", "WaitAtEnd"]
@@ -235,13 +235,7 @@ class _FrozenSkills:
         deterministic: bool,
         vec_normalize: VecNormalize | None,
     ) -> None:
-        state = getattr(model, STATE_ATTRIBUTE, None)
-        if state is None:
-            raise ValueError(
-                f"model={type(model).__name__} has no skills; expected one trained with "
-                "callback=DIAYNCallback(). Train it with the callback, or load its zip."
-            )
-        self.n_skills = int(dict(state.items())["n_skills"])
+        self.n_skills = model_n_skills(model)
         self._space = SkillSpace(env.observation_space, self.n_skills)
         self._model, self._deterministic = model, deterministic
         self._normalizer = vec_normalize or model.get_vec_normalize_env()

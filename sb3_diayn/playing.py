@@ -14,7 +14,7 @@ from sb3_diayn.evaluation import evaluate_skills
 from sb3_diayn.results import SkillEvaluation
 from sb3_diayn.runs import Run
 
-MAX_ENVS = 10
+MAX_ENVS = 50  # more gain nothing: then nearly all of the time is the environment's own
 
 
 def open_run(
@@ -53,12 +53,13 @@ def measure(
     :param n_episodes: instead of those of the options
     :return: its skills on fresh episodes
     """
-    model, env = open_run(run, args, min(run.n_skills, MAX_ENVS))
+    n_episodes = args.episodes if n_episodes is None else n_episodes
+    model, env = open_run(run, args, min(run.n_skills * n_episodes, MAX_ENVS))
     try:
         evaluation = evaluate_skills(
             model,
             env,
-            n_episodes=args.episodes if n_episodes is None else n_episodes,
+            n_episodes=n_episodes,
             seed=args.seed,
             progress_bar=not args.no_progress and sys.stderr.isatty(),
         )

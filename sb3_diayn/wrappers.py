@@ -3,6 +3,7 @@
 import os
 import pickle
 import warnings
+from copy import deepcopy
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
@@ -16,6 +17,15 @@ from sb3_diayn.skills import FloatArray, SkillSpace, check_skill
 
 SKILL_VARIABLE = "DIAYN_SKILL"
 SKILL_RULES = ("uniform", "balanced", "cycle")
+_IMMUTABLE = (int, float, str, bytes, np.generic, type(None))
+
+
+class _Info(dict[str, Any]):
+    """``DummyVecEnv`` deep-copies each info: a tenth of a step of Hopper, for numbers alone."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Info":
+        items = self.items()
+        return _Info((k, v if isinstance(v, _IMMUTABLE) else deepcopy(v, memo)) for k, v in items)
 
 
 class DIAYNWrapper(gym.Wrapper[FloatArray, Any, npt.NDArray[Any], Any]):
@@ -140,7 +150,7 @@ class DIAYNWrapper(gym.Wrapper[FloatArray, Any, npt.NDArray[Any], Any]):
         self._episode_steps += 1
         self._total_steps += 1
         obs = self._augment(env_obs)
-        info = {**info, "skill": self.skill, "task_reward": float(task_reward)}
+        info = _Info(info, skill=self.skill, task_reward=float(task_reward))
         reward = self._reward(obs, action, info)
         if terminated or truncated:
             # VecNormalize clips ``terminal_observation``; the discriminator reads the raw one.

@@ -1,3 +1,4 @@
+import copy
 import math
 import warnings
 from collections import Counter
@@ -255,3 +256,15 @@ def test_an_observation_that_is_not_finite_is_refused(value):
 def test_wrapping_twice_is_refused(between):
     with pytest.raises(ValueError, match=r"already has a DIAYNWrapper.*Wrap it once"):
         DIAYNWrapper(between(DIAYNWrapper(CountingEnv(), 3)), 3)
+
+
+def test_a_deep_copy_of_info_shares_nothing_that_can_change():
+    env = DIAYNWrapper(CountingEnv(), n_skills=3)
+    env.reset(seed=0)
+    *_, info = env.step(env.action_space.sample())
+    info |= {"list": [1, [2]], "array": np.zeros(2), "number": np.float64(3), "none": None}
+    copied = copy.deepcopy(info)
+    assert repr(copied) == repr(info)
+    copied["list"][1].append(3)
+    copied["array"][0] = 1
+    assert info["list"] == [1, [2]] and not info["array"].any()

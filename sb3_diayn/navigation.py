@@ -51,7 +51,7 @@ class PointNavigationEnv(gym.Env[Array, Array]):
         layout: str = "box",
         *,
         goal: Sequence[float] | None = None,
-        goal_radius: float = 0.15,
+        goal_radius: float = 0.2,
         render_mode: str | None = None,
     ) -> None:
         if layout not in LAYOUTS:

@@ -99,9 +99,15 @@ class SkillSpace:
         :param skill: index of a skill, a scalar or shape ``(n,)``
         :return: what the policy sees, float32, shape ``(d + K,)`` or ``(n, d + K)``
         """
-        return np.concatenate(
-            [env_obs, self._one_hots[np.asarray(skill)]], axis=-1, dtype=np.float32
-        )
+        return self.append_weights(env_obs, self._one_hots[np.asarray(skill)])
+
+    def append_weights(self, env_obs: npt.NDArray[Any], weights: npt.NDArray[Any]) -> FloatArray:
+        """
+        :param env_obs: observations of the environment, shape ``(d,)`` or ``(n, d)``
+        :param weights: what stands in the place of the one-hot, shape ``(K,)`` or ``(n, K)``
+        :return: what the policy sees, float32, shape ``(d + K,)`` or ``(n, d + K)``
+        """
+        return np.concatenate([env_obs, weights], axis=-1, dtype=np.float32)
 
     def split(self, observation: npt.NDArray[Any]) -> tuple[FloatArray, SkillArray]:
         """

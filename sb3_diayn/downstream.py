@@ -1,15 +1,23 @@
 """What skills are good for, in one place. See the modules for each."""
 
+from sb3_diayn.composition import ScheduledSkills, mix_skills
 from sb3_diayn.export import export_skill, export_vec_normalize
 from sb3_diayn.hierarchy import SkillActionEnv, SkillActionVecEnv, WaitAtEnd
 from sb3_diayn.ranking import best_skill, rank_skills
+from sb3_diayn.retrieval import Demonstration, SkillInference, infer_skill, load_demonstration
 
 __all__ = [
+    "Demonstration",
+    "ScheduledSkills",
     "SkillActionEnv",
     "SkillActionVecEnv",
+    "SkillInference",
     "WaitAtEnd",
     "best_skill",
     "export_skill",
     "export_vec_normalize",
+    "infer_skill",
+    "load_demonstration",
+    "mix_skills",
     "rank_skills",
 ]

@@ -154,8 +154,9 @@ def load_demonstration(trajectory: str | os.PathLike[str], *, episode: int = 0) 
     )
     if observations is None or np.ndim(observations) == 0:
         raise ValueError(
-            f"trajectory={str(trajectory)!r} has {sorted(entries)}; expected an array 'observations' "
-            "of shape (T, d). Save it with np.savez(file, observations=..., actions=..., seed=...)."
+            f"trajectory={str(trajectory)!r} has {sorted(entries)}; expected an array "
+            "'observations' of shape (T, d). Save it with np.savez(file, observations=..., "
+            "actions=..., seed=...)."
         )
     if actions is not None and len(observations) == len(actions) + 1:
         observations = observations[1:]

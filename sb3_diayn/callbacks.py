@@ -28,6 +28,7 @@ from sb3_diayn.discriminator import Discriminator, SkillReward
 from sb3_diayn.indices import ObsIndices, resolve_indices
 from sb3_diayn.options import check_options, check_saved
 from sb3_diayn.rollouts import SkillRollout
+from sb3_diayn.seam import Seam
 from sb3_diayn.skills import SkillSpace
 from sb3_diayn.trainer import DiscriminatorTrainer
 
@@ -66,6 +67,8 @@ class DIAYNCallback(BaseCallback):
     :param p_z_update_freq: environment steps between two updates of a learned p(z)
     :param sync_freq: environment steps after which wrappers in other processes get the present
         discriminator, off-policy; there it only feeds the logs
+    :param hold: off-policy, a model that goes on with an empty replay buffer makes no updates until
+        that holds so many transitions of each skill (or is full); 0 not to wait
     :param verbose: 1 to say when a saved discriminator goes on, 0 for silence
     :raises ValueError: if an option is out of range, or in ``learn`` if the model cannot learn
         skills right (the message says why and what to do)
@@ -93,6 +96,7 @@ class DIAYNCallback(BaseCallback):
         learn_p_z: bool = False,
         p_z_update_freq: int = 1000,
         sync_freq: int = 1000,
+        hold: int = 256,
         verbose: int = 0,
     ) -> None:
         arguments = locals()
@@ -114,6 +118,7 @@ class DIAYNCallback(BaseCallback):
         state = getattr(self.model, STATE_ATTRIBUTE, None)
         if state is None or state is not self._live_state:
             saved = dict(state.items()) if state else None
+            self._seam = Seam(self.model, saved)
             if self._live_state is not None:
                 self._live_state.freeze()  # a model of before keeps the discriminator of then
             self._build(saved)
@@ -123,12 +128,15 @@ class DIAYNCallback(BaseCallback):
             self._buffer = bind_buffer(self.model, self.n_skills, self.skill_reward)
         # Asked for now: the zoo closes the environments before it saves.
         self._env_id = self.training_env.get_attr("env_id")[0]
-        self._returns = np.zeros((self.model.n_envs, 3))
+        progress = self._seam.progress
+        self._returns = np.array(progress.get("returns", np.zeros((self.model.n_envs, 3))))
+        self._episodes.extend(map(np.array, progress.get("episodes", [])))
         self._rollout = SkillRollout(
             self.skill_space, self.discriminator, self.model.get_vec_normalize_env()
         )
-        self._last_p_z = self.model.num_timesteps
+        self._last_p_z = progress.get("last_p_z", self.model.num_timesteps)
         self._attach_wrappers()
+        self._last_sync: int = progress.get("last_sync", self.model.num_timesteps)
 
     def _on_training_start(self) -> None:
         quiet_evaluations(self.locals.get("callback"))
@@ -169,6 +177,7 @@ class DIAYNCallback(BaseCallback):
     # -- training ----------------------------------------------------------------------------
 
     def _on_rollout_start(self) -> None:
+        self._seam.begin_rollout()
         on_policy = isinstance(self.model, OnPolicyAlgorithm)
         is_due = self.model.num_timesteps - self._last_sync >= self.options["sync_freq"]
         if not self._shares and (on_policy or is_due):
@@ -177,6 +186,7 @@ class DIAYNCallback(BaseCallback):
 
     def _on_training_end(self) -> None:
         self._finish_batch()
+        self._seam.end_training()
 
     def _finish_batch(self) -> None:
         """The model has trained: learn from its last batch, and from no sample that follows."""
@@ -199,6 +209,7 @@ class DIAYNCallback(BaseCallback):
 
     def _on_rollout_end(self) -> None:
         if isinstance(self.model, OffPolicyAlgorithm):
+            self._seam.end_rollout(self.discriminator, self.options["hold"])
             self._train_off_policy(self.model)
         elif isinstance(self.model, OnPolicyAlgorithm):
             self._train_on_policy(self.model)
@@ -235,7 +246,7 @@ class DIAYNCallback(BaseCallback):
 
     def _update_p_z(self, batch: Batch | None = None) -> None:
         is_due = self.model.num_timesteps - self._last_p_z >= self.options["p_z_update_freq"]
-        if self.options["learn_p_z"] and is_due:
+        if self.options["learn_p_z"] and is_due and not self._seam.holds:
             self._last_p_z = self.model.num_timesteps
             self.trainer.update_p_z(*(batch or self._sample(P_Z_BATCH)))
             self._attach_wrappers()
@@ -251,13 +262,15 @@ class DIAYNCallback(BaseCallback):
         named = {f"diayn/{name}": value for name, value in metrics.items()}
         for name, value in named.items():
             self.logger.record(name, value)
-        self.trainer.remember(named | {"time/total_timesteps": self.model.num_timesteps})
+        total = self._seam.steps_before + self.model.num_timesteps
+        self.trainer.remember(named | {"time/total_timesteps": total})
 
     def state(self) -> State:
         """
         :return: all that is needed to go on with this training, as JSON can hold it: the format's
             version, the spaces, options, counters, random state and all learned arrays
         """
+        self.trainer.step()  # of a batch that the model is through with
         return {
             "format_version": FORMAT_VERSION,
             "algo": type(self.model).__name__,
@@ -266,6 +279,13 @@ class DIAYNCallback(BaseCallback):
             "observation_space": describe_space(self.discriminator.observation_space),
             "action_space": describe_space(self.discriminator.action_space),
             "options": self.options,
+            "progress": {
+                "total_timesteps": self._seam.steps_before + self.model.num_timesteps,
+                "last_p_z": self._last_p_z,
+                "last_sync": self._last_sync,
+                "returns": self._returns.tolist(),
+                "episodes": [episode.tolist() for episode in self._episodes],
+            },
             **self.trainer.state(),
         }
 

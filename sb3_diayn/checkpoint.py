@@ -24,6 +24,7 @@ from sb3_diayn.discriminator import Discriminator
 from sb3_diayn.options import check_options
 
 STATE_ATTRIBUTE = "diayn_state"
+TRAINING = "training"  # within it, from a loaded checkpoint until the next rollout: the rest
 FORMAT_VERSION = 1
 STATE_TYPES: dict[str, Any] = {
     "algo": str,

@@ -41,6 +41,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "task_reward_weight": (_is_number, "a finite number"),
     "p_z_update_freq": (_is_count, _POSITIVE_INTEGER),
     "sync_freq": (_is_count, _POSITIVE_INTEGER),
+    "hold": (lambda v: v == 0 or _is_count(v), "an integer of at least 0"),
 }
 
 

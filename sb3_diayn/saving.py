@@ -34,8 +34,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         for file in [*temporary.rglob("*")] if temporary.is_dir() else [temporary]:
             _flush(file)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         _remove(temporary)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a full disk does not say which file it met
         raise
 
 

@@ -4,15 +4,18 @@ import os
 import pickle
 import warnings
 from copy import deepcopy
+from dataclasses import asdict
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 import torch as th
+from gymnasium.utils.env_checker import data_equivalence
 from stable_baselines3.common.env_util import is_wrapped
 
 from sb3_diayn.discriminator import SkillReward
+from sb3_diayn.episodes import EpisodeRecord
 from sb3_diayn.skills import FloatArray, SkillSpace, check_skill
 
 SKILL_VARIABLE = "DIAYN_SKILL"
@@ -80,6 +83,8 @@ class DIAYNWrapper(gym.Wrapper[FloatArray, Any, npt.NDArray[Any], Any]):
         self._skill_reward: SkillReward | None = None
         self._task_reward_expected = False
         self._episode_steps = self._total_steps = 0
+        self._record: EpisodeRecord | None = None
+        self._last_obs: FloatArray | None = None
 
     def set_skill(self, skill: int | str) -> None:
         """
@@ -127,6 +132,8 @@ class DIAYNWrapper(gym.Wrapper[FloatArray, Any, npt.NDArray[Any], Any]):
             environment
         :return: the observation with the skill, float32, and ``info`` with the key ``skill``
         """
+        random_state = dict(self.np_random.bit_generator.state)
+        self._record = EpisodeRecord(random_state, seed, options, self._p, tuple(self._round))
         inner = {key: value for key, value in (options or {}).items() if key != "skill"}
         obs, info = self.env.reset(seed=seed, options=inner or None)
         if seed is not None:
@@ -136,7 +143,8 @@ class DIAYNWrapper(gym.Wrapper[FloatArray, Any, npt.NDArray[Any], Any]):
         else:
             self.skill = self._draw_skill()
         self._episode_steps = 0
-        return self._augment(obs), {**info, "skill": self.skill}
+        self._last_obs = self._augment(obs)
+        return self._last_obs, {**info, "skill": self.skill}
 
     def step(
         self, action: npt.NDArray[Any]
@@ -146,6 +154,8 @@ class DIAYNWrapper(gym.Wrapper[FloatArray, Any, npt.NDArray[Any], Any]):
         :return: as any environment; ``info`` as described in the class
         :raises ValueError: if the observation is not finite
         """
+        if self._record is not None:
+            self._record.add(action)
         env_obs, task_reward, terminated, truncated, info = self.env.step(action)
         self._episode_steps += 1
         self._total_steps += 1
@@ -159,7 +169,41 @@ class DIAYNWrapper(gym.Wrapper[FloatArray, Any, npt.NDArray[Any], Any]):
             # ``info["skill"]`` keeps the skill that acted, the next action belongs to the new one.
             self.skill = self._draw_skill()
             obs = self.skill_space.append(self.skill_space.split(obs)[0], self.skill)
+        self._last_obs = obs
         return obs, reward, terminated, truncated, info
+
+    def episode_state(self) -> dict[str, Any] | None:
+        """
+        :return: what :meth:`restore_episode` needs to come back to this moment, from plain values;
+            None before the first reset and in an episode of more than 100,000 steps
+        """
+        if self._record is None or self._record.actions is None:
+            return None
+        random_state = dict(self.np_random.bit_generator.state)
+        now = {"random_state": random_state, "observation": self._last_obs, "p": self._p}
+        return {"record": asdict(self._record), "now": now}
+
+    def restore_episode(self, state: dict[str, Any]) -> bool:
+        """
+        Play the episode of that moment again, with the same random numbers and actions.
+
+        :param state: from :meth:`episode_state`, of an environment like this one
+        :return: whether that led to the same observation and random state. If not, reset the
+            environment: its states depend on more than its ``np_random`` and the actions
+        """
+        record, now = EpisodeRecord(**state["record"]), state["now"]
+        self.np_random.bit_generator.state = record.random_state
+        self._p, self._round = record.p, list(record.round)
+        self.reset(seed=record.seed, options=record.options)
+        over = False
+        for action in record.actions or []:
+            if over:
+                return False
+            _, _, terminated, truncated, _ = self.step(action)
+            over = terminated or truncated
+        self._p = now["p"]
+        same_observation = data_equivalence(self._last_obs, now["observation"], exact=True)
+        return same_observation and self.np_random.bit_generator.state == now["random_state"]
 
     def _reward(self, obs: FloatArray, action: npt.NDArray[Any], info: dict[str, Any]) -> float:
         task_reward: float = info["task_reward"]

@@ -175,6 +175,7 @@ def test_the_same_seed_gives_the_same_parameters_to_the_bit():
 
 def test_a_later_learn_goes_on_from_the_zip(tmp_path):
     options = {"n_updates": 2, "normalize_obs": True, "obs_indices": "0:1", "task_reward_weight": 2}
+    options["hold"] = 0
     first = make_callback(**options)
     model = make_sac(counting())
     model.learn(60, callback=first)

@@ -11,13 +11,15 @@ import sb3_diayn
 PACKAGE = Path(sb3_diayn.__file__).parent
 MODULES = sorted(path for path in PACKAGE.glob("**/*.py"))
 LEVELS = {
-    **dict.fromkeys(
-        ["skills", "indices", "metrics", "arguments", "saving", "arrays", "options"], 0
-    ),
+    **dict.fromkeys(["skills", "indices", "metrics", "arguments", "arrays", "options"], 0),
     **dict.fromkeys(["discriminator"], 1),
     **dict.fromkeys(["folding", "wrappers", "buffers", "rollouts", "checkpoint", "results"], 2),
     **dict.fromkeys(["trainer", "attachment", "compatibility", "trajectories", "runs"], 3),
     **dict.fromkeys(["callbacks", "evaluation", "description", "export", "ranking"], 4),
+    **dict.fromkeys(["saving", "episodes", "training_state"], 0),
+    **dict.fromkeys(["folders"], 1),
+    **dict.fromkeys(["seam", "resuming"], 3),
+    **dict.fromkeys(["checkpointing"], 4),
     **dict.fromkeys(["tasks", "navigation", "locomotion"], 0),
     **dict.fromkeys(["retrieval", "composition"], 3),
     **dict.fromkeys(["hierarchy", "plotting", "video", "diagnosis", "monitoring"], 5),

@@ -1,0 +1,73 @@
+"""The seam between a training and the one that goes on from it."""
+
+import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+
+from sb3_diayn.buffers import SkillReplayBuffer
+from sb3_diayn.checkpoint import TRAINING, State
+from sb3_diayn.discriminator import Discriminator
+from sb3_diayn.training_state import restore_training
+
+
+class Seam:
+    """
+    What a model that brings a discriminator along needs in order to go on without a scar:
+
+    - no second warm-up with random actions;
+    - if it comes from a checkpoint, the random states and all the rest of that moment;
+    - off-policy with an empty replay buffer, no updates until that holds enough of every skill. A
+      discriminator that sees few skills learns to answer those whatever it reads: its loss falls
+      towards 0, rewards soar, and all comes back only as the other skills return.
+
+    :param model: about to learn
+    :param saved: the state that the model brought along, None for a new discriminator
+    """
+
+    def __init__(self, model: BaseAlgorithm, saved: State | None) -> None:
+        self.model = model
+        progress = {} if saved is None else saved.get("progress", {})
+        self.steps_before = max(0, progress.get("total_timesteps", 0) - model.num_timesteps)
+        self._training: State | None = None if saved is None else saved.get(TRAINING)
+        goes_on = self._training is not None and self.steps_before == 0
+        self.progress: State = progress if goes_on else {}
+        self.holds = False
+        if isinstance(model, OffPolicyAlgorithm):
+            assert model.replay_buffer is not None
+            self.holds = saved is not None and model.replay_buffer.size() == 0
+            self._options = {
+                "learning_starts": model.learning_starts,
+                "gradient_steps": model.gradient_steps,
+            }
+            model.learning_starts = max(0, model.learning_starts - self.steps_before)
+
+    def begin_rollout(self) -> None:
+        """Put back the state of the checkpoint, once, and end a pause."""
+        if self._training is not None:
+            state, self._training = self._training, None
+            restore_training(self.model, state)
+        if isinstance(self.model, OffPolicyAlgorithm):
+            self.model.gradient_steps = self._options["gradient_steps"]
+
+    def end_rollout(self, discriminator: Discriminator, hold: int) -> None:
+        """
+        Before the model trains: let it make no update while its buffer has too few of a skill.
+
+        :param discriminator: the model's
+        :param hold: transitions of each skill to wait for; fewer of one that is drawn less often
+        """
+        if self.holds:
+            assert isinstance(self.model, OffPolicyAlgorithm)
+            buffer = self.model.replay_buffer
+            assert isinstance(buffer, SkillReplayBuffer)
+            p = discriminator.log_p.exp().cpu().numpy()
+            counts = np.bincount(buffer.skills[: buffer.size()].ravel(), minlength=len(p))
+            enough = counts >= np.floor(hold * np.minimum(1, len(p) * p))
+            self.holds = not (buffer.full or enough.all())
+            # Set for the moment: a model that is saved within a rollout has its own value.
+            self.model.gradient_steps = 0 if self.holds else self._options["gradient_steps"]
+
+    def end_training(self) -> None:
+        """Leave the model's options as they were."""
+        if isinstance(self.model, OffPolicyAlgorithm):
+            vars(self.model).update(self._options)

@@ -1,0 +1,173 @@
+"""
+Going on with a training as if it had never stopped.
+
+A model's zip holds parameters, optimisers, counters and the discriminator. What else a training
+consists of is gathered here, between two rollouts, and put back before the first rollout of the
+process that goes on.
+"""
+
+import random
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.vec_env import (
+    VecEnv,
+    VecEnvWrapper,
+    VecFrameStack,
+    VecMonitor,
+    VecNormalize,
+)
+
+FORMAT_VERSION = 1
+State = dict[str, Any]
+
+# What the layers of vectorised environments keep from step to step.
+LAYERS: dict[type[VecEnvWrapper], tuple[str, ...]] = {
+    VecNormalize: ("obs_rms", "ret_rms", "returns"),
+    VecFrameStack: ("stacked_obs",),
+    VecMonitor: ("episode_returns", "episode_lengths", "episode_count"),
+}
+LOGGER = ("name_to_value", "name_to_count", "name_to_excluded")
+NOISE = ("exploration_mat", "exploration_matrices")
+
+
+def training_state(model: BaseAlgorithm) -> State:
+    """
+    :param model: a model between two rollouts
+    :return: all that is needed to go on exactly and is not in the model's zip: random states, the
+        episodes that are under way, the last observations, statistics of ``VecNormalize``, action
+        noise and half-made log lines
+    """
+    env = _env(model)
+    state = {
+        "format_version": FORMAT_VERSION,
+        "algorithm": type(model),
+        "random": _random_states(model),
+        "episodes": env.env_method("episode_state"),
+        "rewards": _monitored_rewards(env),
+        "layers": [(type(layer).__name__, _kept(layer)) for layer in layers_of(env)],
+        "last": {k: v for k, v in vars(model).items() if k.startswith("_last_")},
+        "noise": {k: v.detach() for k, v in vars(_distribution(model)).items() if k in NOISE},
+        "logger": {name: dict(getattr(model.logger, name)) for name in LOGGER},
+    }
+    if isinstance(model, OffPolicyAlgorithm):
+        state["action_noise"] = model.action_noise
+    return state
+
+
+def restore_training(model: BaseAlgorithm, state: State) -> bool:
+    """
+    Put back what :func:`training_state` gathered. If the episodes do not come back as they were,
+    all environments are reset instead, with a warning: the training then goes on with new episodes.
+
+    :param model: the same model, loaded, at the start of its first rollout
+    :param state: from :func:`training_state`
+    :return: whether the training goes on exactly
+    """
+    env = _env(model)
+    exact = _restore_episodes(env, state["episodes"])
+    for layer, (_, kept) in zip(layers_of(env), state["layers"], strict=True):
+        vars(layer).update(kept)
+    if exact:
+        vars(model).update(state["last"])
+        for rewards, saved in zip(_monitored_rewards(env), state["rewards"], strict=True):
+            rewards[:] = saved
+    else:
+        _begin_episodes(model, env)
+    vars(_distribution(model)).update(state["noise"])
+    for name in LOGGER:
+        getattr(model.logger, name).update(state["logger"][name])
+    if isinstance(model, OffPolicyAlgorithm) and model.action_noise is not None:
+        # In place: the rollout that is about to start holds on to this object.
+        vars(model.action_noise).update(vars(state["action_noise"]))
+    _restore_random_states(model, state["random"])
+    return exact
+
+
+def _restore_episodes(env: VecEnv, episodes: list[State | None]) -> bool:
+    if None in episodes:
+        reason = "the checkpoint was made within a rollout, or an episode was too long to be kept"
+    else:
+        reason = "an environment did not come back to the same observation"
+        came_back = [
+            env.env_method("restore_episode", episode, indices=index)[0]
+            for index, episode in enumerate(episodes)
+        ]
+        if all(came_back):
+            return True
+    warnings.warn(
+        f"The training goes on with new episodes, not within those of the checkpoint: {reason}. "
+        "That is no harm, but the result differs from that of an uninterrupted training.",
+        stacklevel=2,
+    )
+    return False
+
+
+def _begin_episodes(model: BaseAlgorithm, env: VecEnv) -> None:
+    model._last_obs = env.reset()  # type: ignore[assignment]
+    model._last_episode_starts = np.ones(env.num_envs, bool)
+    normalizer = model.get_vec_normalize_env()
+    if normalizer is not None:
+        model._last_original_obs = normalizer.get_original_obs()
+
+
+def _random_states(model: BaseAlgorithm) -> State:
+    on_gpu = model.device.type == "cuda"
+    return {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),
+        "torch": th.get_rng_state(),
+        "cuda": th.cuda.get_rng_state_all() if on_gpu else None,
+        "action_space": model.action_space,  # it draws the actions of the warm-up
+    }
+
+
+def _restore_random_states(model: BaseAlgorithm, state: State) -> None:
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    th.set_rng_state(state["torch"].cpu())
+    if state["cuda"] is not None and model.device.type == "cuda":
+        th.cuda.set_rng_state_all([one.cpu() for one in state["cuda"]])
+    model.action_space = state["action_space"]
+
+
+def _env(model: BaseAlgorithm) -> VecEnv:
+    env = model.get_env()
+    assert env is not None
+    return env
+
+
+def layers_of(env: VecEnv) -> Iterator[VecEnvWrapper]:
+    """
+    :param env: a vectorised environment
+    :return: the wrappers around the innermost one, from the outside
+    """
+    while isinstance(env, VecEnvWrapper):
+        yield env
+        env = env.venv
+
+
+def _kept(layer: VecEnvWrapper) -> State:
+    names = [name for cls, names in LAYERS.items() if isinstance(layer, cls) for name in names]
+    return {name: vars(layer)[name] for name in names if name in vars(layer)}
+
+
+def _monitored_rewards(env: VecEnv) -> list[list[float]]:
+    """
+    What a ``Monitor`` outside of ``DIAYNWrapper`` has counted of its episode, for the logs. SB3
+    puts one there by itself, in this process; one inside counts again as the episode is replayed.
+    """
+    return env.get_attr("rewards") if all(env.env_is_wrapped(Monitor)) else []
+
+
+def _distribution(model: BaseAlgorithm) -> Any:
+    """Where gSDE keeps the noise of a rollout, drawn before callbacks hear of the rollout."""
+    return getattr(
+        getattr(model.policy, "actor", None) or model.policy, "action_dist", model.policy
+    )

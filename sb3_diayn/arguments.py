@@ -18,32 +18,16 @@ def train(add: Add) -> None:
     add("--env", help="environment id; needed unless --resume names a run")
     add("--algo", default="sac", help="algorithm, as the zoo spells it")
     add("--n-skills", type=int, help="number of skills; default: the configuration's")
-    add("-n", "--total-timesteps", type=int, default=-1, help="steps; -1: the configuration's")
-    add("--seed", type=int, help="seed of everything; default: a random one, printed")
-    add("--n-envs", type=int, help="parallel environments; default: the configuration's")
+    _learning(add)
     add("--buffer-size", type=int, help="replay buffer; default: the configuration's")
     add("--reward-scale", type=float, help="factor of the reward; default: the configuration's")
     add("--ent-coef", type=_number_or_word, help="entropy coefficient, a number or auto")
-    add("-f", "--log-folder", default="logs", help="where runs are saved")
-    add("--save-freq", type=int, default=-1, help="steps between checkpoints; -1: none")
-    add("--save-replay-buffer", action="store_true", help="save the replay buffer at the end")
-    add("--log-interval", type=int, default=-1, help="episodes between log lines; -1: SB3's")
-    add("--eval-freq", type=int, default=-1, help="steps between zoo evaluations; -1: none")
     add("-i", "--resume", metavar="RUN", help="go on with this run, in a new folder")
-    add("--device", default="auto", help="PyTorch device")
-    add("-tb", "--tensorboard-log", default="", metavar="DIR", help="TensorBoard folder")
     add("--conf-file", metavar="YML", help="hyperparameters; default: the provided ones")
-    add("--num-threads", type=int, default=-1, help="PyTorch threads; -1: its own choice")
-    add("--vec-env", choices=["dummy", "subproc"], default="dummy", help="type of VecEnv")
-    pair = {"type": _pair, "nargs": "+", "action": _Pairs, "metavar": "KEY:VALUE"}
-    add("--hyperparams", **pair, help="override hyperparameters, e.g. learning_rate:0.001")
-    add("--env-kwargs", **pair, help="arguments of the environment")
-    add("--no-progress", action="store_true", help="no progress bar")
     add("--no-report", action="store_true", help="write no report at the end")
     add("--episodes", type=_positive, default=5, help="episodes of each skill for the report")
     _film_steps(add)
     add("--films", action="store_true", help="film each skill for the report: takes minutes")
-    add("--verbose", type=int, default=0, help="1: the zoo's and SB3's messages")
 
 
 def play(add: Add) -> None:
@@ -97,6 +81,23 @@ def compare(add: Add) -> None:
     _output(add, "DIR", "nothing is written")
 
 
+def export(add: Add) -> None:
+    """:param add: adds an option to ``sb3-diayn export``"""
+    _measuring(add)
+    text = "best, by task return, or an index, several as 0,3,7-9, or all"
+    add("--skill", default="best", help=text)
+    _output(add, "DIR", "RUN/skills")
+
+
+def finetune(add: Add) -> None:
+    """:param add: adds an option to ``sb3-diayn finetune``"""
+    _run_name(add)
+    add("--skill", default="best", help="index of a skill, or best, by task return")
+    add("--reset-critics", action="store_true", help="keep the policy, start critics afresh")
+    _learning(add)
+    add("--episodes", type=_positive, default=5, help="episodes to measure task returns")
+
+
 def config(add: Add) -> None:
     """:param add: adds an option to ``sb3-diayn config``"""
     add("algo", nargs="?", default="sac", help="algorithm")
@@ -105,10 +106,34 @@ def config(add: Add) -> None:
 # -- options that several commands share -----------------------------------------------------
 
 
-def _run(add: Add, **kwargs: Any) -> None:
+def _learning(add: Add) -> None:
+    add("-n", "--total-timesteps", type=int, default=-1, help="steps; -1: the configuration's")
+    add("--seed", type=int, help="seed of everything; default: a random one, printed")
+    add("--n-envs", type=int, help="parallel environments; default: the configuration's")
+    add("-f", "--log-folder", default="logs", help="where runs are saved")
+    add("--save-freq", type=int, default=-1, help="steps between checkpoints; -1: none")
+    add("--save-replay-buffer", action="store_true", help="save the replay buffer at the end")
+    add("--log-interval", type=int, default=-1, help="episodes between log lines; -1: SB3's")
+    add("--eval-freq", type=int, default=-1, help="steps between zoo evaluations; -1: none")
+    add("--device", default="auto", help="PyTorch device")
+    add("-tb", "--tensorboard-log", default="", metavar="DIR", help="TensorBoard folder")
+    add("--num-threads", type=int, default=-1, help="PyTorch threads; -1: its own choice")
+    add("--vec-env", choices=["dummy", "subproc"], default="dummy", help="type of VecEnv")
+    pair = {"type": _pair, "nargs": "+", "action": _Pairs, "metavar": "KEY:VALUE"}
+    add("--hyperparams", **pair, help="override hyperparameters, e.g. learning_rate:0.001")
+    add("--env-kwargs", **pair, help="arguments of the environment")
+    add("--no-progress", action="store_true", help="no progress bar")
+    add("--verbose", type=int, default=0, help="1: the zoo's and SB3's messages")
+
+
+def _run_name(add: Add, **kwargs: Any) -> None:
     what = "a run's folder, e.g. logs/sac/Hopper-v5_1, or a model's zip"
     add("run", **({"metavar": "RUN", "help": what} | kwargs))
     add("--env", help="environment id; needed for a zip whose environment had none")
+
+
+def _run(add: Add, **kwargs: Any) -> None:
+    _run_name(add, **kwargs)
     add("--seed", type=int, default=0, help="seed of the environments")
     add("--device", default="auto", help="PyTorch device")
 

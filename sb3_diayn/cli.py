@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import gymnasium as gym
 
-from sb3_diayn import __version__, arguments, commands, console, playing
+from sb3_diayn import __version__, arguments, commands, console, downstream_commands, playing
 from sb3_diayn.results import SkillEvaluation
 from sb3_diayn.runs import Run, find_run
 from sb3_diayn.saving import check_writable
@@ -100,6 +100,8 @@ COMMANDS: list[Command] = [
     ("plot", arguments.plot, commands.plot, "Draw the figures of a run or of an evaluation."),
     ("record", arguments.record, commands.record, "Film skills, one episode of each."),
     ("compare", arguments.compare, commands.compare, "Put runs in one table, and one figure."),
+    ("export", arguments.export, downstream_commands.export, "Make plain models of skills."),
+    ("finetune", arguments.finetune, downstream_commands.finetune, "Learn the task from a skill."),
     ("config", arguments.config, _config, "Print where the provided hyperparameters are."),
 ]
 

@@ -106,7 +106,7 @@ def compare(args: argparse.Namespace) -> None:
         from sb3_diayn import comparison
     runs = {str(path): find_run(path, args.env) for path in args.run}
     folder = check_writable(args.output) if args.output else None
-    evaluations = {name: _known_evaluation(run) or measure(run, args) for name, run in runs.items()}
+    evaluations = {name: known_evaluation(run) or measure(run, args) for name, run in runs.items()}
     frame = comparison.compare(evaluations)
     short = {"n_skills": "K", "distinct_skills": "distinct", "coverage": "cells"}
     short |= {"best_task_return": "best", "median_task_return": "median"}
@@ -121,8 +121,11 @@ def compare(args: argparse.Namespace) -> None:
         print(f"{folder / 'comparison.csv'}\n{folder / 'comparison.png'}")
 
 
-def _known_evaluation(run: Run) -> SkillEvaluation | None:
-    """That of the run's report, unless the model is younger."""
+def known_evaluation(run: Run) -> SkillEvaluation | None:
+    """
+    :param run: a run
+    :return: the evaluation of its report, None if there is none or the model is younger
+    """
     file = run.folder / "report" / "evaluation.json"
     if not file.is_file() or file.stat().st_mtime < run.model_path.stat().st_mtime:
         return None

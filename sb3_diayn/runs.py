@@ -54,10 +54,11 @@ class Run:
     stats_path: Path | None
     folder: Path
 
-    def load_model(self, **kwargs: Any) -> BaseAlgorithm:
+    def load_model(self, *, to_train: bool = False, **kwargs: Any) -> BaseAlgorithm:
         """
+        :param to_train: with a replay buffer as in training, not for a single transition
         :param kwargs: for SB3's ``load``
-        :return: the model, with a buffer for a single transition: it is to be played
+        :return: the model
         """
         algorithms = {cls.__name__: cls for cls in require_zoo().ALGOS.values()}
         if self.algo not in algorithms:
@@ -66,7 +67,7 @@ class Run:
                 f"{sorted(algorithms)}. Load the model in Python instead."
             )
         cls = algorithms[self.algo]
-        if "buffer_size" in cls.__init__.__code__.co_varnames:
+        if not to_train and "buffer_size" in cls.__init__.__code__.co_varnames:
             kwargs.setdefault("buffer_size", 1)
         model: BaseAlgorithm = cls.load(self.model_path, **kwargs)
         return model

@@ -70,21 +70,29 @@ def read_config(args: argparse.Namespace, resumed: Run | None) -> dict[str, Any]
     chosen = {"buffer_size": args.buffer_size, "ent_coef": args.ent_coef, "n_envs": args.n_envs}
     chosen = {key: value for key, value in chosen.items() if value is not None}
     chosen |= args.hyperparams or {}
-    _check_names(args.algo, chosen)
+    check_names(args.algo, chosen)
     return hyperparams | chosen
 
 
-def _check_names(algo: str, hyperparams: dict[str, Any]) -> None:
+def check_names(algo: str, hyperparams: dict[str, Any]) -> dict[str, Any]:
+    """
+    :param algo: name of an algorithm as the zoo spells it
+    :param hyperparams: as in the zoo's files
+    :return: the algorithm's arguments with their defaults
+    :raises ValueError: if the algorithm or one of the hyperparameters is not known
+    """
     algorithms = require_zoo().ALGOS
     if algo not in algorithms:
         raise ValueError(f"algo={algo!r} is not known; expected one of {sorted(algorithms)}.")
-    known = {*inspect.signature(algorithms[algo]).parameters, *ZOO_KEYS}
+    parameters = inspect.signature(algorithms[algo]).parameters
+    known = {*parameters, *ZOO_KEYS}
     for name in hyperparams:
         if name not in known:
             raise ValueError(
                 f"{name}={hyperparams[name]!r} is not a hyperparameter of {algo}; expected one of "
                 f"{sorted(known)}. Leave it out, or choose another algorithm."
             )
+    return {name: parameter.default for name, parameter in parameters.items()}
 
 
 def _set_argument(hyperparams: dict[str, Any], key: str, path: str, name: str, value: Any) -> None:

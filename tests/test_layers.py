@@ -22,11 +22,12 @@ LEVELS = {
     **dict.fromkeys(["checkpointing"], 4),
     **dict.fromkeys(["tasks", "navigation", "locomotion"], 0),
     **dict.fromkeys(["retrieval", "composition"], 3),
-    **dict.fromkeys(["hierarchy", "plotting", "video", "diagnosis", "monitoring"], 5),
+    **dict.fromkeys(["hierarchy", "plotting", "video", "diagnosis", "monitoring", "zoo_export"], 5),
     **dict.fromkeys(["report", "comparison", "zoo", "downstream"], 6),
-    **dict.fromkeys(["console", "playing"], 7),
+    **dict.fromkeys(["console", "playing", "finetuning"], 7),
     **dict.fromkeys(["commands"], 8),
-    **dict.fromkeys(["cli"], 9),
+    **dict.fromkeys(["downstream_commands"], 9),
+    **dict.fromkeys(["cli"], 10),
 }
 EXEMPT = {"__init__", "__main__"}
 VERSION = "__version__"  # of the package itself

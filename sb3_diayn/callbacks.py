@@ -118,12 +118,14 @@ class DIAYNCallback(BaseCallback):
         state = getattr(self.model, STATE_ATTRIBUTE, None)
         if state is None or state is not self._live_state:
             saved = dict(state.items()) if state else None
-            self._seam = Seam(self.model, saved)
             if self._live_state is not None:
                 self._live_state.freeze()  # a model of before keeps the discriminator of then
             self._build(saved)
             self._live_state = LiveState(self.state)
             setattr(self.model, STATE_ATTRIBUTE, self._live_state)
+            self._seam = Seam(self.model, saved)
+        else:
+            self._seam = Seam(self.model, None, self._seam)
         if isinstance(self.model, OffPolicyAlgorithm):
             self._buffer = bind_buffer(self.model, self.n_skills, self.skill_reward)
         # Asked for now: the zoo closes the environments before it saves.
@@ -208,8 +210,8 @@ class DIAYNCallback(BaseCallback):
         return True
 
     def _on_rollout_end(self) -> None:
+        self._seam.end_rollout(self.discriminator, self.options["hold"])
         if isinstance(self.model, OffPolicyAlgorithm):
-            self._seam.end_rollout(self.discriminator, self.options["hold"])
             self._train_off_policy(self.model)
         elif isinstance(self.model, OnPolicyAlgorithm):
             self._train_on_policy(self.model)
@@ -262,8 +264,7 @@ class DIAYNCallback(BaseCallback):
         named = {f"diayn/{name}": value for name, value in metrics.items()}
         for name, value in named.items():
             self.logger.record(name, value)
-        total = self._seam.steps_before + self.model.num_timesteps
-        self.trainer.remember(named | {"time/total_timesteps": total})
+        self.trainer.remember(named | {"time/total_timesteps": self._seam.total_timesteps})
 
     def state(self) -> State:
         """
@@ -280,7 +281,7 @@ class DIAYNCallback(BaseCallback):
             "action_space": describe_space(self.discriminator.action_space),
             "options": self.options,
             "progress": {
-                "total_timesteps": self._seam.steps_before + self.model.num_timesteps,
+                "total_timesteps": self._seam.total_timesteps,
                 "last_p_z": self._last_p_z,
                 "last_sync": self._last_sync,
                 "returns": self._returns.tolist(),

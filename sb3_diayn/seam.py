@@ -22,24 +22,34 @@ class Seam:
 
     :param model: about to learn
     :param saved: the state that the model brought along, None for a new discriminator
+    :param previous: the seam of the ``learn`` before, with the same model and discriminator
     """
 
-    def __init__(self, model: BaseAlgorithm, saved: State | None) -> None:
+    def __init__(
+        self, model: BaseAlgorithm, saved: State | None, previous: "Seam | None" = None
+    ) -> None:
         self.model = model
         progress = {} if saved is None else saved.get("progress", {})
-        self.steps_before = max(0, progress.get("total_timesteps", 0) - model.num_timesteps)
+        known = progress.get("total_timesteps", 0)
+        self._total: int = known if previous is None else previous._total
+        self.steps_before: int = max(0, self._total - model.num_timesteps)
         self._training: State | None = None if saved is None else saved.get(TRAINING)
         goes_on = self._training is not None and self.steps_before == 0
         self.progress: State = progress if goes_on else {}
-        self.holds = False
+        self.holds: bool = previous is not None and previous.holds
         if isinstance(model, OffPolicyAlgorithm):
             assert model.replay_buffer is not None
-            self.holds = saved is not None and model.replay_buffer.size() == 0
+            self.holds |= saved is not None and model.replay_buffer.size() == 0
             self._options = {
                 "learning_starts": model.learning_starts,
                 "gradient_steps": model.gradient_steps,
             }
             model.learning_starts = max(0, model.learning_starts - self.steps_before)
+
+    @property
+    def total_timesteps(self) -> int:
+        """:return: environment steps of this training and of those that it goes on from"""
+        return self.steps_before + self.model.num_timesteps
 
     def begin_rollout(self) -> None:
         """Put back the state of the checkpoint, once, and end a pause."""
@@ -56,6 +66,7 @@ class Seam:
         :param discriminator: the model's
         :param hold: transitions of each skill to wait for; fewer of one that is drawn less often
         """
+        self._total = self.total_timesteps  # a later ``learn`` resets the model's counter
         if self.holds:
             assert isinstance(self.model, OffPolicyAlgorithm)
             buffer = self.model.replay_buffer

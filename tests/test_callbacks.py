@@ -175,7 +175,6 @@ def test_the_same_seed_gives_the_same_parameters_to_the_bit():
 
 def test_a_later_learn_goes_on_from_the_zip(tmp_path):
     options = {"n_updates": 2, "normalize_obs": True, "obs_indices": "0:1", "task_reward_weight": 2}
-    options["hold"] = 0
     first = make_callback(**options)
     model = make_sac(counting())
     model.learn(60, callback=first)
@@ -184,7 +183,7 @@ def test_a_later_learn_goes_on_from_the_zip(tmp_path):
 
     loaded = SAC.load(tmp_path / "model", env=counting(), device="cpu")
     second = DIAYNCallback()
-    loaded.learn(10, callback=second)  # fewer than learning_starts
+    loaded.learn(10, callback=second)
     assert equal(parameters(second.discriminator), parameters(first.discriminator))
     assert second.trainer.metrics() == first.trainer.metrics()
     assert second.trainer.rng.random() == first.trainer.rng.random()
@@ -194,8 +193,10 @@ def test_a_later_learn_goes_on_from_the_zip(tmp_path):
     assert second.options == first.options
     assert second.skill_reward.task_weight == 2
 
-    loaded.learn(50, callback=second, reset_num_timesteps=False)
-    # 60 steps of which the first 20 only fill the buffer, 2 updates each
+    loaded.learn(50, callback=second)
+    assert second.trainer.n_updates == 80  # it waits for 256 transitions of each skill
+    loaded.replay_buffer.full = True
+    loaded.learn(40, callback=second)
     assert second.trainer.n_updates == 80 + 80
     assert not equal(parameters(second.discriminator), parameters(first.discriminator))
 

@@ -6,13 +6,16 @@ from dataclasses import replace
 
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from torch import nn
+from torch.nn.utils import parametrize
 
 from sb3_diayn.buffers import SkillReplayBuffer
-from sb3_diayn.discriminator import SkillReward
+from sb3_diayn.discriminator import Discriminator, SkillReward
+from sb3_diayn.gating import EpisodeGate
 
 
 def bind_buffer(
-    model: OffPolicyAlgorithm, n_skills: int, skill_reward: SkillReward
+    model: OffPolicyAlgorithm, n_skills: int, skill_reward: SkillReward, goes_on: bool = False
 ) -> SkillReplayBuffer:
     """
     Put a ``SkillReplayBuffer`` in place of the model's stock one, empty or filled; keep one that
@@ -21,6 +24,7 @@ def bind_buffer(
     :param model: an off-policy model
     :param n_skills: the number of skills, K
     :param skill_reward: where the buffer's rewards come from
+    :param goes_on: whether the environments go on within the episodes that the buffer knows
     :return: the model's replay buffer from now on
     """
     buffer = model.replay_buffer
@@ -41,6 +45,12 @@ def bind_buffer(
         buffer.absorb(stock)
         model.replay_buffer = buffer
     buffer.skill_reward, buffer.learn = skill_reward, None
+    if skill_reward.min_task_return is None:
+        buffer.gate = None
+    else:
+        buffer.gate = buffer.gate or EpisodeGate(buffer.buffer_size, buffer.n_envs)
+        if not goes_on:
+            buffer.gate.restart()
     return buffer
 
 
@@ -56,7 +66,17 @@ def attach_wrappers(env: VecEnv, skill_reward: SkillReward) -> bool:
     if shares:
         env.env_method("set_skill_reward", skill_reward)
     else:
-        on_cpu = copy.deepcopy(skill_reward.discriminator).cpu()
-        copied = replace(skill_reward, discriminator=on_cpu)
+        copied = replace(skill_reward, discriminator=_copy_to_send(skill_reward.discriminator))
         env.env_method("load_skill_reward", pickle.dumps(copied))
     return shares
+
+
+def _copy_to_send(discriminator: Discriminator) -> Discriminator:
+    """On the CPU, with spectral norms moved into the weights: torch pickles no parametrizations."""
+    copied = copy.deepcopy(discriminator).cpu()
+    for index, layer in enumerate(copied.net):
+        # Not remove_parametrizations: the copy shares its class with the original.
+        if isinstance(layer, nn.Linear) and parametrize.is_parametrized(layer):
+            copied.net[index] = nn.Linear(layer.in_features, layer.out_features)
+            copied.net[index].load_state_dict({"weight": layer.weight, "bias": layer.bias})
+    return copied

@@ -12,6 +12,7 @@ from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_diayn.discriminator import SkillReward
+from sb3_diayn.gating import EpisodeGate
 from sb3_diayn.skills import SkillArray, SkillSpace
 
 
@@ -68,6 +69,7 @@ class SkillReplayBuffer(ReplayBuffer):
         self.skills = np.zeros((self.buffer_size, self.n_envs), np.int32)
         self.skill_reward: SkillReward | None = None
         self.learn: Callable[[th.Tensor, th.Tensor, th.Tensor], th.Tensor] | None = None
+        self.gate: EpisodeGate | None = None
 
     def add(
         self,
@@ -96,7 +98,11 @@ class SkillReplayBuffer(ReplayBuffer):
                 next_env_obs[i] = info["terminal_env_obs"]
         self.skills[self.pos] = [info["skill"] for info in infos]
         task_reward = np.array([info["task_reward"] for info in infos])
+        row = self.pos
         super().add(env_obs, next_env_obs, action, task_reward, done, infos)
+        if self.gate is not None and self.skill_reward is not None:
+            assert self.skill_reward.min_task_return is not None
+            self.gate.add(row, task_reward, done, self.skill_reward.min_task_return)
 
     def absorb(self, buffer: ReplayBuffer) -> None:
         """
@@ -147,7 +153,7 @@ class SkillReplayBuffer(ReplayBuffer):
             actions=actions,
             next_observations=self._augmented(next_env_obs, skills, env),
             dones=self.to_torch(dones.reshape(-1, 1), copy=False),
-            rewards=self._fresh_rewards(next_env_obs, skills, actions, self.rewards[where]),
+            rewards=self._fresh_rewards(next_env_obs, skills, actions, where),
         )
 
     def _augmented(
@@ -161,19 +167,24 @@ class SkillReplayBuffer(ReplayBuffer):
         next_env_obs: npt.NDArray[Any],
         skills: SkillArray,
         actions: th.Tensor,
-        task_rewards: npt.NDArray[np.float32],
+        where: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
     ) -> th.Tensor:
         if self.skill_reward is None:
             raise RuntimeError(
                 "This SkillReplayBuffer has no discriminator to compute rewards with. Pass "
                 "callback=DIAYNCallback() to learn(); it binds the discriminator to the buffer."
             )
-        arrays = (next_env_obs, skills, task_rewards)
+        gate = None if self.gate is None else self.to_torch(self.gate.is_open[where], copy=False)
+        arrays = (next_env_obs, skills, self.rewards[where])
         obs, skill_ids, task = (self.to_torch(array, copy=False) for array in arrays)
         if self.learn is None:
-            return self.skill_reward(obs, skill_ids, task, actions).unsqueeze(1)
-        log_q = self.learn(obs, skill_ids, actions)
-        return self.skill_reward.from_log_q(log_q, skill_ids, task).unsqueeze(1)
+            rewards = self.skill_reward(obs, skill_ids, task, actions, gate)
+        else:
+            log_q = self.learn(obs, skill_ids, actions)
+            rewards = self.skill_reward.from_log_q(log_q, skill_ids, task, gate)
+        # A discriminator that has diverged stops the training, once the device says so; until then
+        # it must not spoil the policy.
+        return th.nan_to_num(rewards, nan=0.0, posinf=0.0, neginf=0.0).unsqueeze(1)
 
     def __getstate__(self) -> dict[str, Any]:
         # The discriminator lives in the model's zip and goes on changing: never a copy here.

@@ -2,12 +2,10 @@
 
 import functools
 import inspect
-from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -15,7 +13,6 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from sb3_diayn.attachment import attach_wrappers, bind_buffer
 from sb3_diayn.checkpoint import (
-    DISCRIMINATOR_OPTIONS,
     FORMAT_VERSION,
     STATE_ATTRIBUTE,
     LiveState,
@@ -23,14 +20,16 @@ from sb3_diayn.checkpoint import (
     check_state,
     describe_space,
 )
-from sb3_diayn.compatibility import check_model, quiet_evaluations
+from sb3_diayn.compatibility import check_gate, check_model, quiet_evaluations
 from sb3_diayn.discriminator import Discriminator, SkillReward
+from sb3_diayn.guards import check_buffer, check_finite
 from sb3_diayn.indices import ObsIndices, resolve_indices
 from sb3_diayn.options import check_options, check_saved
+from sb3_diayn.returns import EpisodeReturns
 from sb3_diayn.rollouts import SkillRollout
 from sb3_diayn.seam import Seam
 from sb3_diayn.skills import SkillSpace
-from sb3_diayn.trainer import DiscriminatorTrainer
+from sb3_diayn.trainer import DiscriminatorTrainer, build
 
 P_Z_BATCH = 10_000
 
@@ -51,17 +50,22 @@ class DIAYNCallback(BaseCallback):
 
     :param net_arch: units of each hidden layer of the discriminator
     :param learning_rate: of the discriminator (Adam)
+    :param weight_decay: of the discriminator (AdamW); 0 for none
+    :param max_grad_norm: bound of the norm of the discriminator's gradient; None for none
     :param batch_size: of the discriminator; None for the model's own
     :param n_updates: updates of the discriminator per update of the policy
     :param obs_indices: coordinates of the observation that the discriminator reads: a list of
         indices, a slice or ``"start:stop"``; None for all
     :param use_actions: make the action a further input of the discriminator
     :param normalize_obs: scale the discriminator's inputs by a running mean and deviation
+    :param spectral_norm: bound how fast the discriminator's answer may change between states
     :param log_q_min: lower bound of log q(z|s') in rewards (nats); None for none
     :param subtract_log_p: reward log q(z|s') - log p(z); if False, log q(z|s')
     :param reward_scale: factor of the whole reward
     :param skill_reward_weight: weight of the skill reward
     :param task_reward_weight: weight of the environment's own reward
+    :param min_task_return: pay the skill reward only in episodes with at least this task return,
+        the gate of SMERL (Kumar et al., 2020); off-policy, with a ``task_reward_weight``
     :param learn_p_z: learn p(z) as the original code can, softmax of the mean log q(z|s'); the
         paper (figure 4) shows how that collapses the number of skills. It needs "uniform" draws
     :param p_z_update_freq: environment steps between two updates of a learned p(z)
@@ -83,16 +87,20 @@ class DIAYNCallback(BaseCallback):
         *,
         net_arch: Sequence[int] = (256, 256),
         learning_rate: float = 3e-4,
+        weight_decay: float = 0.0,
+        max_grad_norm: float | None = None,
         batch_size: int | None = None,
         n_updates: int = 1,
         obs_indices: ObsIndices = None,
         use_actions: bool = False,
         normalize_obs: bool = False,
+        spectral_norm: bool = False,
         log_q_min: float | None = None,
         subtract_log_p: bool = True,
         reward_scale: float = 1.0,
         skill_reward_weight: float = 1.0,
         task_reward_weight: float = 0.0,
+        min_task_return: float | None = None,
         learn_p_z: bool = False,
         p_z_update_freq: int = 1000,
         sync_freq: int = 1000,
@@ -108,12 +116,13 @@ class DIAYNCallback(BaseCallback):
             self.options["obs_indices"] = obs_indices.tolist()
         self._given = {k: v for k, v in self.options.items() if v != _defaults()[k]}
         self._live_state: LiveState | None = None
-        self._episodes: deque[npt.NDArray[np.float64]] = deque(maxlen=100)
+        self._returns = EpisodeReturns()
 
     # -- set-up ------------------------------------------------------------------------------
 
     def _init_callback(self) -> None:
         self.n_skills = check_model(self.model)
+        check_gate(self.model, self.options["min_task_return"])
         self.skill_space = SkillSpace.from_augmented(self.model.observation_space, self.n_skills)
         state = getattr(self.model, STATE_ATTRIBUTE, None)
         if state is None or state is not self._live_state:
@@ -127,12 +136,13 @@ class DIAYNCallback(BaseCallback):
         else:
             self._seam = Seam(self.model, None, self._seam)
         if isinstance(self.model, OffPolicyAlgorithm):
-            self._buffer = bind_buffer(self.model, self.n_skills, self.skill_reward)
+            goes_on = bool(self._seam.progress)
+            self._buffer = bind_buffer(self.model, self.n_skills, self.skill_reward, goes_on)
+            check_buffer(self._buffer)
         # Asked for now: the zoo closes the environments before it saves.
         self._env_id = self.training_env.get_attr("env_id")[0]
         progress = self._seam.progress
-        self._returns = np.array(progress.get("returns", np.zeros((self.model.n_envs, 3))))
-        self._episodes.extend(map(np.array, progress.get("episodes", [])))
+        self._returns.start(self.model.n_envs, progress)
         self._rollout = SkillRollout(
             self.skill_space, self.discriminator, self.model.get_vec_normalize_env()
         )
@@ -151,21 +161,13 @@ class DIAYNCallback(BaseCallback):
         if saved is not None:
             check_saved(check_state(saved, "the model"), self.n_skills, self._given)
         self.options = _defaults() | (saved["options"] if saved else {}) | self._given
-        options = self.options
-        self.discriminator = Discriminator(
+        self.discriminator, self.trainer, self.skill_reward = build(
             space,
+            self.model.action_space,
             self.n_skills,
-            action_space=self.model.action_space if options["use_actions"] else None,
-            **{name: options[name] for name in DISCRIMINATOR_OPTIONS},
-        ).to(self.model.device)
-        self.trainer = DiscriminatorTrainer(
-            self.discriminator, options["learning_rate"], self.model.seed
-        )
-        self.skill_reward = SkillReward(
-            self.discriminator,
-            options["reward_scale"],
-            options["skill_reward_weight"],
-            options["task_reward_weight"],
+            self.options,
+            self.model.seed,
+            self.model.device,
         )
         if saved is not None:
             self.trainer.restore(saved)
@@ -182,6 +184,8 @@ class DIAYNCallback(BaseCallback):
         self._seam.begin_rollout()
         on_policy = isinstance(self.model, OnPolicyAlgorithm)
         is_due = self.model.num_timesteps - self._last_sync >= self.options["sync_freq"]
+        losses = {k: v for k, v in self.logger.name_to_value.items() if "loss" in k}
+        self._check_finite(losses)  # before a spoiled policy acts
         if not self._shares and (on_policy or is_due):
             self._attach_wrappers()
         self._finish_batch()
@@ -198,10 +202,7 @@ class DIAYNCallback(BaseCallback):
 
     def _on_step(self) -> bool:
         infos, dones = self.locals["infos"], self.locals["dones"]
-        self._returns += [[i["skill_reward"], i["task_reward"], 1] for i in infos]
-        for index in np.flatnonzero(dones):
-            self._episodes.append(self._returns[index].copy())
-            self._returns[index] = 0
+        self._check_finite(self._returns.add(infos, dones))
         if isinstance(self.model, OnPolicyAlgorithm):
             actions = self.locals["clipped_actions"]
             self._rollout.add(self.locals["new_obs"], actions, dones, infos)
@@ -257,14 +258,14 @@ class DIAYNCallback(BaseCallback):
 
     def _log(self) -> None:
         metrics = self.trainer.metrics()
-        if self._episodes:
-            skill_return, task_return, length = np.mean(self._episodes, axis=0)
-            metrics |= {"skill_return": skill_return, "task_return": task_return}
-            metrics["skill_reward"] = skill_return / length
-        named = {f"diayn/{name}": value for name, value in metrics.items()}
+        self._check_finite(metrics)
+        named = {f"diayn/{k}": v for k, v in (metrics | self._returns.means()).items()}
         for name, value in named.items():
             self.logger.record(name, value)
         self.trainer.remember(named | {"time/total_timesteps": self._seam.total_timesteps})
+
+    def _check_finite(self, values: dict[str, Any]) -> None:
+        check_finite(values, self.model, self.discriminator, self.locals.get("callback"))
 
     def state(self) -> State:
         """
@@ -284,8 +285,7 @@ class DIAYNCallback(BaseCallback):
                 "total_timesteps": self._seam.total_timesteps,
                 "last_p_z": self._last_p_z,
                 "last_sync": self._last_sync,
-                "returns": self._returns.tolist(),
-                "episodes": [episode.tolist() for episode in self._episodes],
+                **self._returns.state(),
             },
             **self.trainer.state(),
         }

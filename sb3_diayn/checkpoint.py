@@ -33,7 +33,14 @@ STATE_TYPES: dict[str, Any] = {
     "options": dict,
 }
 MAX_DATA_BYTES = 2**30  # a discriminator of 60 million parameters; a zip of 1 MB can claim it too
-DISCRIMINATOR_OPTIONS = ("net_arch", "obs_indices", "normalize_obs", "log_q_min", "subtract_log_p")
+DISCRIMINATOR_OPTIONS = (
+    "net_arch",
+    "obs_indices",
+    "normalize_obs",
+    "log_q_min",
+    "subtract_log_p",
+    "spectral_norm",
+)
 # What a discriminator remembers of its training, by the names in SB3's logs.
 HISTORY = (
     "time/total_timesteps",

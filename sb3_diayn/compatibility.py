@@ -8,6 +8,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
+from sb3_diayn.nesting import callbacks_in
 from sb3_diayn.skills import SkillSpace
 from sb3_diayn.wrappers import DIAYNWrapper
 
@@ -36,6 +37,20 @@ def check_model(model: BaseAlgorithm) -> int:
     if isinstance(model, OffPolicyAlgorithm):
         _check_off_policy(model)
     return n_skills
+
+
+def check_gate(model: BaseAlgorithm, min_task_return: float | None) -> None:
+    """
+    :param model: a model
+    :param min_task_return: the option of ``DIAYNCallback``
+    :raises ValueError: if the model is rewarded before an episode's return is known
+    """
+    if min_task_return is not None and not isinstance(model, OffPolicyAlgorithm):
+        raise ValueError(
+            f"min_task_return={min_task_return} needs rewards that wait for the end of an "
+            f"episode, and {type(model).__name__} is rewarded before; expected an off-policy "
+            "algorithm. Use SAC, or leave min_task_return out."
+        )
 
 
 def _check_observation(model: BaseAlgorithm, env: VecEnv, n_skills: int) -> None:
@@ -109,10 +124,7 @@ def quiet_evaluations(callback: Any) -> None:
 
     :param callback: the callback of a ``learn``, often a ``CallbackList``
     """
-    children = [*getattr(callback, "callbacks", []), getattr(callback, "callback", None)]
-    for child in children:
-        if child is not None:
-            quiet_evaluations(child)
-    eval_env = getattr(callback, "eval_env", None)
-    if isinstance(eval_env, VecEnv) and all(eval_env.env_is_wrapped(DIAYNWrapper)):
-        eval_env.env_method("set_skill_reward", None)
+    for each in callbacks_in(callback):
+        eval_env = getattr(each, "eval_env", None)
+        if isinstance(eval_env, VecEnv) and all(eval_env.env_is_wrapped(DIAYNWrapper)):
+            eval_env.env_method("set_skill_reward", None)

@@ -14,6 +14,7 @@ from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.torch_layers import create_mlp
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrizations
 
 from sb3_diayn.indices import ObsIndices, resolve_indices
 from sb3_diayn.skills import check_n_skills
@@ -37,6 +38,9 @@ class Discriminator(nn.Module):
         of a confident mistake; None for no bound
     :param subtract_log_p: reward log q(z|s') - log p(z) as in equation 3 of the paper; if False,
         reward log q(z|s')
+    :param spectral_norm: divide the weights of each layer by their largest singular value (Miyato
+        et al., 2018, arXiv 1802.05957). Between two states that are d apart, log q(z|s') then
+        changes by at most 1.42 d: it must be a distance that tells skills apart
     :raises ValueError: if an option does not fit the space
     """
 
@@ -57,6 +61,7 @@ class Discriminator(nn.Module):
         normalize_obs: bool = False,
         log_q_min: float | None = None,
         subtract_log_p: bool = True,
+        spectral_norm: bool = False,
     ) -> None:
         super().__init__()
         self.n_skills = check_n_skills(n_skills)
@@ -73,6 +78,12 @@ class Discriminator(nn.Module):
         input_dim = len(indices) + self._action_dim()
         relu: Any = partial(nn.ReLU, inplace=True)  # half the memory traffic of a batch
         self.net = nn.Sequential(*create_mlp(input_dim, self.n_skills, list(net_arch), relu))
+        self.spectral_norm = spectral_norm
+        if spectral_norm:
+            for layer in self.net:
+                if isinstance(layer, nn.Linear):
+                    parametrizations.spectral_norm(layer)
+        self.eval()  # a reward must not move the estimates of the singular values
 
     def _action_dim(self) -> int:
         if self.action_space is None:
@@ -193,12 +204,15 @@ class SkillReward:
     :param scale: factor of the whole reward
     :param skill_weight: weight of the skill reward (nats)
     :param task_weight: weight of the environment's own reward
+    :param min_task_return: a replay buffer pays the skill reward in episodes of at least this task
+        return only, see :class:`~sb3_diayn.gating.EpisodeGate`; None for all episodes
     """
 
     discriminator: Discriminator
     scale: float = 1.0
     skill_weight: float = 1.0
     task_weight: float = 0.0
+    min_task_return: float | None = None
 
     def __call__(
         self,
@@ -206,28 +220,40 @@ class SkillReward:
         skill: th.Tensor,
         task_reward: th.Tensor,
         actions: th.Tensor | None = None,
+        gate: th.Tensor | None = None,
     ) -> th.Tensor:
         """
         :param next_obs: next observations of the environment, shape ``(n, d)``
         :param skill: indices of skills, int64, shape ``(n,)``
         :param task_reward: the environment's own rewards, shape ``(n,)``
         :param actions: see :meth:`Discriminator.forward`
+        :param gate: factors of the skill rewards, 0 or 1, shape ``(n,)``; None for 1
         :return: rewards, shape ``(n,)``
         """
         with th.no_grad():
             log_q = self.discriminator.log_prob(next_obs, skill, actions)
-            return self.from_log_q(log_q, skill, task_reward)
+            return self.from_log_q(log_q, skill, task_reward, gate)
 
-    def from_log_q(self, log_q: th.Tensor, skill: th.Tensor, task_reward: th.Tensor) -> th.Tensor:
+    def from_log_q(
+        self,
+        log_q: th.Tensor,
+        skill: th.Tensor,
+        task_reward: th.Tensor,
+        gate: th.Tensor | None = None,
+    ) -> th.Tensor:
         """
         The second half of a call, for those who know log q(z|s') already.
 
         :param log_q: log q(z|s') in nats, no gradient, shape ``(n,)``
         :param skill: indices of skills, int64, shape ``(n,)``
         :param task_reward: the environment's own rewards, shape ``(n,)``
+        :param gate: see the call
         :return: rewards, shape ``(n,)``
         """
-        reward: th.Tensor = self.mix(self.discriminator.to_reward(log_q, skill), task_reward)
+        skill_reward = self.discriminator.to_reward(log_q, skill)
+        if gate is not None:
+            skill_reward = skill_reward * gate
+        reward: th.Tensor = self.mix(skill_reward, task_reward)
         return reward
 
     def mix(self, skill_reward: Any, task_reward: Any) -> Any:

@@ -5,9 +5,10 @@ from numbers import Real
 from typing import Any
 
 # What cannot change once a discriminator exists.
-ARCHITECTURE = ("net_arch", "obs_indices", "use_actions", "normalize_obs")
+ARCHITECTURE = ("net_arch", "obs_indices", "use_actions", "normalize_obs", "spectral_norm")
 _POSITIVE_INTEGER = "a positive integer"
 _POSITIVE = "a positive number"
+_AT_LEAST_0 = "a number of at least 0"
 _FLAG = "True or False"
 
 
@@ -29,16 +30,20 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         "a list of positive integers",
     ),
     "learning_rate": (lambda v: _is_number(v) and v > 0, _POSITIVE),
+    "weight_decay": (lambda v: _is_number(v) and v >= 0, _AT_LEAST_0),
+    "max_grad_norm": (lambda v: v is None or (_is_number(v) and v > 0), f"{_POSITIVE} or None"),
     "batch_size": (lambda v: v is None or _is_count(v), f"{_POSITIVE_INTEGER} or None"),
     "n_updates": (_is_count, _POSITIVE_INTEGER),
     "use_actions": (_is_flag, _FLAG),
     "normalize_obs": (_is_flag, _FLAG),
+    "spectral_norm": (_is_flag, _FLAG),
     "subtract_log_p": (_is_flag, _FLAG),
     "learn_p_z": (_is_flag, _FLAG),
     "log_q_min": (lambda v: v is None or (_is_number(v) and v < 0), "a negative number or None"),
     "reward_scale": (lambda v: _is_number(v) and v > 0, _POSITIVE),
-    "skill_reward_weight": (lambda v: _is_number(v) and v >= 0, "a number of at least 0"),
+    "skill_reward_weight": (lambda v: _is_number(v) and v >= 0, _AT_LEAST_0),
     "task_reward_weight": (_is_number, "a finite number"),
+    "min_task_return": (lambda v: v is None or _is_number(v), "a finite number or None"),
     "p_z_update_freq": (_is_count, _POSITIVE_INTEGER),
     "sync_freq": (_is_count, _POSITIVE_INTEGER),
     "hold": (lambda v: v == 0 or _is_count(v), "an integer of at least 0"),
@@ -62,6 +67,12 @@ def check_options(options: dict[str, Any]) -> None:
                 f"{name}={options[name]!r} is out of range; expected {rule}. "
                 "See the parameters of DIAYNCallback."
             )
+    if options.get("min_task_return") is not None and options.get("task_reward_weight", 0) <= 0:
+        raise ValueError(
+            f"min_task_return={options['min_task_return']!r} pays for diversity in good episodes "
+            f"only, and task_reward_weight={options['task_reward_weight']!r} makes none good; "
+            "expected a positive task_reward_weight. Add task_reward_weight=1."
+        )
 
 
 def check_saved(saved: dict[str, Any], n_skills: int, given: dict[str, Any]) -> None:
@@ -77,9 +88,9 @@ def check_saved(saved: dict[str, Any], n_skills: int, given: dict[str, Any]) -> 
             f"{saved['n_skills']}. Use DIAYNWrapper(env, n_skills={saved['n_skills']})."
         )
     for name in ARCHITECTURE:
-        if name in given and given[name] != saved["options"][name]:
+        if name in given and given[name] != saved["options"].get(name):
             raise ValueError(
                 f"{name}={given[name]!r} does not match the saved discriminator; expected "
-                f"{saved['options'][name]!r}. Leave it out to go on with the saved one, or train "
-                "a new model."
+                f"{saved['options'].get(name)!r}. Leave it out to go on with the saved one, or "
+                "train a new model."
             )

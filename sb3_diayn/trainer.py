@@ -5,10 +5,12 @@ from typing import Any
 
 import numpy as np
 import torch as th
+from gymnasium import spaces
+from torch import nn
 
 from sb3_diayn.arrays import Arrays, restore_modules, save_modules
-from sb3_diayn.checkpoint import HISTORY, State
-from sb3_diayn.discriminator import Discriminator
+from sb3_diayn.checkpoint import DISCRIMINATOR_OPTIONS, HISTORY, State
+from sb3_diayn.discriminator import Discriminator, SkillReward
 
 RUNNING_RATE = 0.01  # a running mean over about the last 100 updates
 MAX_HISTORY = 500
@@ -22,13 +24,23 @@ class DiscriminatorTrainer:
     :param discriminator: what to train
     :param learning_rate: of Adam
     :param seed: of the draws of batches; None for a random one
+    :param weight_decay: of AdamW (Loshchilov and Hutter, 2019); 0 is plain Adam
+    :param max_grad_norm: bound of the gradient's norm; None for none
     """
 
     def __init__(
-        self, discriminator: Discriminator, learning_rate: float, seed: int | None
+        self,
+        discriminator: Discriminator,
+        learning_rate: float,
+        seed: int | None,
+        weight_decay: float = 0.0,
+        max_grad_norm: float | None = None,
     ) -> None:
         self.discriminator = discriminator
-        self.optimizer = th.optim.Adam(discriminator.net.parameters(), lr=learning_rate, fused=True)
+        self.max_grad_norm = max_grad_norm
+        self.optimizer = th.optim.AdamW(
+            discriminator.net.parameters(), learning_rate, weight_decay=weight_decay, fused=True
+        )
         self.rng = np.random.default_rng(seed)
         self.n_updates = 0
         self.has_gradient = False
@@ -61,7 +73,9 @@ class DiscriminatorTrainer:
         """
         if self.discriminator.normalize_obs:
             self.discriminator.update_normalizer(obs)
+        self.discriminator.train(self.discriminator.spectral_norm)
         losses, accuracy = self.discriminator.loss(obs, skills, actions)
+        self.discriminator.eval()
         loss = losses.mean()
         loss.backward()  # type: ignore[no-untyped-call]
         self.has_gradient = True
@@ -88,6 +102,8 @@ class DiscriminatorTrainer:
     def step(self) -> None:
         """Apply the gradient of :meth:`backward`, if there is one that was not applied yet."""
         if self.has_gradient:
+            if self.max_grad_norm is not None:
+                nn.utils.clip_grad_norm_(self.discriminator.net.parameters(), self.max_grad_norm)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
             self.has_gradient = False
@@ -163,3 +179,43 @@ class DiscriminatorTrainer:
         self.history = extra["history"].tolist()
         self.n_updates = state["counters"]["n_updates"]
         self.rng.bit_generator.state = state["random_state"]
+
+
+def build(
+    observation_space: spaces.Box,
+    action_space: spaces.Space[Any],
+    n_skills: int,
+    options: dict[str, Any],
+    seed: int | None,
+    device: th.device,
+) -> tuple[Discriminator, DiscriminatorTrainer, SkillReward]:
+    """
+    :param observation_space: of the environment, without the skill
+    :param action_space: of the environment
+    :param n_skills: the number of skills, K
+    :param options: of ``DIAYNCallback``
+    :param seed: of the draws of batches; None for a random one
+    :param device: where the discriminator is
+    :return: a new discriminator, what trains it, and what the agent is paid
+    """
+    discriminator = Discriminator(
+        observation_space,
+        n_skills,
+        action_space=action_space if options["use_actions"] else None,
+        **{name: options[name] for name in DISCRIMINATOR_OPTIONS},
+    ).to(device)
+    trainer = DiscriminatorTrainer(
+        discriminator,
+        options["learning_rate"],
+        seed,
+        options["weight_decay"],
+        options["max_grad_norm"],
+    )
+    skill_reward = SkillReward(
+        discriminator,
+        options["reward_scale"],
+        options["skill_reward_weight"],
+        options["task_reward_weight"],
+        options["min_task_return"],
+    )
+    return discriminator, trainer, skill_reward

@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 import torch as th
+from gymnasium import spaces
 from gymnasium.utils.env_checker import data_equivalence
 from stable_baselines3.common.env_util import is_wrapped
 
@@ -152,8 +153,9 @@ class DIAYNWrapper(gym.Wrapper[FloatArray, Any, npt.NDArray[Any], Any]):
         """
         :param action: an action of the environment
         :return: as any environment; ``info`` as described in the class
-        :raises ValueError: if the observation is not finite
+        :raises ValueError: if the action or the observation is not finite
         """
+        self._check_action(action)
         if self._record is not None:
             self._record.add(action)
         env_obs, task_reward, terminated, truncated, info = self.env.step(action)
@@ -236,6 +238,15 @@ class DIAYNWrapper(gym.Wrapper[FloatArray, Any, npt.NDArray[Any], Any]):
                 order = self.np_random.permutation(self.n_skills)
             self._round = [int(skill) for skill in order]
         return self._round.pop(0)
+
+    def _check_action(self, action: npt.NDArray[Any]) -> None:
+        if isinstance(self.action_space, spaces.Box) and not np.isfinite(action).all():
+            raise ValueError(
+                f"action={action} is not finite at step {self._episode_steps} of the episode (step "
+                f"{self._total_steps} of this environment, skill {self.skill}); expected finite "
+                "numbers. The policy has diverged: lower the learning_rate of the model, and go on "
+                "from an earlier checkpoint."
+            )
 
     def _augment(self, env_obs: npt.NDArray[Any]) -> FloatArray:
         obs = self.skill_space.append(env_obs, self.skill)

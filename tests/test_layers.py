@@ -12,9 +12,11 @@ PACKAGE = Path(sb3_diayn.__file__).parent
 MODULES = sorted(path for path in PACKAGE.glob("**/*.py"))
 LEVELS = {
     **dict.fromkeys(["skills", "indices", "metrics", "arguments", "arrays", "options"], 0),
+    **dict.fromkeys(["gating", "returns", "nesting"], 0),
     **dict.fromkeys(["discriminator"], 1),
     **dict.fromkeys(["folding", "wrappers", "buffers", "rollouts", "checkpoint", "results"], 2),
     **dict.fromkeys(["trainer", "attachment", "compatibility", "trajectories", "runs"], 3),
+    **dict.fromkeys(["guards"], 3),
     **dict.fromkeys(["callbacks", "evaluation", "description", "export", "ranking"], 4),
     **dict.fromkeys(["saving", "episodes", "training_state"], 0),
     **dict.fromkeys(["folders"], 1),

@@ -98,6 +98,17 @@ def finetune(add: Add) -> None:
     add("--episodes", type=_positive, default=5, help="episodes to measure task returns")
 
 
+def imitate(add: Add) -> None:
+    """:param add: adds an option to ``sb3-diayn imitate``"""
+    _run(add)
+    what = "an expert's states: .npz with observations, and actions and seed for its film; .npy; or"
+    add("--trajectory", required=True, metavar="FILE", help=f"{what} the id of a Minari dataset")
+    add("--episode", type=int, default=0, help="which episode of a Minari dataset")
+    _output(add, "DIR", "RUN/imitation")
+    add("--no-films", action="store_true", help="name the skill only")
+    _film_steps(add)
+
+
 def config(add: Add) -> None:
     """:param add: adds an option to ``sb3-diayn config``"""
     add("algo", nargs="?", default="sac", help="algorithm")

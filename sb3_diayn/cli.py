@@ -102,6 +102,7 @@ COMMANDS: list[Command] = [
     ("compare", arguments.compare, commands.compare, "Put runs in one table, and one figure."),
     ("export", arguments.export, downstream_commands.export, "Make plain models of skills."),
     ("finetune", arguments.finetune, downstream_commands.finetune, "Learn the task from a skill."),
+    ("imitate", arguments.imitate, downstream_commands.imitate, "Name the skill like an expert."),
     ("config", arguments.config, _config, "Print where the provided hyperparameters are."),
 ]
 

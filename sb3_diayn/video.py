@@ -50,6 +50,7 @@ def record_skills(
     deterministic: bool = True,
     seed: int | None = 0,
     format: str = "mp4",
+    caption: str = "skill {skill}",
 ) -> dict[int, Path]:
     """
     Film one episode of each skill, in real time, all from the same start, with the task return so
@@ -64,6 +65,7 @@ def record_skills(
     :param deterministic: play the mode of the policy instead of samples
     :param seed: of environment and sampled actions; None for whatever comes
     :param format: ``"mp4"`` (H.264, which browsers play) or ``"gif"``
+    :param caption: who acts, above the picture
     :return: by skill, files like ``skill_03.mp4``; each appears, or replaces an older one, whole
     :raises RenderingError: if the environment gives no picture
     :raises ImportError: if the extra ``report`` is missing
@@ -82,7 +84,7 @@ def record_skills(
     films = {skill: Path(folder) / f"skill_{skill:02d}.{format}" for skill in chosen}
     for skill, file in films.items():
         with _film(file, shape, fps / stride) as add:
-            camera = _Camera(vec_env, add, stride, max_steps)
+            camera = _Camera(vec_env, add, stride, max_steps, caption.format(skill=skill))
             for _ in play_skills(model, camera, [skill], deterministic=deterministic, seed=seed):
                 pass
     return films
@@ -192,9 +194,11 @@ def _film(file: Path, shape: tuple[int, ...], fps: float) -> Iterator[AddFrame]:
 class _Camera(VecEnvWrapper):
     """Films the first environment, before each step: within it a ``VecEnv`` resets by itself."""
 
-    def __init__(self, venv: VecEnv, add: AddFrame, stride: int, max_steps: int) -> None:
+    def __init__(
+        self, venv: VecEnv, add: AddFrame, stride: int, max_steps: int, caption: str
+    ) -> None:
         super().__init__(venv)
-        self._add, self._stride, self._max_steps = add, stride, max_steps
+        self._add, self._stride, self._max_steps, self._text = add, stride, max_steps, caption
 
     def reset(self) -> Any:
         self._steps, self._task_return = 0, 0.0
@@ -212,7 +216,7 @@ class _Camera(VecEnvWrapper):
         self._task_return += infos[0]["task_reward"]
         dones[0] |= self._steps >= self._max_steps
         if self._due or dones[0]:
-            text = f"skill {infos[0]['skill']}  return {self._task_return:.1f}"
+            text = f"{self._text}  return {self._task_return:.1f}"
             self._add(_caption(self._frame, text))
         return obs, rewards, dones, infos
 

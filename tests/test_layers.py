@@ -27,7 +27,7 @@ LEVELS = {
     **dict.fromkeys(["hierarchy", "plotting", "video", "diagnosis", "monitoring", "zoo_export"], 5),
     **dict.fromkeys(["report", "comparison", "zoo", "downstream"], 6),
     **dict.fromkeys(["console", "playing", "finetuning"], 7),
-    **dict.fromkeys(["commands"], 8),
+    **dict.fromkeys(["commands", "imitation"], 8),
     **dict.fromkeys(["downstream_commands"], 9),
     **dict.fromkeys(["cli"], 10),
 }

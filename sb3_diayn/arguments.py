@@ -1,6 +1,7 @@
 """The options of each command of ``sb3-diayn``."""
 
 import argparse
+import re
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -15,17 +16,13 @@ FILM_STEPS = 300
 
 def train(add: Add) -> None:
     """:param add: adds an option to ``sb3-diayn train``"""
-    add("--env", help="environment id; needed unless --resume names a run")
-    add("--algo", default="sac", help="algorithm, as the zoo spells it")
-    add("--n-skills", type=int, help="number of skills; default: the configuration's")
+    _skills(add)
     _learning(add)
-    add("--buffer-size", type=int, help="replay buffer; default: the configuration's")
-    add("--reward-scale", type=float, help="factor of the reward; default: the configuration's")
-    add("--ent-coef", type=_number_or_word, help="entropy coefficient, a number or auto")
+    _logging(add)
     add("-i", "--resume", metavar="RUN", help="go on with this run, in a new folder")
-    add("--conf-file", metavar="YML", help="hyperparameters; default: the provided ones")
     add("--no-report", action="store_true", help="write no report at the end")
-    add("--episodes", type=_positive, default=5, help="episodes of each skill for the report")
+    text = "episodes of each skill for the evaluation; default: 5, with --no-report 1"
+    add("--episodes", type=_positive, help=text)
     _film_steps(add)
     add("--films", action="store_true", help="film each skill for the report: takes minutes")
 
@@ -95,6 +92,7 @@ def finetune(add: Add) -> None:
     add("--skill", default="best", help="index of a skill, or best, by task return")
     add("--reset-critics", action="store_true", help="keep the policy, start critics afresh")
     _learning(add)
+    _logging(add)
     add("--episodes", type=_positive, default=5, help="episodes to measure task returns")
 
 
@@ -114,7 +112,50 @@ def config(add: Add) -> None:
     add("algo", nargs="?", default="sac", help="algorithm")
 
 
+def sweep(add: Add) -> None:
+    """:param add: adds an option to ``sb3-diayn sweep``"""
+    add("--envs", nargs="+", required=True, metavar="ENV", help="environment ids")
+    add("--algo", default="sac", type=_words, metavar="A,B", help="algorithms")
+    add("--seeds", type=_positive, default=5, metavar="N", help="seeds of each setting: 0 to N-1")
+    add("--n-skills", type=_words, metavar="K,K", help="numbers of skills; default: the config's")
+    text = "values of a hyperparameter, e.g. ent_coef=0.1,0.2 or DIAYNCallback.learning_rate=1e-3"
+    add("--param", type=_values, action="append", default=[], metavar="KEY=V,V", help=text)
+    add("-n", "--total-timesteps", type=int, default=-1, help="steps; -1: the configuration's")
+    add("-o", "--output", default="logs/sweep", metavar="DIR", help="folder of all runs")
+    add("--backend", choices=["loky", "ray", "dask"], default="loky", help="where runs go")
+    add("--address", help="of a Ray or Dask cluster; default: one is started on this machine")
+    add("--n-jobs", type=int, default=-1, help="runs at once; -1: as many as there are cores")
+    text = "after --: options of sb3-diayn train for every run, e.g. -- --device cpu --no-report"
+    add("train_options", nargs="*", metavar="-- OPTION", help=text)
+
+
+def tune(add: Add) -> None:
+    """:param add: adds an option to ``sb3-diayn tune``"""
+    _skills(add)
+    _learning(add)
+    add("--n-trials", type=_positive, default=30, help="trials of this process")
+    add("--max-total-trials", type=_positive, help="trials of all processes together")
+    text = "database of the study, sqlite:///study.db or study.log; default: one in the log folder"
+    add("--storage", metavar="URL", help=text)
+    add("--study-name", help="study to start or to join; default: algorithm and environment")
+    add("--sampler", choices=["tpe", "random"], default="tpe", help="Optuna's sampler")
+    add("--pruner", choices=["median", "halving", "none"], default="median", help="its pruner")
+    add("--n-startup-trials", type=int, default=10, help="random trials before the sampler")
+    add("--n-evaluations", type=_positive, default=4, help="evaluations of each trial")
+    add("--episodes", type=_positive, default=1, help="episodes of each skill in an evaluation")
+
+
 # -- options that several commands share -----------------------------------------------------
+
+
+def _skills(add: Add) -> None:
+    add("--env", help="environment id")
+    add("--algo", default="sac", help="algorithm, as the zoo spells it")
+    add("--n-skills", type=int, help="number of skills; default: the configuration's")
+    add("--buffer-size", type=int, help="replay buffer; default: the configuration's")
+    add("--reward-scale", type=float, help="factor of the reward; default: the configuration's")
+    add("--ent-coef", type=_number_or_word, help="entropy coefficient, a number or auto")
+    add("--conf-file", metavar="YML", help="hyperparameters; default: the provided ones")
 
 
 def _learning(add: Add) -> None:
@@ -122,19 +163,22 @@ def _learning(add: Add) -> None:
     add("--seed", type=int, help="seed of everything; default: a random one, printed")
     add("--n-envs", type=int, help="parallel environments; default: the configuration's")
     add("-f", "--log-folder", default="logs", help="where runs are saved")
-    add("--save-freq", type=int, default=-1, help="steps between checkpoints; -1: none")
-    add("--save-replay-buffer", action="store_true", help="save the replay buffer at the end")
-    add("--log-interval", type=int, default=-1, help="episodes between log lines; -1: SB3's")
-    add("--eval-freq", type=int, default=-1, help="steps between zoo evaluations; -1: none")
     add("--device", default="auto", help="PyTorch device")
-    add("-tb", "--tensorboard-log", default="", metavar="DIR", help="TensorBoard folder")
     add("--num-threads", type=int, default=-1, help="PyTorch threads; -1: its own choice")
     add("--vec-env", choices=["dummy", "subproc"], default="dummy", help="type of VecEnv")
     pair = {"type": _pair, "nargs": "+", "action": _Pairs, "metavar": "KEY:VALUE"}
     add("--hyperparams", **pair, help="override hyperparameters, e.g. learning_rate:0.001")
     add("--env-kwargs", **pair, help="arguments of the environment")
-    add("--no-progress", action="store_true", help="no progress bar")
     add("--verbose", type=int, default=0, help="1: the zoo's and SB3's messages")
+
+
+def _logging(add: Add) -> None:
+    add("--save-freq", type=int, default=-1, help="steps between checkpoints; -1: none")
+    add("--save-replay-buffer", action="store_true", help="save the replay buffer at the end")
+    add("--log-interval", type=int, default=-1, help="episodes between log lines; -1: SB3's")
+    add("--eval-freq", type=int, default=-1, help="steps between zoo evaluations; -1: none")
+    add("-tb", "--tensorboard-log", default="", metavar="DIR", help="TensorBoard folder")
+    add("--no-progress", action="store_true", help="no progress bar")
 
 
 def _run_name(add: Add, **kwargs: Any) -> None:
@@ -179,15 +223,30 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _words(text: str) -> list[str]:
+    """What stands between commas, those in brackets aside."""
+    return [word.strip() for word in re.split(r",(?![^\[(]*[\])])", text)]
+
+
+def _values(text: str) -> tuple[str, list[str]]:
+    key, separator, values = text.partition("=")
+    if not (key and separator and values):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form key=value,value")
+    return key, _words(values)
+
+
 def _pair(text: str) -> tuple[str, Any]:
     key, separator, value = text.partition(":")
     if not separator:
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form key:value")
-    return key, yaml.safe_load(value)
+    loaded = yaml.safe_load(value)
+    # YAML 1.1 takes 1e-4, without a point, for a word.
+    return key, _number_or_word(loaded) if isinstance(loaded, str) else loaded
 
 
 class _Pairs(argparse.Action):
-    """Collects ``key:value`` arguments in a dict."""
+    """Collects ``key:value`` arguments in a dict, those of a repeated option too."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
-        setattr(namespace, self.dest, dict(values))
+        known = getattr(namespace, self.dest) or {}
+        setattr(namespace, self.dest, {**known, **dict(values)})

@@ -1,15 +1,18 @@
 """The command ``sb3-diayn``."""
 
 import argparse
+import shlex
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import gymnasium as gym
 
-from sb3_diayn import __version__, arguments, commands, console, downstream_commands, playing
+from sb3_diayn import __version__, arguments, commands, console, downstream_commands, playing, sweep
+from sb3_diayn.provenance import save_provenance
 from sb3_diayn.results import SkillEvaluation
-from sb3_diayn.runs import Run, find_run
+from sb3_diayn.runs import Run, find_run, require_zoo
 from sb3_diayn.saving import check_writable
 from sb3_diayn.trajectories import play_skills
 from sb3_diayn.zoo import config_path, train
@@ -23,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     :return: exit code: 0 if all went well, 2 for a mistake of the caller, 130 after Ctrl-C
     """
     args = _parser().parse_args(argv)
+    args.command = shlex.join(["sb3-diayn", *(sys.argv[1:] if argv is None else argv)])
     # The zoo saves all arguments of a run as YAML, where a function has no place.
     run_command = args.__dict__.pop("run_command")
     try:
@@ -37,11 +41,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(args: argparse.Namespace) -> None:
+    if args.episodes is None:
+        args.episodes = 1 if args.no_report else 5
+    start = time.perf_counter()
     folder = train(args)
+    wall_time = time.perf_counter() - start
     run = find_run(folder)
-    evaluation = playing.measure(run, args, n_episodes=1 if args.no_report else None)
+    evaluation = playing.measure(run, args)
+    evaluation.save(folder / "evaluation.json")
     if not args.no_report:
         _report(run, args, evaluation)
+    save_provenance(folder, args.command, wall_time, args.device)
     console.print_table(evaluation)
     print(f"Run saved in {folder}\nPlay it:      sb3-diayn play {folder}")
 
@@ -84,6 +94,13 @@ def _play(args: argparse.Namespace) -> None:
     env.close()
 
 
+def _tune(args: argparse.Namespace) -> None:
+    require_zoo()
+    from sb3_diayn.tuning import tune
+
+    tune(args)
+
+
 def _config(args: argparse.Namespace) -> None:
     print(config_path(args.algo))
 
@@ -103,6 +120,8 @@ COMMANDS: list[Command] = [
     ("export", arguments.export, downstream_commands.export, "Make plain models of skills."),
     ("finetune", arguments.finetune, downstream_commands.finetune, "Learn the task from a skill."),
     ("imitate", arguments.imitate, downstream_commands.imitate, "Name the skill like an expert."),
+    ("sweep", arguments.sweep, sweep.run_sweep, "Learn a grid of settings and seeds."),
+    ("tune", arguments.tune, _tune, "Search for hyperparameters, judged by the skills."),
     ("config", arguments.config, _config, "Print where the provided hyperparameters are."),
 ]
 

@@ -2,7 +2,7 @@
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,12 +102,30 @@ def compare(args: argparse.Namespace) -> None:
 
     :param args: its options
     """
-    with report_extra():
-        from sb3_diayn import comparison
+    with report_extra():  # before anything is played
+        import sb3_diayn.comparison  # noqa: F401
     runs = {str(path): find_run(path, args.env) for path in args.run}
     folder = check_writable(args.output) if args.output else None
     evaluations = {name: known_evaluation(run) or measure(run, args) for name, run in runs.items()}
-    frame = comparison.compare(evaluations)
+    show_comparison(evaluations, folder)
+
+
+def show_comparison(
+    evaluations: Mapping[str, SkillEvaluation],
+    folder: Path | None,
+    groups: Mapping[str, str] | None = None,
+) -> None:
+    """
+    Print runs as tables and write ``comparison.csv`` and ``comparison.png``.
+
+    :param evaluations: of each run, by its name
+    :param folder: where to, None to print only
+    :param groups: name of the group of each run; None for those of
+        :func:`sb3_diayn.comparison.compare`
+    """
+    with report_extra():
+        from sb3_diayn import comparison
+    frame = comparison.compare(evaluations, groups=groups)
     short = {"n_skills": "K", "distinct_skills": "distinct", "coverage": "cells"}
     short |= {"best_task_return": "best", "median_task_return": "median"}
     print_frame(frame.drop(columns="group").rename(columns=short).reset_index(), "Runs")

@@ -44,22 +44,18 @@ def open_run(
     return model, env
 
 
-def measure(
-    run: Run, args: argparse.Namespace, *, n_episodes: int | None = None
-) -> SkillEvaluation:
+def measure(run: Run, args: argparse.Namespace) -> SkillEvaluation:
     """
     :param run: a run
     :param args: options with ``seed``, ``device`` and ``episodes``
-    :param n_episodes: instead of those of the options
     :return: its skills on fresh episodes
     """
-    n_episodes = args.episodes if n_episodes is None else n_episodes
-    model, env = open_run(run, args, min(run.n_skills * n_episodes, MAX_ENVS))
+    model, env = open_run(run, args, min(run.n_skills * args.episodes, MAX_ENVS))
     try:
         evaluation = evaluate_skills(
             model,
             env,
-            n_episodes=n_episodes,
+            n_episodes=args.episodes,
             seed=args.seed,
             progress_bar=not args.no_progress and sys.stderr.isatty(),
         )

@@ -3,6 +3,8 @@
 import argparse
 import inspect
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ import torch as th
 import yaml
 from stable_baselines3.common.utils import set_random_seed
 
+from sb3_diayn.callbacks import DIAYNCallback
 from sb3_diayn.runs import WRAPPER, Run, check_env_id, find_run, require_zoo
+from sb3_diayn.wrappers import DIAYNWrapper
 
 __all__ = ["Run", "config_path", "find_run", "read_config", "train"]
 
@@ -29,6 +33,11 @@ ZOO_KEYS = (
     "noise_std",
 )
 CALLBACK = "sb3_diayn.DIAYNCallback"
+# Where the zoo's files name the classes whose arguments are hyperparameters too.
+CLASSES: dict[str, tuple[type, str, str]] = {
+    "DIAYNWrapper": (DIAYNWrapper, "env_wrapper", WRAPPER),
+    "DIAYNCallback": (DIAYNCallback, "callback", CALLBACK),
+}
 
 
 def config_path(algo: str = "sac") -> Path:
@@ -48,7 +57,7 @@ def config_path(algo: str = "sac") -> Path:
     return found[algo]
 
 
-def read_config(args: argparse.Namespace, resumed: Run | None) -> dict[str, Any]:
+def read_config(args: argparse.Namespace, resumed: Run | None = None) -> dict[str, Any]:
     """
     :param args: the options of ``sb3-diayn train``
     :param resumed: the run to go on with, whose hyperparameters then count
@@ -67,11 +76,49 @@ def read_config(args: argparse.Namespace, resumed: Run | None) -> dict[str, Any]
             )
     _set_argument(hyperparams, "env_wrapper", WRAPPER, "n_skills", args.n_skills)
     _set_argument(hyperparams, "callback", CALLBACK, "reward_scale", args.reward_scale)
+    return override(args.algo, hyperparams, chosen_hyperparams(args))
+
+
+def chosen_hyperparams(args: argparse.Namespace) -> dict[str, Any]:
+    """
+    :param args: the options of ``sb3-diayn train``
+    :return: the hyperparameters among them, for :func:`override`
+    """
     chosen = {"buffer_size": args.buffer_size, "ent_coef": args.ent_coef, "n_envs": args.n_envs}
     chosen = {key: value for key, value in chosen.items() if value is not None}
-    chosen |= args.hyperparams or {}
-    check_names(args.algo, chosen)
-    return hyperparams | chosen
+    return chosen | (args.hyperparams or {})
+
+
+def override(algo: str, hyperparams: dict[str, Any], chosen: dict[str, Any]) -> dict[str, Any]:
+    """
+    :param algo: name of the algorithm as the zoo spells it
+    :param hyperparams: as in the zoo's files
+    :param chosen: what shall be otherwise: arguments of the algorithm and the zoo's keys, and as
+        ``DIAYNCallback.learning_rate`` or ``DIAYNWrapper.skill`` those of the two classes
+    :return: hyperparameters with them
+    :raises ValueError: if a name is not known
+    """
+    plain = {key: value for key, value in chosen.items() if "." not in key}
+    check_names(algo, plain)
+    hyperparams = hyperparams | plain
+    for name in [name for name in chosen if name not in plain]:
+        _, key, path = _check_argument(name, chosen[name])
+        _set_argument(hyperparams, key, path, name.split(".")[1], chosen[name])
+    return hyperparams
+
+
+def _check_argument(name: str, value: Any) -> tuple[type, str, str]:
+    known = {
+        f"{class_name}.{argument}": found
+        for class_name, found in CLASSES.items()
+        for argument in inspect.signature(found[0]).parameters
+    }
+    if name not in known:
+        raise ValueError(
+            f"{name}={value!r} is not an argument of a class of this package; expected one of "
+            f"{sorted(known)}. Leave it out."
+        )
+    return known[name]
 
 
 def check_names(algo: str, hyperparams: dict[str, Any]) -> dict[str, Any]:
@@ -118,6 +165,19 @@ def train(args: argparse.Namespace) -> Path:
     :return: the run's folder
     """
     resumed = find_run(args.resume) if args.resume else None
+    with prepared_config(args, resumed) as config:
+        return learn_and_save(args, config, resumed.model_path if resumed else None)
+
+
+@contextmanager
+def prepared_config(args: argparse.Namespace, resumed: Run | None = None) -> Iterator[Path]:
+    """
+    Check the options, seed everything and limit the threads.
+
+    :param args: options of ``sb3-diayn train``
+    :param resumed: the run to go on with
+    :return: a file for the zoo with the hyperparameters, for as long as the block lasts
+    """
     _complete(args, resumed)
     check_env_id(args.env)
     hyperparams = read_config(args, resumed)
@@ -127,7 +187,7 @@ def train(args: argparse.Namespace) -> Path:
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder, f"{args.algo}.yml")
         config.write_text(yaml.safe_dump({args.env: hyperparams}))
-        return learn_and_save(args, config, resumed.model_path if resumed else None)
+        yield config
 
 
 def learn_and_save(args: argparse.Namespace, config: Path, trained_agent: Path | None) -> Path:

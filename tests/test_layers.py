@@ -30,6 +30,11 @@ LEVELS = {
     **dict.fromkeys(["commands", "imitation"], 8),
     **dict.fromkeys(["downstream_commands"], 9),
     **dict.fromkeys(["cli"], 10),
+    **dict.fromkeys(["provenance"], 3),
+    **dict.fromkeys(["grid"], 7),
+    **dict.fromkeys(["tuning"], 8),
+    **dict.fromkeys(["sweep"], 9),
+    **dict.fromkeys(["sweep_child"], 11),
 }
 EXEMPT = {"__init__", "__main__"}
 VERSION = "__version__"  # of the package itself

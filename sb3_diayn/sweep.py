@@ -1,0 +1,207 @@
+"""Many runs at once, on this machine or on a cluster."""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sb3_diayn.commands import show_comparison
+from sb3_diayn.grid import EVALUATION, GridRun, expand
+from sb3_diayn.results import SkillEvaluation
+from sb3_diayn.saving import check_writable
+
+ATTEMPTS = 2
+LOG = "log.txt"
+CHILD = ("-m", "sb3_diayn.sweep_child")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """
+    What became of a run.
+
+    :param run: the run
+    :param seconds: it took, all attempts together
+    :param errors: what each failed attempt printed, in files
+    :param succeeded: whether the last attempt made it
+    """
+
+    run: GridRun
+    seconds: float
+    errors: tuple[Path, ...]
+    succeeded: bool
+
+
+def run_sweep(args: argparse.Namespace) -> None:
+    """
+    ``sb3-diayn sweep``: make the runs that are missing, then compare all.
+
+    :param args: its options
+    :raises ValueError: if a setting is wrong, or a folder holds the run of another command
+    :raises ImportError: if the backend is not installed
+    :raises ChildProcessError: if runs failed, naming the files with their errors
+    """
+    runs = expand(args)
+    check_writable(args.output)
+    missing = [run for run in runs if run.find() is None]
+    print(f"{len(runs)} runs, of which {len(runs) - len(missing)} are complete")
+    failed = _make(missing, args)
+    _compare(runs, Path(args.output))
+    if failed:
+        files = "".join(f"\n  {outcome.errors[-1]}" for outcome in failed)
+        raise ChildProcessError(
+            f"{len(failed)} of {len(runs)} runs failed {ATTEMPTS} times; their output:{files}\n"
+            "The same command tries them again."
+        )
+
+
+def _make(missing: Sequence[GridRun], args: argparse.Namespace) -> list[Outcome]:
+    """
+    A worker that is lost on a cluster is the cluster's to replace. Where a backend gives up
+    instead, as loky does, what is not complete is started once more.
+    """
+    failed: list[Outcome] = []
+    for attempt in range(1, ATTEMPTS + 1):
+        todo = [run for run in missing if run.find() is None]
+        todo = [run for run in todo if run not in [outcome.run for outcome in failed]]
+        try:
+            failed += [outcome for outcome in _outcomes(todo, args) if not outcome.succeeded]
+        except (ImportError, ValueError, OSError):
+            raise
+        except Exception as error:  # each backend has its own
+            if attempt == ATTEMPTS:
+                raise ChildProcessError(f"The backend gave up twice: {error!r}") from error
+            print(f"The backend gave up ({type(error).__name__}); what it left is started again")
+    return failed
+
+
+def _outcomes(runs: Sequence[GridRun], args: argparse.Namespace) -> Iterator[Outcome]:
+    """Run them, and tell of each when it is through."""
+    if not runs:
+        return
+    with _backend(args, len(runs)) as parallel:
+        from joblib import delayed
+
+        outcomes: Iterable[Outcome] = parallel(delayed(_run)(run, os.getcwd()) for run in runs)
+        for count, outcome in enumerate(outcomes, start=1):
+            result = "complete" if outcome.succeeded else f"FAILED, see {outcome.errors[-1]}"
+            retried = " at the second attempt" if outcome.succeeded and outcome.errors else ""
+            line = f"{outcome.run.name}: {result}{retried} ({outcome.seconds:.0f} s)"
+            print(f"[{count}/{len(runs)}] {line}", flush=True)
+            yield outcome
+
+
+def _run(run: GridRun, cwd: str) -> Outcome:
+    """
+    In a process of its own, so that a crash, or all that an environment may leave behind, does not
+    reach the next run.
+    """
+    start, errors = time.perf_counter(), []
+    for attempt in range(1, ATTEMPTS + 1):
+        log = _start_and_wait(run, cwd)
+        if run.find() is not None:
+            break
+        errors.append(log.replace(log.with_name(f"error_{attempt}.txt")))
+    seconds = time.perf_counter() - start
+    return Outcome(run, seconds, tuple(errors), succeeded=len(errors) < ATTEMPTS)
+
+
+def _start_and_wait(run: GridRun, cwd: str) -> Path:
+    """:return: the file with its output"""
+    for part in run.folder.glob("*/"):  # what an attempt that did not reach its end has left
+        shutil.rmtree(part)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    words = [sys.executable, *CHILD, *run.command]
+    with (
+        open(run.folder / LOG, "w", encoding="utf-8") as log,
+        subprocess.Popen(words, cwd=cwd, stdin=subprocess.PIPE, stdout=log, stderr=log) as child,
+    ):
+        child.wait()
+    return run.folder / LOG
+
+
+def _compare(runs: Sequence[GridRun], folder: Path) -> None:
+    found = {run: run.find() for run in runs}
+    complete = {run.name: (run, place) for run, place in found.items() if place is not None}
+    if not complete:
+        return
+    show_comparison(
+        {name: SkillEvaluation.load(place / EVALUATION) for name, (_, place) in complete.items()},
+        folder,
+        {name: run.setting for name, (run, _) in complete.items()},
+    )
+
+
+# -- backends ---------------------------------------------------------------------------------
+
+
+@contextmanager
+def _backend(args: argparse.Namespace, n_runs: int) -> Iterator[Any]:
+    """
+    Joblib's ``Parallel``, connected. Each backend limits the threads of its workers by
+    ``OMP_NUM_THREADS``, which the runs inherit.
+    """
+    with _extra("zoo"):
+        import joblib
+    connect = {"loky": _local, "ray": _ray, "dask": _dask}[args.backend]
+    with connect(args) as options, joblib.parallel_config(args.backend, **options):
+        n_jobs = joblib.effective_n_jobs(args.n_jobs)
+        if args.backend == "loky":  # fewer runs than cores leave each more threads
+            n_jobs = min(n_jobs, n_runs)
+        # Ray's backend cannot return results one by one; joblib's own lines tell of its progress.
+        if args.backend == "ray":
+            reporting: dict[str, Any] = {"return_as": "list", "verbose": 10}
+        else:
+            reporting = {"return_as": "generator_unordered"}
+        yield joblib.Parallel(n_jobs, batch_size=1, pre_dispatch="n_jobs", **reporting)
+
+
+@contextmanager
+def _local(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    yield {}
+
+
+@contextmanager
+def _ray(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """
+    Ray starts a lost actor again on another node, and with it the runs that it had. It gives runs
+    to actors by turns, busy or not, so an actor must be able to see to more than one.
+    """
+    with _extra("cluster"):
+        import ray
+        from ray.util.joblib import register_ray
+    register_ray()
+    ray.init(address=args.address, log_to_driver=False, ignore_reinit_error=True)
+    # Half a core each: the other half takes in the actors of a node that is lost.
+    actor = {"num_cpus": 0.5, "max_concurrency": 8, "max_restarts": -1, "max_task_retries": -1}
+    try:
+        yield {"ray_remote_args": actor}
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _dask(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    with _extra("cluster"):
+        from distributed import Client
+    here = {"n_workers": None if args.n_jobs == -1 else args.n_jobs, "threads_per_worker": 1}
+    with Client(args.address) if args.address else Client(**here):
+        yield {}
+
+
+@contextmanager
+def _extra(name: str) -> Iterator[None]:
+    """Say which extra brings a library that is missing within the block."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"This needs {error.name}. Install it: pip install 'sb3-diayn[{name}]'"
+        ) from error

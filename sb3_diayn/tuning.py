@@ -129,7 +129,9 @@ class SkillSearch(ExperimentManager):  # type: ignore[misc]  # the zoo has no ty
         n_skills = int(env.get_attr("n_skills")[0])
         evaluation = TrialCallback(
             trial,
-            eval_env=self.create_envs(min(n_skills, MAX_ENVS), eval_env=True),
+            eval_env=self.create_envs(
+                min(n_skills * self.n_skill_episodes, MAX_ENVS), eval_env=True
+            ),
             eval_freq=max(1, self.n_timesteps // self.n_evaluations),
             n_episodes=self.n_skill_episodes,
         )

@@ -23,6 +23,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_diayn import DIAYNCallback, DIAYNWrapper, evaluate_skills, export_skill, rank_skills
+from sb3_diayn.warmup import WarmUp
 
 ENV = "MountainCarContinuous-v0"
 SOLVED = 90.0
@@ -91,9 +92,9 @@ def learn(condition: str, seed: int, pretrained: SAC, skill: int) -> list[float]
         model: Any = SAC("MlpPolicy", env, seed=seed, learning_starts=1_000, **HYPERPARAMS)
     else:
         model = export_skill(pretrained, skill, env=env, reset_critics=condition == "reset")
-        model.learning_starts = 0
+        model.learning_starts = 1_000
     curve = Curve(seed + 3000)
-    model.learn(STEPS, callback=curve)
+    model.learn(STEPS, callback=curve if condition == "scratch" else [curve, WarmUp()])
     return curve.returns
 
 

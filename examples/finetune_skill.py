@@ -6,7 +6,7 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 
-from sb3_diayn import DIAYNCallback, DIAYNWrapper, best_skill, evaluate_skills, export_skill
+from sb3_diayn import DIAYNCallback, DIAYNWrapper, WarmUp, best_skill, evaluate_skills, export_skill
 from sb3_diayn.trajectories import Trajectory, play_skills
 
 ENV = "MountainCarContinuous-v0"
@@ -34,9 +34,9 @@ def main() -> None:
 
     task = gym.make(ENV)
     tuned = export_skill(model, best, env=task)  # reset_critics=True starts these afresh
-    tuned.learning_starts = 0  # explore from the skill, not with random actions
+    tuned.learning_starts = 1_000
     print("before: {:.1f} +- {:.1f}".format(*evaluate_policy(tuned, tuned.get_env(), 2)))
-    tuned.learn(2_000)
+    tuned.learn(2_000, callback=WarmUp())  # 1,000 steps of the skill before it changes
     print("after:  {:.1f} +- {:.1f}".format(*evaluate_policy(tuned, tuned.get_env(), 2)))
     tuned.save("tuned")
 

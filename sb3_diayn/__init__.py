@@ -11,6 +11,7 @@ from sb3_diayn.export import export_skill, export_vec_normalize
 from sb3_diayn.monitoring import SkillEvaluationCallback
 from sb3_diayn.ranking import best_skill, rank_skills
 from sb3_diayn.resuming import resume
+from sb3_diayn.warmup import WarmUp
 from sb3_diayn.wrappers import DIAYNWrapper
 
 __version__ = "0.1.0"
@@ -24,6 +25,7 @@ __all__ = [
     "SkillEvaluationCallback",
     "SkillReplayBuffer",
     "SkillReward",
+    "WarmUp",
     "best_skill",
     "evaluate_skills",
     "export_skill",

@@ -11,6 +11,7 @@ import yaml
 from stable_baselines3.common.utils import set_random_seed
 
 from sb3_diayn.runs import Run
+from sb3_diayn.warmup import WarmUp
 from sb3_diayn.zoo import check_names, learn_and_save
 from sb3_diayn.zoo_export import export_run, saved_run
 
@@ -20,7 +21,8 @@ def finetune(args: argparse.Namespace, run: Run, skill: int) -> Run:
     :param args: the options of ``sb3-diayn finetune``
     :param run: whose skill
     :param skill: index of the skill to start from
-    :return: the new run, which knows of no skills
+    :return: the new run, which knows of no skills. It warms up with the skill, see
+        :class:`~sb3_diayn.warmup.WarmUp`
     :raises ValueError: if the skill cannot be exported or a hyperparameter is not known
     """
     if args.seed is None:
@@ -34,19 +36,18 @@ def finetune(args: argparse.Namespace, run: Run, skill: int) -> Run:
         args.env_kwargs = args.env_kwargs or run.env_kwargs or None
         config = Path(folder, "config.yml")
         config.write_text(yaml.safe_dump({args.env: _hyperparams(args, exported)}))
-        return saved_run(exported, learn_and_save(args, config, exported.model_path))
+        saved = learn_and_save(args, config, exported.model_path, [WarmUp()])
+    return saved_run(exported, saved)
 
 
 def _hyperparams(args: argparse.Namespace, exported: Run) -> dict[str, Any]:
-    """Those of the run, but exploring from what the skill does instead of with random actions."""
+    """Those of the run, but DQN explores as at the end of its schedule: the skill is the start."""
     assert exported.stats_path is not None
     saved = (exported.stats_path / "config.yml").read_text(encoding="utf-8")
     hyperparams = dict(yaml.load(saved, Loader=yaml.UnsafeLoader))
     if args.n_envs is not None:
         hyperparams["n_envs"] = args.n_envs
     defaults = check_names(args.algo, args.hyperparams or {})
-    if "learning_starts" in defaults:
-        hyperparams["learning_starts"] = 0
     if "exploration_final_eps" in defaults:
         final = hyperparams.get("exploration_final_eps", defaults["exploration_final_eps"])
         hyperparams["exploration_initial_eps"] = final

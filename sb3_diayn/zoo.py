@@ -3,7 +3,7 @@
 import argparse
 import inspect
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch as th
 import yaml
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import set_random_seed
 
 from sb3_diayn.callbacks import DIAYNCallback
@@ -190,11 +191,17 @@ def prepared_config(args: argparse.Namespace, resumed: Run | None = None) -> Ite
         yield config
 
 
-def learn_and_save(args: argparse.Namespace, config: Path, trained_agent: Path | None) -> Path:
+def learn_and_save(
+    args: argparse.Namespace,
+    config: Path,
+    trained_agent: Path | None,
+    callbacks: Sequence[BaseCallback] = (),
+) -> Path:
     """
     :param args: options as those of ``sb3-diayn train``
     :param config: file of hyperparameters, as the zoo reads them
     :param trained_agent: a model's zip to go on with, in its run's folder
+    :param callbacks: beside those of ``config``
     :return: the run's folder
     :raises ValueError: if the algorithm does not fit the environment
     """
@@ -203,6 +210,7 @@ def learn_and_save(args: argparse.Namespace, config: Path, trained_agent: Path |
         model, _ = manager.setup_experiment()
     except AssertionError as error:  # how SB3 says that an algorithm does not fit
         raise ValueError(f"{args.algo} cannot train on {args.env}: {error}") from error
+    manager.callbacks.extend(callbacks)
     manager.learn(model)
     manager.save_trained_model(model)
     return Path(manager.save_path)

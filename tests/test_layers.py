@@ -12,7 +12,7 @@ PACKAGE = Path(sb3_diayn.__file__).parent
 MODULES = sorted(path for path in PACKAGE.glob("**/*.py"))
 LEVELS = {
     **dict.fromkeys(["skills", "indices", "metrics", "arguments", "arrays", "options"], 0),
-    **dict.fromkeys(["gating", "returns", "nesting"], 0),
+    **dict.fromkeys(["gating", "returns", "nesting", "warmup"], 0),
     **dict.fromkeys(["discriminator"], 1),
     **dict.fromkeys(["folding", "wrappers", "buffers", "rollouts", "checkpoint", "results"], 2),
     **dict.fromkeys(["trainer", "attachment", "compatibility", "trajectories", "runs"], 3),

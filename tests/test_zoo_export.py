@@ -96,7 +96,7 @@ def test_finetune(run, tmp_path, capsys):
     assert f"Run saved in {folder}" in capsys.readouterr().out
     config = (folder / ENV / "config.yml").read_text()
     assert "diayn" not in config
-    assert dict(yaml.unsafe_load(config))["learning_starts"] == 0
+    assert dict(yaml.unsafe_load(config))["learning_starts"] == 100
     saved = yaml.unsafe_load((folder / ENV / "args.yml").read_text())
     assert (saved["skill"], saved["reset_critics"], saved["seed"]) == (1, False, 3)
     assert np.load(folder / "evaluations.npz")["timesteps"].tolist() == [60, 120]
@@ -104,6 +104,8 @@ def test_finetune(run, tmp_path, capsys):
     assert statistics(folder).mean.shape == (3,)
     assert statistics(folder).count == pytest.approx(statistics(run).count + 122)
     model = SAC.load(folder / f"{ENV}.zip", device="cpu")
+    before = SAC.load(run / f"{ENV}.zip", device="cpu")
+    assert model._n_updates - before._n_updates == 10  # (120 - 100) / 2: a warm-up, then updates
     assert model.num_timesteps == 120 and not hasattr(model, "diayn_state")
 
 

@@ -4,25 +4,30 @@ import copy
 import pickle
 from dataclasses import replace
 
+from gymnasium import spaces
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from torch import nn
 from torch.nn.utils import parametrize
 
-from sb3_diayn.buffers import SkillReplayBuffer
+from sb3_diayn.buffers import SkillDictReplayBuffer, SkillReplayBuffer
 from sb3_diayn.discriminator import Discriminator, SkillReward
 from sb3_diayn.gating import EpisodeGate
+from sb3_diayn.skills import SkillSpace
 
 
 def bind_buffer(
-    model: OffPolicyAlgorithm, n_skills: int, skill_reward: SkillReward, goes_on: bool = False
+    model: OffPolicyAlgorithm,
+    skill_space: SkillSpace,
+    skill_reward: SkillReward,
+    goes_on: bool = False,
 ) -> SkillReplayBuffer:
     """
     Put a ``SkillReplayBuffer`` in place of the model's stock one, empty or filled; keep one that
     is there already.
 
     :param model: an off-policy model
-    :param n_skills: the number of skills, K
+    :param skill_space: where the skill sits in an observation
     :param skill_reward: where the buffer's rewards come from
     :param goes_on: whether the environments go on within the episodes that the buffer knows
     :return: the model's replay buffer from now on
@@ -30,15 +35,18 @@ def bind_buffer(
     buffer = model.replay_buffer
     assert buffer is not None
     if not isinstance(buffer, SkillReplayBuffer):
+        is_dict = isinstance(skill_space.env_space, spaces.Dict)
+        buffer_class = SkillDictReplayBuffer if is_dict else SkillReplayBuffer
         stock, buffer = (
             buffer,
-            SkillReplayBuffer(
+            buffer_class(
                 buffer.buffer_size * buffer.n_envs,
                 model.observation_space,
                 model.action_space,
                 model.device,
                 model.n_envs,
-                n_skills=n_skills,
+                n_skills=skill_space.n_skills,
+                n_stack=skill_space.n_stack,
                 handle_timeout_termination=buffer.handle_timeout_termination,
             ),
         )

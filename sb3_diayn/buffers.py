@@ -1,4 +1,4 @@
-"""A replay buffer that stores skills as numbers and pays the reward of this moment."""
+"""Replay buffers that store skills as numbers and pay the reward of this moment."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,12 +7,14 @@ import numpy as np
 import numpy.typing as npt
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.buffers import ReplayBuffer
-from stable_baselines3.common.type_aliases import ReplayBufferSamples
+from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
+from stable_baselines3.common.preprocessing import get_obs_shape
+from stable_baselines3.common.type_aliases import PyTorchObs, ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_diayn.discriminator import SkillReward
 from sb3_diayn.gating import EpisodeGate
+from sb3_diayn.observations import Obs, like_space, map_parts, map_spaces, put_parts, take_parts
 from sb3_diayn.skills import SkillArray, SkillSpace
 
 
@@ -32,6 +34,7 @@ class SkillReplayBuffer(ReplayBuffer):
     :param device: where batches go
     :param n_envs: number of parallel environments
     :param n_skills: the number of skills, K
+    :param n_stack: frames of a ``VecFrameStack``, k
     :param optimize_memory_usage: refused: it takes the next observation from the next row, which
         belongs to another skill at each border, and this buffer is the smaller one
     :param handle_timeout_termination: see SB3's ``ReplayBuffer``
@@ -47,6 +50,7 @@ class SkillReplayBuffer(ReplayBuffer):
         n_envs: int = 1,
         *,
         n_skills: int,
+        n_stack: int = 1,
         optimize_memory_usage: bool = False,
         handle_timeout_termination: bool = True,
     ) -> None:
@@ -55,10 +59,10 @@ class SkillReplayBuffer(ReplayBuffer):
                 "optimize_memory_usage=True is not supported; expected False. It would take next "
                 "observations from rows of another skill. This buffer is the smaller one already."
             )
-        self.skill_space = SkillSpace.from_augmented(observation_space, n_skills)
+        self.skill_space = SkillSpace.from_augmented(observation_space, n_skills, n_stack)
         super().__init__(
             buffer_size,
-            self.skill_space.env_space,
+            self.skill_space.stack_space,
             action_space,
             device,
             n_envs,
@@ -66,15 +70,22 @@ class SkillReplayBuffer(ReplayBuffer):
         )
         # The parent has sized its arrays by the environment's space; to SB3 it is the model's.
         self.observation_space = observation_space
-        self.skills = np.zeros((self.buffer_size, self.n_envs), np.int32)
+        size = (self.buffer_size, self.n_envs)
+        self.skills = np.zeros(size, np.int32)
+        if n_stack > 1:  # of the next frames all but the newest are among these
+            self.past_skills = np.zeros((*size, n_stack - 1), np.int32)
+            self.next_observations = map_spaces(
+                lambda part: np.zeros((*size, *get_obs_shape(part)), part.dtype),
+                self.skill_space.env_space,
+            )
         self.skill_reward: SkillReward | None = None
-        self.learn: Callable[[th.Tensor, th.Tensor, th.Tensor], th.Tensor] | None = None
+        self.learn: Callable[[PyTorchObs, th.Tensor, th.Tensor], th.Tensor] | None = None
         self.gate: EpisodeGate | None = None
 
     def add(
         self,
-        obs: npt.NDArray[Any],
-        next_obs: npt.NDArray[Any],
+        obs: Obs,
+        next_obs: Obs,
         action: npt.NDArray[Any],
         reward: npt.NDArray[Any],
         done: npt.NDArray[Any],
@@ -91,18 +102,32 @@ class SkillReplayBuffer(ReplayBuffer):
         :param done: ends of episodes, shape ``(n_envs,)``
         :param infos: those of ``DIAYNWrapper``, with ``skill`` and ``task_reward``
         """
-        env_obs, _ = self.skill_space.split(obs)
-        next_env_obs = self.skill_space.split(next_obs)[0].copy()
+        env_obs, skills = self.skill_space.split(obs)
+        next_env_obs = map_parts(np.copy, self.skill_space.split_newest(next_obs)[0])
         for i, info in enumerate(infos):
             if "terminal_env_obs" in info:
-                next_env_obs[i] = info["terminal_env_obs"]
+                last = like_space(info["terminal_env_obs"], self.skill_space.env_space)
+                put_parts(next_env_obs, i, last)
         self.skills[self.pos] = [info["skill"] for info in infos]
+        if self.skill_space.n_stack > 1:
+            self.past_skills[self.pos] = skills[:, :-1]
         task_reward = np.array([info["task_reward"] for info in infos])
         row = self.pos
-        super().add(env_obs, next_env_obs, action, task_reward, done, infos)
+        super().add(
+            self._as_stored(env_obs),
+            self._as_stored(next_env_obs),
+            action,
+            task_reward,
+            done,
+            infos,
+        )
         if self.gate is not None and self.skill_reward is not None:
             assert self.skill_reward.min_task_return is not None
             self.gate.add(row, task_reward, done, self.skill_reward.min_task_return)
+
+    def _as_stored(self, env_obs: Obs) -> Any:
+        """With the axis that a ``Discrete`` has in SB3's buffers."""
+        return map_parts(lambda part: part[:, None] if part.ndim == 1 else part, env_obs)
 
     def absorb(self, buffer: ReplayBuffer) -> None:
         """
@@ -112,17 +137,22 @@ class SkillReplayBuffer(ReplayBuffer):
         :param buffer: a stock buffer filled from a ``DIAYNWrapper``
         """
         rows = slice(0, buffer.size())
-        self.observations[rows], self.skills[rows] = self.skill_space.split(
-            buffer.observations[rows]
+        obs, next_obs = (
+            take_parts(array, rows) for array in (buffer.observations, buffer.next_observations)
         )
-        self.next_observations[rows] = self.skill_space.split(buffer.next_observations[rows])[0]
+        env_obs, skills = self.skill_space.split(obs)
+        put_parts(self.observations, rows, env_obs)
+        put_parts(self.next_observations, rows, self.skill_space.split_newest(next_obs)[0])
+        if self.skill_space.n_stack > 1:
+            self.past_skills[rows], skills = skills[..., :-1], skills[..., -1]
+        self.skills[rows] = skills
         for name in ("actions", "rewards", "dones", "timeouts"):
             getattr(self, name)[rows] = getattr(buffer, name)[rows]
         self.pos, self.full = buffer.pos, buffer.full
 
     def sample_transitions(
         self, batch_size: int, rng: np.random.Generator
-    ) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
+    ) -> tuple[PyTorchObs, th.Tensor, th.Tensor]:
         """
         What the discriminator learns from.
 
@@ -134,37 +164,46 @@ class SkillReplayBuffer(ReplayBuffer):
         rows = rng.integers(self.size(), size=batch_size)
         where = (rows, rng.integers(self.n_envs, size=batch_size))
         skills = self.skills[where].astype(np.int64)
-        next_env_obs, actions = self.next_observations[where], self.actions[where]
+        next_env_obs = take_parts(self.next_observations, where)
         return (
-            self.to_torch(next_env_obs, copy=False),
-            self.to_torch(skills, copy=False),
-            self.to_torch(actions, copy=False),
+            map_parts(self._tensor, next_env_obs),
+            self._tensor(skills),
+            self._tensor(self.actions[where]),
         )
+
+    def _tensor(self, array: npt.NDArray[Any]) -> th.Tensor:
+        return self.to_torch(array, copy=False)
 
     def _get_samples(
         self, batch_inds: npt.NDArray[np.int64], env: VecNormalize | None = None
     ) -> ReplayBufferSamples:
         where = (batch_inds, np.random.randint(0, high=self.n_envs, size=len(batch_inds)))
-        next_env_obs, skills = self.next_observations[where], self.skills[where].astype(np.int64)
-        actions = self.to_torch(self.actions[where], copy=False)
+        env_obs, next_env_obs = (
+            take_parts(array, where) for array in (self.observations, self.next_observations)
+        )
+        skills = now = then = self.skills[where].astype(np.int64)
+        if self.skill_space.n_stack > 1:
+            now = np.concatenate([self.past_skills[where], skills[:, None]], axis=1)
+            then = np.concatenate([now[:, 1:], skills[:, None]], axis=1)
+        actions = self._tensor(self.actions[where])
         dones = self.dones[where] * (1 - self.timeouts[where])
+        next_stack = self.skill_space.push(env_obs, next_env_obs)
         return ReplayBufferSamples(
-            observations=self._augmented(self.observations[where], skills, env),
+            observations=self._augmented(env_obs, now, env),
             actions=actions,
-            next_observations=self._augmented(next_env_obs, skills, env),
-            dones=self.to_torch(dones.reshape(-1, 1), copy=False),
+            next_observations=self._augmented(next_stack, then, env),
+            dones=self._tensor(dones.reshape(-1, 1)),
             rewards=self._fresh_rewards(next_env_obs, skills, actions, where),
         )
 
-    def _augmented(
-        self, env_obs: npt.NDArray[Any], skills: SkillArray, env: VecNormalize | None
-    ) -> th.Tensor:
+    def _augmented(self, env_obs: Obs, skills: SkillArray, env: VecNormalize | None) -> th.Tensor:
         obs = self._normalize_obs(self.skill_space.append(env_obs, skills), env)
-        return self.to_torch(obs, copy=False)  # type: ignore[arg-type]
+        tensors: th.Tensor = map_parts(self._tensor, obs)
+        return tensors
 
     def _fresh_rewards(
         self,
-        next_env_obs: npt.NDArray[Any],
+        next_env_obs: Obs,
         skills: SkillArray,
         actions: th.Tensor,
         where: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
@@ -174,9 +213,9 @@ class SkillReplayBuffer(ReplayBuffer):
                 "This SkillReplayBuffer has no discriminator to compute rewards with. Pass "
                 "callback=DIAYNCallback() to learn(); it binds the discriminator to the buffer."
             )
-        gate = None if self.gate is None else self.to_torch(self.gate.is_open[where], copy=False)
-        arrays = (next_env_obs, skills, self.rewards[where])
-        obs, skill_ids, task = (self.to_torch(array, copy=False) for array in arrays)
+        gate = None if self.gate is None else self._tensor(self.gate.is_open[where])
+        obs = map_parts(self._tensor, next_env_obs)
+        skill_ids, task = self._tensor(skills), self._tensor(self.rewards[where])
         if self.learn is None:
             rewards = self.skill_reward(obs, skill_ids, task, actions, gate)
         else:
@@ -189,3 +228,10 @@ class SkillReplayBuffer(ReplayBuffer):
     def __getstate__(self) -> dict[str, Any]:
         # The discriminator lives in the model's zip and goes on changing: never a copy here.
         return {**self.__dict__, "skill_reward": None, "learn": None}
+
+
+class SkillDictReplayBuffer(SkillReplayBuffer, DictReplayBuffer):  # type: ignore[misc]
+    """
+    The same for environments with a ``Dict`` space: a :class:`SkillReplayBuffer` over SB3's
+    ``DictReplayBuffer``.
+    """

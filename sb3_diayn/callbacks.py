@@ -6,34 +6,26 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from sb3_diayn.attachment import attach_wrappers, bind_buffer
-from sb3_diayn.checkpoint import (
-    FORMAT_VERSION,
-    STATE_ATTRIBUTE,
-    LiveState,
-    State,
-    check_state,
-    describe_space,
-)
+from sb3_diayn.checkpoint import FORMAT_VERSION, STATE_ATTRIBUTE, LiveState, State, check_state
 from sb3_diayn.compatibility import check_gate, check_model, quiet_evaluations
 from sb3_diayn.discriminator import Discriminator, SkillReward
+from sb3_diayn.extraction import ObsFunction, check_function, function_path, import_function
 from sb3_diayn.guards import check_buffer, check_finite
-from sb3_diayn.indices import ObsIndices, resolve_indices
+from sb3_diayn.indices import ObsIndices, resolve_selection
+from sb3_diayn.observations import describe_space
 from sb3_diayn.options import check_options, check_saved
 from sb3_diayn.returns import EpisodeReturns
 from sb3_diayn.rollouts import SkillRollout
 from sb3_diayn.seam import Seam
 from sb3_diayn.skills import SkillSpace
-from sb3_diayn.trainer import DiscriminatorTrainer, build
+from sb3_diayn.trainer import Batch, DiscriminatorTrainer, build
 
 P_Z_BATCH = 10_000
-
-Batch = tuple[th.Tensor, th.Tensor, th.Tensor]
 
 
 class DIAYNCallback(BaseCallback):
@@ -54,8 +46,12 @@ class DIAYNCallback(BaseCallback):
     :param max_grad_norm: bound of the norm of the discriminator's gradient; None for none
     :param batch_size: of the discriminator; None for the model's own
     :param n_updates: updates of the discriminator per update of the policy
-    :param obs_indices: coordinates of the observation that the discriminator reads: a list of
-        indices, a slice or ``"start:stop"``; None for all
+    :param obs_indices: what the discriminator reads of the observation: of a vector a list of
+        indices, a slice or ``"start:stop"``; of a ``Dict`` a key, a list of keys or a mapping from
+        keys to such indices; None for everything
+    :param obs_function: reads the observation instead: a function that maps a batch, a tensor or a
+        dict of tensors, to features of shape ``(n, f)``, or where it is, ``"module:function"``
+    :param normalized_image: take boxes of three dimensions for images, as SB3's option does
     :param use_actions: make the action a further input of the discriminator
     :param normalize_obs: scale the discriminator's inputs by a running mean and deviation
     :param spectral_norm: bound how fast the discriminator's answer may change between states
@@ -92,6 +88,8 @@ class DIAYNCallback(BaseCallback):
         batch_size: int | None = None,
         n_updates: int = 1,
         obs_indices: ObsIndices = None,
+        obs_function: ObsFunction | str | None = None,
+        normalized_image: bool = False,
         use_actions: bool = False,
         normalize_obs: bool = False,
         spectral_norm: bool = False,
@@ -114,6 +112,9 @@ class DIAYNCallback(BaseCallback):
         self.options["net_arch"] = list(net_arch)
         if isinstance(obs_indices, np.ndarray):
             self.options["obs_indices"] = obs_indices.tolist()
+        self._obs_function = None if obs_function is None else import_function(obs_function)
+        if self._obs_function is not None:  # a zip keeps its name
+            self.options["obs_function"] = function_path(self._obs_function)
         self._given = {k: v for k, v in self.options.items() if v != _defaults()[k]}
         self._live_state: LiveState | None = None
         self._returns = EpisodeReturns()
@@ -123,21 +124,21 @@ class DIAYNCallback(BaseCallback):
     def _init_callback(self) -> None:
         self.n_skills = check_model(self.model)
         check_gate(self.model, self.options["min_task_return"])
-        self.skill_space = SkillSpace.from_augmented(self.model.observation_space, self.n_skills)
+        self.skill_space = SkillSpace.from_vec_env(self.training_env, self.n_skills)
         state = getattr(self.model, STATE_ATTRIBUTE, None)
         if state is None or state is not self._live_state:
             saved = dict(state.items()) if state else None
             if self._live_state is not None:
                 self._live_state.freeze()  # a model of before keeps the discriminator of then
             self._build(saved)
-            self._live_state = LiveState(self.state)
+            self._live_state = LiveState(self.state, self._obs_function)
             setattr(self.model, STATE_ATTRIBUTE, self._live_state)
             self._seam = Seam(self.model, saved)
         else:
             self._seam = Seam(self.model, None, self._seam)
         if isinstance(self.model, OffPolicyAlgorithm):
             goes_on = bool(self._seam.progress)
-            self._buffer = bind_buffer(self.model, self.n_skills, self.skill_reward, goes_on)
+            self._buffer = bind_buffer(self.model, self.skill_space, self.skill_reward, goes_on)
             check_buffer(self._buffer)
         # Asked for now: the zoo closes the environments before it saves.
         self._env_id = self.training_env.get_attr("env_id")[0]
@@ -155,11 +156,11 @@ class DIAYNCallback(BaseCallback):
 
     def _build(self, saved: State | None) -> None:
         space = self.skill_space.env_space
-        if "obs_indices" in self._given:
-            indices = resolve_indices(self._given["obs_indices"], space.shape[0])
-            self._given["obs_indices"] = indices  # JSON knows no slice
+        if "obs_indices" in self._given:  # JSON knows no slice
+            self._given["obs_indices"] = resolve_selection(self._given["obs_indices"], space)
         if saved is not None:
             check_saved(check_state(saved, "the model"), self.n_skills, self._given)
+            check_function(self._obs_function, saved["options"].get("obs_function"))
         self.options = _defaults() | (saved["options"] if saved else {}) | self._given
         self.discriminator, self.trainer, self.skill_reward = build(
             space,
@@ -168,6 +169,7 @@ class DIAYNCallback(BaseCallback):
             self.options,
             self.model.seed,
             self.model.device,
+            self._obs_function,
         )
         if saved is not None:
             self.trainer.restore(saved)
@@ -239,13 +241,11 @@ class DIAYNCallback(BaseCallback):
 
     def _train_on_policy(self, model: OnPolicyAlgorithm) -> None:
         """As many passes over the rollout as the model makes, in batches of its size."""
-        obs, skills, actions = self._rollout.pop(model.device)
-        batch_size = self.options["batch_size"] or getattr(model, "batch_size", len(obs))
-        for _ in range(getattr(model, "n_epochs", 1) * self.options["n_updates"]):
-            order = th.as_tensor(self.trainer.rng.permutation(len(obs)), device=model.device)
-            for rows in th.split(order, batch_size):
-                self.trainer.update(obs[rows], skills[rows], actions[rows])
-        self._update_p_z((obs, skills, actions))
+        batch = self._rollout.pop(model.device)
+        batch_size = self.options["batch_size"] or getattr(model, "batch_size", None)
+        n_epochs = getattr(model, "n_epochs", 1) * self.options["n_updates"]
+        self.trainer.update_epochs(batch, n_epochs, batch_size)
+        self._update_p_z(batch)
 
     def _update_p_z(self, batch: Batch | None = None) -> None:
         is_due = self.model.num_timesteps - self._last_p_z >= self.options["p_z_update_freq"]

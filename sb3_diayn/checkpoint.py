@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 import torch as th
-from gymnasium import spaces
 
 from sb3_diayn.arrays import Arrays, restore_modules, unpack_arrays, unpack_groups
 from sb3_diayn.discriminator import Discriminator
+from sb3_diayn.extraction import ObsFunction, check_function
+from sb3_diayn.observations import rebuild_space
 from sb3_diayn.options import check_options
 
 STATE_ATTRIBUTE = "diayn_state"
@@ -36,6 +37,7 @@ MAX_DATA_BYTES = 2**30  # a discriminator of 60 million parameters; a zip of 1 M
 DISCRIMINATOR_OPTIONS = (
     "net_arch",
     "obs_indices",
+    "normalized_image",
     "normalize_obs",
     "log_q_min",
     "subtract_log_p",
@@ -60,11 +62,14 @@ class LiveState(dict[str, Any]):
     calls it, stores the discriminator of that moment. To JSON and to pickle it is a plain dict.
 
     :param snapshot: computes the state
+    :param obs_function: what the discriminator reads through, of which a state has only the name
     """
 
-    def __init__(self, snapshot: Callable[[], State]) -> None:
+    def __init__(
+        self, snapshot: Callable[[], State], obs_function: ObsFunction | None = None
+    ) -> None:
         super().__init__(format_version=FORMAT_VERSION)  # json takes an empty dict at its word
-        self.snapshot = snapshot
+        self.snapshot, self.obs_function = snapshot, obs_function
 
     def items(self) -> ItemsView[str, Any]:  # type: ignore[override]
         """:return: the items of the state of this moment"""
@@ -79,45 +84,22 @@ class LiveState(dict[str, Any]):
         return dict, (self.snapshot(),)
 
 
-def describe_space(space: spaces.Space[Any] | None) -> State | None:
-    """
-    :param space: a ``Box`` or ``Discrete`` space, or None
-    :return: the space in words that JSON knows
-    """
-    if isinstance(space, spaces.Discrete):
-        return {"type": "Discrete", "n": int(space.n)}
-    if isinstance(space, spaces.Box):
-        bounds = {"low": space.low.tolist(), "high": space.high.tolist()}
-        return {"type": "Box", "dtype": str(space.dtype), **bounds}
-    return None
-
-
-def rebuild_space(description: State | None) -> spaces.Space[Any] | None:
-    """
-    :param description: from :func:`describe_space`
-    :return: the space
-    """
-    if description is None:
-        return None
-    if description["type"] == "Discrete":
-        return spaces.Discrete(description["n"])
-    dtype = np.dtype(description["dtype"]).type
-    low, high = (np.array(description[side], dtype) for side in ("low", "high"))
-    return spaces.Box(low, high, dtype=dtype)
-
-
-def build_discriminator(state: State) -> Discriminator:
+def build_discriminator(state: State, obs_function: ObsFunction | None = None) -> Discriminator:
     """
     :param state: the state of a run, as ``DIAYNCallback.state`` makes it
+    :param obs_function: what the discriminator reads through, if it was trained with one
     :return: its discriminator, on the CPU
+    :raises ValueError: if ``obs_function`` is not the one of then
     """
     check_options(state["options"])
+    check_function(obs_function, state["options"].get("obs_function"))
     options = {k: v for k, v in state["options"].items() if k in DISCRIMINATOR_OPTIONS}
     build = partial(
         Discriminator,
         rebuild_space(state["observation_space"]),  # type: ignore[arg-type]
         state["n_skills"],
         action_space=rebuild_space(state["action_space"]),
+        obs_function=obs_function,
         **options,
     )
     _check_size(build, options, unpack_groups(state["arrays"])["discriminator"])
@@ -222,15 +204,20 @@ def training_history(state: State) -> Arrays:
         ) from e
 
 
-def load_discriminator(path: str | os.PathLike[str]) -> Discriminator:
+def load_discriminator(
+    path: str | os.PathLike[str], *, obs_function: ObsFunction | None = None
+) -> Discriminator:
     """
     :param path: a zip that ``model.save`` wrote during or after a training with ``DIAYNCallback``
+    :param obs_function: what the discriminator reads through, if it was trained with one: the zip
+        has only its name, and nothing is imported because a file says so
     :return: the discriminator, on the CPU, with bit-equal parameters
     :raises FileNotFoundError: if there is no such file
     :raises ValueError: see :func:`load_state`
     """
     state = load_state(path)
+    check_function(obs_function, state["options"].get("obs_function"))
     try:
-        return build_discriminator(state)
+        return build_discriminator(state, obs_function)
     except Exception as e:  # as above
         raise _damaged(path, f"{type(e).__name__}: {e}") from e

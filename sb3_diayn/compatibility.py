@@ -2,13 +2,20 @@
 
 from typing import Any
 
+from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import (
+    VecEnv,
+    VecFrameStack,
+    VecTransposeImage,
+    is_vecenv_wrapped,
+)
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_diayn.nesting import callbacks_in
+from sb3_diayn.observations import map_spaces
 from sb3_diayn.skills import SkillSpace
 from sb3_diayn.wrappers import DIAYNWrapper
 
@@ -54,14 +61,38 @@ def check_gate(model: BaseAlgorithm, min_task_return: float | None) -> None:
 
 
 def _check_observation(model: BaseAlgorithm, env: VecEnv, n_skills: int) -> None:
-    space = SkillSpace.from_augmented(model.observation_space, n_skills)
-    if space.env_space.shape != env.get_attr("skill_space")[0].env_space.shape:
+    space = SkillSpace.from_vec_env(env, n_skills)
+    if not _is_of(space.env_space, env.get_attr("skill_space")[0].env_space):
         raise ValueError(
             f"observation_space={model.observation_space} is not that of the DIAYNWrapper; "
             "expected it unchanged. Put DIAYNWrapper outside every wrapper that changes the "
-            "observation, as the outermost of them; "
-            "VecFrameStack and its like are not supported."
+            "observation, as the outermost of them, and leave images out of VecNormalize with "
+            "norm_obs_keys."
         )
+    _check_order(model, env)
+
+
+def _is_of(space: spaces.Space[Any], own: spaces.Space[Any]) -> bool:
+    """Whether it is the environment's own, but for where images have their channels."""
+    parts, owns = map_spaces(lambda part: part, space), map_spaces(lambda part: part, own)
+    if isinstance(parts, dict) and isinstance(owns, dict):
+        return parts.keys() == owns.keys() and all(_is_of(parts[key], owns[key]) for key in parts)
+    shape: Any = own.shape
+    shapes = (shape, shape[-1:] + shape[:-1])
+    return type(space) is type(own) and space.dtype == own.dtype and space.shape in shapes
+
+
+def _check_order(model: BaseAlgorithm, env: VecEnv) -> None:
+    """What ``VecNormalize`` remembers for a replay buffer has to be what the model sees."""
+    normalizer = model.get_vec_normalize_env()
+    for wrapper in (VecFrameStack, VecTransposeImage):
+        outside = is_vecenv_wrapped(env, wrapper)
+        if normalizer is not None and outside and not is_vecenv_wrapped(normalizer, wrapper):
+            raise ValueError(
+                f"VecNormalize is within {wrapper.__name__}; expected it outside, since what it "
+                "read would be stored in another layout than the model's. Use "
+                f"VecNormalize({wrapper.__name__}(env))."
+            )
 
 
 def check_env(env: VecEnv) -> int:

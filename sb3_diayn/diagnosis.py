@@ -207,7 +207,8 @@ def _narrow(evaluation: SkillEvaluation) -> list[Diagnosis]:
     share = importance[order].sum() / max(importance.sum(), 1e-12)
     if len(read) < MIN_COORDINATES or share < NARROW_SHARE:
         return []
-    named = _enumerate([f"observation[{read[i]}] ({importance[i]:.2f} nats)" for i in order])
+    parts = evaluation.info.get("parts") or [f"observation[{index}]" for index in read]
+    named = _enumerate([f"{parts[i]} ({importance[i]:.2f} nats)" for i in order])
     return [
         Diagnosis(
             "narrow_discriminator",

@@ -12,11 +12,14 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.torch_layers import create_mlp
+from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
-from sb3_diayn.indices import ObsIndices, resolve_indices
+from sb3_diayn.extraction import ObsFunction, make_extractor, to_batch
+from sb3_diayn.indices import ObsIndices
+from sb3_diayn.observations import Obs, as_float32
 from sb3_diayn.skills import check_n_skills
 
 
@@ -24,13 +27,20 @@ class Discriminator(nn.Module):
     """
     A classifier that tells from the environment's own next observation which skill led there.
 
-    It reads raw observations, float32, without the one-hot and before any ``VecNormalize``.
+    It reads raw observations, without the one-hot and before any ``VecNormalize``: vectors as
+    float32, any other space through SB3's own preprocessing and extractors (images with their
+    channels first). Below, "shape ``(n, d)``" stands for a batch of any space; of a ``Dict`` it is
+    a dict of tensors.
 
     :param observation_space: observation space of the environment, without the skill
     :param n_skills: the number of skills, K
     :param net_arch: units of each hidden layer
-    :param obs_indices: coordinates that it may read (the paper's "prior", for example x-y of an
-        ant), see :func:`resolve_indices`; None for all of them
+    :param obs_indices: what it may read (the paper's "prior", for example x-y of an ant), see
+        :func:`~sb3_diayn.indices.resolve_selection`; None for everything
+    :param obs_function: reads the observation through a function of one's own, which maps a batch
+        to features of shape ``(n, f)``; None for SB3's extractors
+    :param normalized_image: take three-dimensional boxes of real numbers for images, as the
+        option of that name of SB3's extractors does
     :param action_space: pass the environment's action space to make the action a further input
     :param normalize_obs: scale inputs by a running mean and standard deviation, which are part of
         the state of the module
@@ -45,18 +55,19 @@ class Discriminator(nn.Module):
     """
 
     log_p: th.Tensor
-    indices: th.Tensor
     obs_mean: th.Tensor
     obs_var: th.Tensor
     obs_count: th.Tensor
 
     def __init__(
         self,
-        observation_space: spaces.Box,
+        observation_space: spaces.Space[Any],
         n_skills: int,
         *,
         net_arch: Sequence[int] = (256, 256),
         obs_indices: ObsIndices = None,
+        obs_function: ObsFunction | None = None,
+        normalized_image: bool = False,
         action_space: spaces.Space[Any] | None = None,
         normalize_obs: bool = False,
         log_q_min: float | None = None,
@@ -65,17 +76,21 @@ class Discriminator(nn.Module):
     ) -> None:
         super().__init__()
         self.n_skills = check_n_skills(n_skills)
-        self.observation_space, self.action_space = observation_space, action_space
+        self.observation_space = as_float32(observation_space)
+        self.action_space = action_space
         self.normalize_obs, self.subtract_log_p = normalize_obs, subtract_log_p
         self.log_q_min = log_q_min
-        indices = resolve_indices(obs_indices, observation_space.shape[0])
-        self.reads_all = indices == list(range(observation_space.shape[0]))
-        self.register_buffer("indices", th.tensor(indices), persistent=False)
+        self.extractor = make_extractor(
+            self.observation_space, obs_indices, obs_function, normalized_image
+        )
+        if normalize_obs:
+            self.extractor.check_fixed()
+        n_features = self.extractor.features_dim
         self.register_buffer("log_p", th.full((self.n_skills,), -math.log(self.n_skills)))
-        self.register_buffer("obs_mean", th.zeros(len(indices)))
-        self.register_buffer("obs_var", th.ones(len(indices)))
+        self.register_buffer("obs_mean", th.zeros(n_features))
+        self.register_buffer("obs_var", th.ones(n_features))
         self.register_buffer("obs_count", th.tensor(1e-4))
-        input_dim = len(indices) + self._action_dim()
+        input_dim = n_features + self._action_dim()
         relu: Any = partial(nn.ReLU, inplace=True)  # half the memory traffic of a batch
         self.net = nn.Sequential(*create_mlp(input_dim, self.n_skills, list(net_arch), relu))
         self.spectral_norm = spectral_norm
@@ -92,14 +107,14 @@ class Discriminator(nn.Module):
             return int(self.action_space.n)
         return get_action_dim(self.action_space)
 
-    def forward(self, obs: th.Tensor, actions: th.Tensor | None = None) -> th.Tensor:
+    def forward(self, obs: PyTorchObs, actions: th.Tensor | None = None) -> th.Tensor:
         """
         :param obs: next observations of the environment, shape ``(n, d)``
         :param actions: if actions are an input, as an SB3 replay buffer holds them: scaled to
             [-1, 1], shape ``(n, action_dim)``, or indices, shape ``(n, 1)``
         :return: logits over skills, shape ``(n, K)``
         """
-        features = obs if self.reads_all else obs[:, self.indices]
+        features = self.extractor(obs)
         if self.normalize_obs:
             features = (features - self.obs_mean) / th.sqrt(self.obs_var + 1e-8)
         if self.action_space is not None:
@@ -111,7 +126,7 @@ class Discriminator(nn.Module):
         return logits
 
     def log_prob(
-        self, obs: th.Tensor, skill: th.Tensor, actions: th.Tensor | None = None
+        self, obs: PyTorchObs, skill: th.Tensor, actions: th.Tensor | None = None
     ) -> th.Tensor:
         """
         :param obs: next observations of the environment, shape ``(n, d)``
@@ -122,7 +137,7 @@ class Discriminator(nn.Module):
         return -F.cross_entropy(self(obs, actions), skill, reduction="none")
 
     def reward(
-        self, obs: th.Tensor, skill: th.Tensor, actions: th.Tensor | None = None
+        self, obs: PyTorchObs, skill: th.Tensor, actions: th.Tensor | None = None
     ) -> th.Tensor:
         """
         The skill reward, log q(z|s') - log p(z): equation 3 of Eysenbach et al. (2019),
@@ -137,7 +152,7 @@ class Discriminator(nn.Module):
             return self.to_reward(self.log_prob(obs, skill, actions), skill)
 
     def loss(
-        self, obs: th.Tensor, skill: th.Tensor, actions: th.Tensor | None = None
+        self, obs: PyTorchObs, skill: th.Tensor, actions: th.Tensor | None = None
     ) -> tuple[th.Tensor, th.Tensor]:
         """
         :param obs: next observations of the environment, shape ``(n, d)``
@@ -163,13 +178,13 @@ class Discriminator(nn.Module):
         return log_q - self.log_p[skill] if self.subtract_log_p else log_q
 
     @th.no_grad()
-    def update_normalizer(self, obs: th.Tensor) -> None:
+    def update_normalizer(self, obs: PyTorchObs) -> None:
         """
         Fold observations into the running mean and variance (Chan et al., 1979).
 
         :param obs: observations of the environment, shape ``(n, d)``
         """
-        features = obs[:, self.indices]
+        features = self.extractor(obs)
         total = self.obs_count + len(features)
         delta = features.mean(dim=0) - self.obs_mean
         squares = self.obs_var * self.obs_count + features.var(dim=0, correction=0) * len(features)
@@ -216,7 +231,7 @@ class SkillReward:
 
     def __call__(
         self,
-        next_obs: th.Tensor,
+        next_obs: PyTorchObs,
         skill: th.Tensor,
         task_reward: th.Tensor,
         actions: th.Tensor | None = None,
@@ -266,9 +281,7 @@ class SkillReward:
             return skill_reward  # nearly always so, and three operations less in each batch
         return self.scale * (self.skill_weight * skill_reward + self.task_weight * task_reward)
 
-    def single(
-        self, next_obs: npt.NDArray[Any], skill: int, action: npt.NDArray[Any] | int
-    ) -> float:
+    def single(self, next_obs: Obs, skill: int, action: npt.NDArray[Any] | int) -> float:
         """
         The skill reward of one transition, as a wrapper sees it.
 
@@ -279,7 +292,7 @@ class SkillReward:
         """
         disc = self.discriminator
         device = disc.log_p.device
-        obs = th.as_tensor(next_obs, dtype=th.float32, device=device).unsqueeze(0)
+        obs = to_batch(next_obs, disc.observation_space, device)
         actions = None
         if disc.action_space is not None:
             scaled = disc.scale_action(np.asarray(action)).reshape(1, -1)

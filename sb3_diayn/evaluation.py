@@ -1,6 +1,6 @@
 """What a model's skills do, measured on fresh episodes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,12 +8,15 @@ import numpy.typing as npt
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 from tqdm.auto import tqdm
 
 from sb3_diayn import metrics
 from sb3_diayn.checkpoint import STATE_ATTRIBUTE, build_discriminator
 from sb3_diayn.discriminator import Discriminator
+from sb3_diayn.importance import importance, readings
+from sb3_diayn.observations import Obs, map_parts, take_parts
 from sb3_diayn.results import SkillEvaluation
 from sb3_diayn.skills import SkillSpace
 from sb3_diayn.trajectories import Trajectory, as_vec_env, play_skills, unchanged
@@ -99,7 +102,7 @@ def model_discriminator(model: BaseAlgorithm) -> Discriminator:
             f"model={type(model).__name__} holds no discriminator; expected one trained with "
             "callback=DIAYNCallback(). Train it with the callback, or pass discriminator=."
         )
-    return build_discriminator(dict(state.items()))
+    return build_discriminator(dict(state.items()), getattr(state, "obs_function", None))
 
 
 def summarize(
@@ -116,7 +119,7 @@ def summarize(
     return SkillEvaluation(
         info={
             "n_episodes": n_episodes,
-            "obs_indices": discriminator.indices.tolist(),
+            **readings(discriminator),
             **info,
         },
         task_returns=_grid([t.task_rewards.sum() for t in trajectories], shape),
@@ -181,13 +184,14 @@ def _movements(
 
 def _batches(
     trajectories: Sequence[Trajectory], discriminator: Discriminator
-) -> list[tuple[th.Tensor, th.Tensor, th.Tensor]]:
+) -> list[tuple[PyTorchObs, th.Tensor, th.Tensor]]:
     """States, skills and scaled actions of each trajectory, as the discriminator wants them."""
     batches = []
     for t in trajectories:
         actions = discriminator.scale_action(t.actions).reshape(len(t), -1)
         skills = th.full((len(t),), t.skill)
-        batches.append((th.as_tensor(t.states), skills, th.as_tensor(actions)))
+        obs = map_parts(th.as_tensor, t.observations)
+        batches.append((obs, skills, th.as_tensor(actions)))
     return batches
 
 
@@ -204,21 +208,12 @@ def _judge(
 
 
 def _importance(trajectories: Sequence[Trajectory], discriminator: Discriminator) -> Array:
-    batches = _batches(trajectories, discriminator)
-    obs, skills, actions = (th.cat(column) for column in zip(*batches, strict=True))
-    rng = np.random.default_rng(0)
-    rows = th.as_tensor(rng.choice(len(obs), size=min(len(obs), 5000), replace=False))
-    obs, skills, actions = obs[rows], skills[rows], actions[rows]
-    order = th.as_tensor(rng.permutation(len(obs)))
-    importance = np.zeros(obs.shape[1])
-    with th.no_grad():
-        base = discriminator.log_prob(obs, skills, actions).mean()
-        for index in discriminator.indices.tolist():
-            shuffled = obs.clone()
-            shuffled[:, index] = obs[order, index]
-            log_q = discriminator.log_prob(shuffled, skills, actions).mean()
-            importance[index] = float(base - log_q)
-    return importance
+    observations, skills, actions = zip(*_batches(trajectories, discriminator), strict=True)
+    return importance(_join(observations, th.cat), th.cat(skills), th.cat(actions), discriminator)
+
+
+def _join(observations: Sequence[Obs], function: Callable[..., Any]) -> Obs:
+    return map_parts(lambda *each: function(each), *observations)
 
 
 def _coordinates(trajectories: Sequence[Trajectory]) -> tuple[list[str], list[Array]]:
@@ -265,11 +260,13 @@ def policy_sensitivity(
     :param n_skills: the number of skills, K
     :return: how much the action depends on the skill, see :class:`SkillEvaluation`
     """
-    states = np.concatenate([t.states for t in trajectories])
-    rows = np.linspace(0, len(states) - 1, min(N_PROBES, len(states))).astype(int)
-    space = SkillSpace.from_augmented(model.observation_space, n_skills)
+    observations = _join([t.observations for t in trajectories], np.concatenate)
+    n_states = sum(map(len, trajectories))
+    rows = np.linspace(0, n_states - 1, min(N_PROBES, n_states)).astype(int)
+    space = SkillSpace.from_vec_env(env, n_skills)
     skills = np.tile(np.arange(n_skills), len(rows))
-    obs: Any = space.append(np.repeat(states[rows], n_skills, axis=0), skills)
+    probes = take_parts(observations, np.repeat(rows, n_skills))
+    obs: Any = space.append_first(probes, skills)
     normalizer = unwrap_vec_normalize(env)
     if normalizer is not None:
         obs = normalizer.normalize_obs(obs)

@@ -176,7 +176,7 @@ def _skill_features(
     model: BaseAlgorithm, space: SkillSpace, vec_normalize: VecNormalize | None
 ) -> th.Tensor:
     """What the layers after the features extractor read of each skill, shape ``(K, features)``."""
-    zeros = np.zeros((space.n_skills, *space.env_space.shape), np.float32)
+    zeros = np.zeros((space.n_skills, *(space.env_space.shape or ())), np.float32)
     obs: Any = space.append(zeros, np.arange(space.n_skills))
     if vec_normalize is not None:
         obs = vec_normalize.normalize_obs(obs)

@@ -5,7 +5,14 @@ from numbers import Real
 from typing import Any
 
 # What cannot change once a discriminator exists.
-ARCHITECTURE = ("net_arch", "obs_indices", "use_actions", "normalize_obs", "spectral_norm")
+ARCHITECTURE = (
+    "net_arch",
+    "obs_indices",
+    "normalized_image",
+    "use_actions",
+    "normalize_obs",
+    "spectral_norm",
+)
 _POSITIVE_INTEGER = "a positive integer"
 _POSITIVE = "a positive number"
 _AT_LEAST_0 = "a number of at least 0"
@@ -34,6 +41,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "max_grad_norm": (lambda v: v is None or (_is_number(v) and v > 0), f"{_POSITIVE} or None"),
     "batch_size": (lambda v: v is None or _is_count(v), f"{_POSITIVE_INTEGER} or None"),
     "n_updates": (_is_count, _POSITIVE_INTEGER),
+    "normalized_image": (_is_flag, _FLAG),
     "use_actions": (_is_flag, _FLAG),
     "normalize_obs": (_is_flag, _FLAG),
     "spectral_norm": (_is_flag, _FLAG),

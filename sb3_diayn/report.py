@@ -19,6 +19,7 @@ import yaml
 from sb3_diayn.description import Description
 from sb3_diayn.diagnosis import Diagnosis, diagnose
 from sb3_diayn.discriminator import Discriminator
+from sb3_diayn.observations import is_vector
 from sb3_diayn.results import SkillEvaluation
 from sb3_diayn.saving import replacing
 
@@ -193,7 +194,12 @@ def save_figures(
             "Training of the discriminator",
             lambda ax: plotting.plot_training(history, n_skills=evaluation.n_skills, ax=ax),
         )
-    if discriminator is not None and discriminator.observation_space.shape == (2,):
+    # A vector, since two switches have that shape too.
+    if (
+        discriminator is not None
+        and is_vector(space := discriminator.observation_space)
+        and space.shape == (2,)
+    ):
         draw["regions.png"] = (
             "Where the discriminator sees which skill",
             lambda ax: plotting.plot_discriminator_regions(discriminator, evaluation, ax=ax),

@@ -47,7 +47,8 @@ class SkillEvaluation:
         actions the standard deviation over skills as a share of the half range, for others the
         share of skills that do not choose the most frequent action; 0 if the policy ignores z
     :param importance: by how many nats log q falls when one coordinate of the observation is
-        shuffled, shape ``(d,)``
+        shuffled, shape ``(d,)``; where the observation is no vector, one key of it (or all of it),
+        named in ``info["parts"]``
     """
 
     info: dict[str, Any]

@@ -105,7 +105,7 @@ def infer_skill(
 
 
 def _check_observations(discriminator: Discriminator, observations: Array) -> Array:
-    shape = discriminator.observation_space.shape
+    shape = discriminator.observation_space.shape or ()
     if observations.shape[1:] != shape or len(observations) == 0:
         raise ValueError(
             f"observations of shape {observations.shape} do not fit the discriminator; expected "

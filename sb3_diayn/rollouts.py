@@ -5,9 +5,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch as th
+from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_diayn.discriminator import Discriminator
+from sb3_diayn.observations import Obs, like_space, map_parts, put_parts, take_parts
 from sb3_diayn.skills import SkillSpace
 
 
@@ -29,11 +31,11 @@ class SkillRollout:
         self.skill_space = skill_space
         self.discriminator = discriminator
         self.vec_normalize = vec_normalize
-        self._steps: list[tuple[npt.NDArray[Any], ...]] = []
+        self._steps: list[tuple[Obs, npt.NDArray[Any], npt.NDArray[Any]]] = []
 
     def add(
         self,
-        new_obs: npt.NDArray[Any],
+        new_obs: Obs,
         actions: npt.NDArray[Any],
         dones: npt.NDArray[np.bool_],
         infos: list[dict[str, Any]],
@@ -51,21 +53,33 @@ class SkillRollout:
         :param infos: those of ``DIAYNWrapper``
         """
         if self.vec_normalize is not None:
-            new_obs = self.vec_normalize.get_original_obs()  # type: ignore[assignment]
-        env_obs, new_skills = self.skill_space.split(new_obs)
-        env_obs, skills = env_obs.copy(), np.array([info["skill"] for info in infos])
+            new_obs = self.vec_normalize.get_original_obs()
+        env_obs, new_skills = self.skill_space.split_newest(new_obs)
+        # VecNormalize may be within the VecTransposeImage that SB3 adds.
+        env_obs = like_space(env_obs, self.skill_space.env_space)
+        env_obs, skills = map_parts(np.copy, env_obs), np.array([info["skill"] for info in infos])
         for index in np.flatnonzero(dones):
-            env_obs[index] = infos[index]["terminal_env_obs"]
+            last = like_space(infos[index]["terminal_env_obs"], self.skill_space.env_space)
+            put_parts(env_obs, index, last)
         for index in np.flatnonzero(~dones & (new_skills != skills)):
-            last_obs: Any = self.skill_space.append(env_obs[index], skills[index])
-            if self.vec_normalize is not None:
-                last_obs = self.vec_normalize.normalize_obs(last_obs)
+            last_obs = self._with_skill(take_parts(new_obs, index), skills[index])
             infos[index] |= {"terminal_observation": last_obs, "TimeLimit.truncated": True}
             dones[index] = True
         actions = self.discriminator.scale_action(actions).reshape(len(infos), -1)
         self._steps.append((env_obs, skills, actions))
 
-    def pop(self, device: th.device) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
+    def _with_skill(self, obs: Obs, skill: int) -> Obs:
+        """What the model would have seen, had the skill gone on."""
+        env_obs, skills = self.skill_space.split(obs)
+        if self.skill_space.n_stack > 1:  # the older frames keep theirs
+            last_obs = self.skill_space.append(env_obs, np.append(skills[:-1], skill))
+        else:
+            last_obs = self.skill_space.append(env_obs, skill)
+        if self.vec_normalize is not None:
+            last_obs = self.vec_normalize.normalize_obs(last_obs)
+        return last_obs
+
+    def pop(self, device: th.device) -> tuple[PyTorchObs, th.Tensor, th.Tensor]:
         """
         Empty the rollout.
 
@@ -73,7 +87,10 @@ class SkillRollout:
         :return: next observations of the environment, shape ``(n, d)``, skills, shape ``(n,)``, and
             actions, shape ``(n, action_dim)``
         """
-        columns = [np.concatenate(column) for column in zip(*self._steps, strict=True)]
+        obs, skills, actions = zip(*self._steps, strict=True)
         self._steps.clear()
-        obs, skills, actions = (th.as_tensor(column, device=device) for column in columns)
-        return obs, skills, actions
+
+        def to_tensor(*steps: npt.NDArray[Any]) -> th.Tensor:
+            return th.as_tensor(np.concatenate(steps), device=device)
+
+        return map_parts(to_tensor, *obs), to_tensor(*skills), to_tensor(*actions)

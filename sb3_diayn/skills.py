@@ -6,9 +6,30 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
+from gymnasium.vector.utils import create_empty_array
+from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, unwrap_vec_wrapper
+
+from sb3_diayn.observations import (
+    Obs,
+    along,
+    as_float32,
+    cast,
+    is_supported,
+    is_vector,
+    map_parts,
+    map_spaces,
+    merge_frames,
+    split_frames,
+    stack_axis,
+    stacked,
+    take_parts,
+    unstacked,
+)
 
 FloatArray = npt.NDArray[np.float32]
 SkillArray = npt.NDArray[np.integer[Any]]
+
+SKILL_KEY, OBSERVATION_KEY = "skill", "observation"
 
 
 def check_n_skills(n_skills: Any) -> int:
@@ -43,80 +64,228 @@ def check_skill(skill: Any, n_skills: int) -> int:
 
 class SkillSpace:
     """
-    The observation space that a policy conditioned on a skill sees: the environment's own
-    observation, float32, followed by the one-hot of the skill.
+    The observation space that a policy conditioned on a skill sees.
+
+    ========================== ============================================================
+    the environment's own      the policy's
+    ========================== ============================================================
+    ``Box`` of one dimension   one ``Box``, float32: the observation, then the skill's one-hot
+    ``Dict``                   the same ``Dict`` with one more key, ``"skill"``
+    any other that SB3 knows   ``Dict(observation=..., skill=...)``
+    ========================== ============================================================
 
     Worked example, an observation of 2 numbers and 3 skills: ``append([0.5, -1], 1)`` is
     ``[0.5, -1, 0, 1, 0]`` and ``split`` of that is ``([0.5, -1], 1)``.
 
-    :param env_space: observation space of the environment, a one-dimensional ``Box``
+    ``VecFrameStack`` outside puts k of these after each other, each with the skill of its step.
+    ``split`` then gives k frames and k skills, -1 for a frame of before the episode.
+
+    :param env_space: observation space of the environment
     :param n_skills: the number of skills, K
-    :raises ValueError: if the space is not a one-dimensional ``Box`` or K is not at least 2
+    :param n_stack: frames of a ``VecFrameStack`` outside, k
+    :raises ValueError: if SB3 has no extractor for the space, it already has a key ``"skill"``, or
+        K is not at least 2
     """
 
-    def __init__(self, env_space: spaces.Space[Any], n_skills: int) -> None:
-        if not isinstance(env_space, spaces.Box) or len(env_space.shape) != 1:
-            raise ValueError(
-                f"observation_space={env_space} is not supported; expected a one-dimensional Box. "
-                "Flatten it first, for example with gymnasium.wrappers.FlattenObservation(env)."
-            )
-        self.n_skills = check_n_skills(n_skills)
-        self.env_space = spaces.Box(
-            env_space.low.astype(np.float32), env_space.high.astype(np.float32), dtype=np.float32
-        )
-        self._one_hots = np.eye(self.n_skills, dtype=np.float32)
-        self.observation_space = spaces.Box(
-            np.concatenate([self.env_space.low, np.zeros(self.n_skills, np.float32)]),
-            np.concatenate([self.env_space.high, np.ones(self.n_skills, np.float32)]),
-            dtype=np.float32,
-        )
+    def __init__(self, env_space: spaces.Space[Any], n_skills: int, n_stack: int = 1) -> None:
+        self.n_skills, self.n_stack = check_n_skills(n_skills), n_stack
+        self.env_space = as_float32(_check_env_space(env_space))
+        self.is_vector = is_vector(self.env_space)
+        # One more row, of zeros: the one-hot of skill -1, which a frame of no episode has.
+        self._one_hots = np.eye(self.n_skills + 1, self.n_skills, dtype=np.float32)
+        self.observation_space = self.stack_space = self.env_space
+        self.observation_space = self._augmented_space()
+        self._axes = map_spaces(stack_axis, self.env_space)
+        if n_stack > 1:
+            self.stack_space = stacked(self.env_space, n_stack)
+            self.observation_space = stacked(self.observation_space, n_stack)
+
+    def _augmented_space(self) -> spaces.Space[Any]:
+        one_hot = spaces.Box(0.0, 1.0, (self.n_skills,), np.float32)
+        if self.is_vector:
+            low, high = self.env_space.low, self.env_space.high  # type: ignore[attr-defined]
+            low, high = np.concatenate([low, one_hot.low]), np.concatenate([high, one_hot.high])
+            return spaces.Box(low, high, dtype=np.float32)
+        if isinstance(self.env_space, spaces.Dict):
+            return spaces.Dict({**self.env_space.spaces, SKILL_KEY: one_hot})
+        return spaces.Dict({OBSERVATION_KEY: self.env_space, SKILL_KEY: one_hot})
 
     @classmethod
-    def from_augmented(cls, observation_space: spaces.Space[Any], n_skills: int) -> "SkillSpace":
+    def from_augmented(
+        cls, observation_space: spaces.Space[Any], n_skills: int, n_stack: int = 1
+    ) -> "SkillSpace":
         """
         The same object, starting from the space that a model was built on.
 
-        :param observation_space: the augmented space, a one-dimensional ``Box``
+        :param observation_space: the augmented space
         :param n_skills: the number of skills, K
-        :raises ValueError: if the last K numbers of the space are not a one-hot
+        :param n_stack: frames of a ``VecFrameStack`` outside, k
+        :raises ValueError: if the space has no one-hot of K skills where it belongs
         """
         n_skills = check_n_skills(n_skills)
-        is_box = isinstance(observation_space, spaces.Box) and len(observation_space.shape) == 1
-        if is_box:
-            low, high = observation_space.low, observation_space.high  # type: ignore[attr-defined]
-            if len(low) > n_skills and not low[-n_skills:].any() and (high[-n_skills:] == 1).all():
-                return cls(spaces.Box(low[:-n_skills], high[:-n_skills]), n_skills)
-        raise ValueError(
-            f"observation_space={observation_space} does not end with the one-hot of "
-            f"n_skills={n_skills} skills; expected the space of a DIAYNWrapper. "
-            "Wrap the environment with DIAYNWrapper, outside every wrapper that changes the "
-            "observation, and use the number of skills that the model was trained with."
-        )
+        env_space = None
+        if n_stack == 1 or isinstance(observation_space, (spaces.Box, spaces.Dict)):
+            env_space = _without_skill(unstacked(observation_space, n_stack), n_skills)
+        if env_space is None:
+            raise ValueError(
+                f"observation_space={observation_space} does not end with the one-hot of "
+                f"n_skills={n_skills} skills; expected the space of a DIAYNWrapper. "
+                "Wrap the environment with DIAYNWrapper, outside every wrapper that changes the "
+                "observation, and use the number of skills that the model was trained with."
+            )
+        skill_space = cls(env_space, n_skills, n_stack)
+        if n_stack > 1 and skill_space.observation_space != observation_space:
+            raise ValueError(
+                f"observation_space={observation_space} is not that of {n_stack} stacked frames; "
+                f"expected {skill_space.observation_space}. Use VecFrameStack around the "
+                "vectorised environments, without channels_order."
+            )
+        return skill_space
 
-    def append(self, env_obs: npt.NDArray[Any], skill: npt.ArrayLike) -> FloatArray:
+    @classmethod
+    def from_vec_env(cls, env: VecEnv, n_skills: int) -> "SkillSpace":
         """
-        :param env_obs: observations of the environment, shape ``(d,)`` or ``(n, d)``
-        :param skill: index of a skill, a scalar or shape ``(n,)``
-        :return: what the policy sees, float32, shape ``(d + K,)`` or ``(n, d + K)``
+        :param env: vectorised environments, with a ``VecFrameStack`` or without
+        :param n_skills: the number of skills, K
+        :raises ValueError: see :meth:`from_augmented`
+        """
+        stack = unwrap_vec_wrapper(env, VecFrameStack)
+        n_stack = 1 if stack is None else stack.stacked_obs.n_stack
+        return cls.from_augmented(env.observation_space, n_skills, n_stack)
+
+    def append(self, env_obs: Obs, skill: npt.ArrayLike) -> Obs:
+        """
+        :param env_obs: observations of the environment, one or a batch: arrays whose shape ends
+            with that of ``stack_space``, which without ``VecFrameStack`` is ``env_space``
+        :param skill: index of a skill, a scalar or shape ``(n,)``; with k frames ``(n, k)``
+        :return: what the policy sees: for vectors float32, shape ``(d + K,)`` or ``(n, d + K)``
         """
         return self.append_weights(env_obs, self._one_hots[np.asarray(skill)])
 
-    def append_weights(self, env_obs: npt.NDArray[Any], weights: npt.NDArray[Any]) -> FloatArray:
+    def append_weights(self, env_obs: Obs, weights: npt.NDArray[Any]) -> Obs:
         """
-        :param env_obs: observations of the environment, shape ``(d,)`` or ``(n, d)``
-        :param weights: what stands in the place of the one-hot, shape ``(K,)`` or ``(n, K)``
-        :return: what the policy sees, float32, shape ``(d + K,)`` or ``(n, d + K)``
+        :param env_obs: see :meth:`append`
+        :param weights: what stands in the place of the one-hot, shape ``(K,)`` or ``(n, K)``; with
+            k frames ``(n, k, K)``
+        :return: what the policy sees
         """
-        return np.concatenate([env_obs, weights], axis=-1, dtype=np.float32)
+        if self.n_stack > 1:
+            return self._append_to_stack(env_obs, weights)
+        if self.is_vector:
+            return np.concatenate([env_obs, weights], axis=-1, dtype=np.float32)
+        parts = env_obs if isinstance(env_obs, dict) else {OBSERVATION_KEY: env_obs}
+        return {**{key: cast(part) for key, part in parts.items()}, SKILL_KEY: weights}
 
-    def split(self, observation: npt.NDArray[Any]) -> tuple[FloatArray, SkillArray]:
+    def _append_to_stack(self, env_obs: Obs, weights: npt.NDArray[Any]) -> Obs:
+        if self.is_vector:
+            frames = env_obs.reshape(*weights.shape[:-1], -1)
+            return merge_frames(np.concatenate([frames, weights], axis=-1, dtype=np.float32))
+        parts = env_obs if isinstance(env_obs, dict) else {OBSERVATION_KEY: env_obs}
+        return {**parts, SKILL_KEY: merge_frames(weights)}
+
+    def append_first(self, env_obs: Obs, skill: npt.ArrayLike) -> Obs:
+        """
+        :param env_obs: a batch of observations of the environment
+        :param skill: indices of skills, shape ``(n,)``
+        :return: what the policy sees if they are the first of their episodes
+        """
+        if self.n_stack == 1:
+            return self.append(env_obs, skill)
+        skills = np.asarray(skill)
+        stack = take_parts(create_empty_array(self.stack_space, 1, np.zeros), [0] * len(skills))
+        blank = np.full((len(skills), self.n_stack - 1), -1)
+        return self.append(self.push(stack, env_obs), np.column_stack([blank, skills]))
+
+    def split(self, observation: Obs) -> tuple[Obs, SkillArray]:
         """
         Undo :meth:`append`.
 
-        :param observation: what the policy sees, shape ``(d + K,)`` or ``(n, d + K)``
-        :return: observations of the environment, shape ``(d,)`` or ``(n, d)``, and the index of
-            the skill, shape ``()`` or ``(n,)``
+        :param observation: what the policy sees, one or a batch
+        :return: observations of the environment, and the index of the skill, shape ``()`` or
+            ``(n,)``; with k frames ``(k,)`` or ``(n, k)``
         """
-        n_features = self.env_space.shape[0]
-        skill = observation[..., n_features:].argmax(axis=-1)
-        return observation[..., :n_features].astype(np.float32, copy=False), skill
+        if not self.is_vector:
+            parts = {key: part for key, part in observation.items() if key != SKILL_KEY}
+            is_dict = isinstance(self.env_space, spaces.Dict)
+            return parts if is_dict else parts[OBSERVATION_KEY], self._skills(
+                split_frames(observation[SKILL_KEY], self.n_stack)
+            )
+        n_features = self.env_space.shape[0]  # type: ignore[index]
+        frames = split_frames(observation, self.n_stack)
+        env_obs = frames[..., :n_features].astype(np.float32, copy=False)
+        skills = self._skills(frames[..., n_features:])
+        return env_obs if self.n_stack == 1 else merge_frames(env_obs), skills
+
+    def _skills(self, one_hots: npt.NDArray[Any]) -> SkillArray:
+        skills: SkillArray = one_hots.argmax(axis=-1)
+        return skills if self.n_stack == 1 else np.where(one_hots.any(axis=-1), skills, -1)
+
+    def split_newest(self, observation: Obs) -> tuple[Obs, SkillArray]:
+        """
+        :param observation: what the policy sees, one or a batch
+        :return: as :meth:`split`; of k frames the newest one and its skill alone
+        """
+        env_obs, skills = self.split(observation)
+        if self.n_stack == 1:
+            return env_obs, skills
+
+        def newest(part: Any, axis: int) -> Any:
+            return part[along(axis, slice(-(part.shape[axis] // self.n_stack), None))]
+
+        return map_parts(newest, env_obs, self._axes), skills[..., -1]
+
+    def push(self, env_obs: Obs, frame: Obs) -> Obs:
+        """
+        :param env_obs: from :meth:`split`, k frames
+        :param frame: the frame that comes next
+        :return: the newest k - 1 frames, then that one; without ``VecFrameStack`` the frame
+        """
+        if self.n_stack == 1:
+            return frame
+
+        def push_part(part: Any, new: Any, axis: int) -> Any:
+            kept = part[along(axis, slice(new.shape[axis], None))]
+            return np.concatenate([kept, new], axis=axis)
+
+        return map_parts(push_part, env_obs, frame, self._axes)
+
+
+def _check_env_space(space: spaces.Space[Any]) -> spaces.Space[Any]:
+    parts = space.spaces if isinstance(space, spaces.Dict) else {OBSERVATION_KEY: space}
+    if SKILL_KEY in parts:
+        raise ValueError(
+            f"observation_space={space} already has a key {SKILL_KEY!r}; expected it to be free "
+            "for the skill. Rename the key in the environment."
+        )
+    if not parts or not all(map(is_supported, parts.values())):
+        raise ValueError(
+            f"observation_space={space} is not supported; expected a Box, a Discrete or "
+            "MultiDiscrete that starts at 0, a MultiBinary, or a Dict of these. Flatten it first, "
+            "for example with gymnasium.wrappers.FlattenObservation(env), or leave keys out with "
+            "FilterObservation."
+        )
+    # From Dict(observation=..., skill=...) nobody could tell whether the environment's own space
+    # was a Dict: one with this key alone counts as what it holds. Vectors cannot be mistaken.
+    if list(parts) == [OBSERVATION_KEY] and not is_vector(parts[OBSERVATION_KEY]):
+        return parts[OBSERVATION_KEY]
+    return space
+
+
+def _without_skill(space: spaces.Space[Any], n_skills: int) -> spaces.Space[Any] | None:
+    """The environment's own space, or None if there is no one-hot where it belongs."""
+    if isinstance(space, spaces.Box) and len(space.shape) == 1:
+        is_one_hot = _is_one_hot(space.low[-n_skills:], space.high[-n_skills:], n_skills)
+        if not is_one_hot or len(space.low) == n_skills:
+            return None
+        return spaces.Box(space.low[:-n_skills], space.high[:-n_skills])
+    if not isinstance(space, spaces.Dict):
+        return None
+    parts = dict(space.spaces)
+    skill = parts.pop(SKILL_KEY, None)
+    if not isinstance(skill, spaces.Box) or not _is_one_hot(skill.low, skill.high, n_skills):
+        return None
+    return spaces.Dict(parts) if parts else None
+
+
+def _is_one_hot(low: npt.NDArray[Any], high: npt.NDArray[Any], n_skills: int) -> bool:
+    return low.shape == (n_skills,) and not low.any() and bool((high == 1).all())

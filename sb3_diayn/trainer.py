@@ -6,11 +6,16 @@ from typing import Any
 import numpy as np
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
 from sb3_diayn.arrays import Arrays, restore_modules, save_modules
 from sb3_diayn.checkpoint import DISCRIMINATOR_OPTIONS, HISTORY, State
 from sb3_diayn.discriminator import Discriminator, SkillReward
+from sb3_diayn.extraction import ObsFunction
+from sb3_diayn.observations import take_parts
+
+Batch = tuple[PyTorchObs, th.Tensor, th.Tensor]
 
 RUNNING_RATE = 0.01  # a running mean over about the last 100 updates
 MAX_HISTORY = 500
@@ -39,7 +44,7 @@ class DiscriminatorTrainer:
         self.discriminator = discriminator
         self.max_grad_norm = max_grad_norm
         self.optimizer = th.optim.AdamW(
-            discriminator.net.parameters(), learning_rate, weight_decay=weight_decay, fused=True
+            discriminator.parameters(), learning_rate, weight_decay=weight_decay, fused=True
         )
         self.rng = np.random.default_rng(seed)
         self.n_updates = 0
@@ -48,7 +53,7 @@ class DiscriminatorTrainer:
         # Running loss and accuracy stay on the device: reading them would make it wait.
         self._running = th.zeros(2, device=discriminator.log_p.device)
 
-    def update(self, obs: th.Tensor, skills: th.Tensor, actions: th.Tensor | None = None) -> None:
+    def update(self, obs: PyTorchObs, skills: th.Tensor, actions: th.Tensor | None = None) -> None:
         """
         One gradient step on the cross-entropy of z given s'.
 
@@ -60,7 +65,7 @@ class DiscriminatorTrainer:
         self.step()
 
     def backward(
-        self, obs: th.Tensor, skills: th.Tensor, actions: th.Tensor | None = None
+        self, obs: PyTorchObs, skills: th.Tensor, actions: th.Tensor | None = None
     ) -> th.Tensor:
         """
         The first half of :meth:`update`: the gradient, which :meth:`step` applies later. Until
@@ -83,8 +88,22 @@ class DiscriminatorTrainer:
         self._running.lerp_(th.stack([loss.detach(), accuracy]), rate)
         return -losses.detach()
 
+    def update_epochs(self, batch: Batch, n_epochs: int, batch_size: int | None) -> None:
+        """
+        Updates on all of a rollout, in shuffled smaller batches.
+
+        :param batch: next observations, skills and actions, see :meth:`update`
+        :param n_epochs: how many times
+        :param batch_size: of the smaller batches; None for all at once
+        """
+        obs, skills, actions = batch
+        for _ in range(n_epochs):
+            order = th.as_tensor(self.rng.permutation(len(skills)), device=skills.device)
+            for rows in th.split(order, batch_size or len(skills)):
+                self.update(take_parts(obs, rows), skills[rows], actions[rows])
+
     def step_and_backward(
-        self, obs: th.Tensor, skills: th.Tensor, actions: th.Tensor | None = None
+        self, obs: PyTorchObs, skills: th.Tensor, actions: th.Tensor | None = None
     ) -> th.Tensor:
         """
         Finish with the batch before and begin with this one. A replay buffer calls it while the
@@ -111,7 +130,7 @@ class DiscriminatorTrainer:
 
     @th.no_grad()
     def update_p_z(
-        self, obs: th.Tensor, skills: th.Tensor, actions: th.Tensor | None = None
+        self, obs: PyTorchObs, skills: th.Tensor, actions: th.Tensor | None = None
     ) -> None:
         """
         Set p(z) to the softmax of the mean log q(z|s') of each skill, as the original code does
@@ -182,12 +201,13 @@ class DiscriminatorTrainer:
 
 
 def build(
-    observation_space: spaces.Box,
+    observation_space: spaces.Space[Any],
     action_space: spaces.Space[Any],
     n_skills: int,
     options: dict[str, Any],
     seed: int | None,
     device: th.device,
+    obs_function: ObsFunction | None = None,
 ) -> tuple[Discriminator, DiscriminatorTrainer, SkillReward]:
     """
     :param observation_space: of the environment, without the skill
@@ -196,12 +216,14 @@ def build(
     :param options: of ``DIAYNCallback``
     :param seed: of the draws of batches; None for a random one
     :param device: where the discriminator is
+    :param obs_function: see :class:`Discriminator`
     :return: a new discriminator, what trains it, and what the agent is paid
     """
     discriminator = Discriminator(
         observation_space,
         n_skills,
         action_space=action_space if options["use_actions"] else None,
+        obs_function=obs_function,
         **{name: options[name] for name in DISCRIMINATOR_OPTIONS},
     ).to(device)
     trainer = DiscriminatorTrainer(

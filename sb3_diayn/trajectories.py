@@ -10,10 +10,13 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 import torch as th
+from gymnasium.vector.utils import create_empty_array
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize, unwrap_vec_normalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, unwrap_vec_normalize
 
+from sb3_diayn.observations import Obs, Space, like_space, map_parts, take_parts
 from sb3_diayn.skills import FloatArray, SkillSpace, check_skill
+from sb3_diayn.states import flatten
 from sb3_diayn.wrappers import DIAYNWrapper
 
 POSITION_KEYS = ("x_position", "y_position", "z_distance_from_origin")
@@ -25,11 +28,14 @@ class Trajectory:
     One episode of one skill, T steps long.
 
     :param skill: index of the skill
-    :param states: next observations of the environment, float32, shape ``(T, d)``
+    :param states: next observations of the environment as vectors, float32, shape ``(T, d)``, see
+        :func:`~sb3_diayn.states.flatten`
     :param actions: actions as the environment took them, shape ``(T, ...)``
     :param task_rewards: the environment's own rewards, shape ``(T,)``
     :param positions: by name, what ``info`` says of the position after each step (MuJoCo), in
         metres, shape ``(T,)`` each
+    :param observations: next observations of the environment as they are, with a first axis of
+        length T; None for vectors, of which ``states`` holds them
     """
 
     skill: int
@@ -37,6 +43,11 @@ class Trajectory:
     actions: npt.NDArray[Any]
     task_rewards: npt.NDArray[np.float64]
     positions: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+    observations: Obs = None
+
+    def __post_init__(self) -> None:
+        if self.observations is None:
+            self.observations = self.states
 
     def __len__(self) -> int:
         """:return: number of steps, T"""
@@ -49,7 +60,8 @@ def as_vec_env(env: Any) -> VecEnv:
     :return: vectorised environments with skills
     :raises ValueError: if there is no ``DIAYNWrapper``
     """
-    vec_env = env if isinstance(env, VecEnv) else DummyVecEnv([lambda: env])
+    # As SB3 prepares the environments of a model, whose images have their channels first.
+    vec_env = BaseAlgorithm._wrap_env(env, monitor_wrapper=False)
     if not all(vec_env.env_is_wrapped(DIAYNWrapper)):
         raise ValueError(
             f"env={env} has no DIAYNWrapper; expected one around each environment. Wrap it with "
@@ -140,38 +152,34 @@ def _play(
     playing = [announce(index) for index in everyone]
     obs = env.reset()
     upcoming = [announce(index) for index in everyone]
-    recorders = [_Recorder() for _ in everyone]
-    space = SkillSpace.from_augmented(env.observation_space, n_skills)
+    space = SkillSpace.from_vec_env(env, n_skills)
+    recorders = [_Recorder(space.env_space) for _ in everyone]
     normalizer = unwrap_vec_normalize(env)
     _park(env, [index for index in everyone if playing[index] is None])
     state, starts = None, np.ones(env.num_envs, dtype=bool)
     while any(skill is not None for skill in playing):
         actions, state = model.predict(obs, state, starts, deterministic)  # type: ignore[arg-type]
         obs, _, starts, infos = env.step(actions)
-        env_obs, _ = space.split(_raw(obs, normalizer))
+        raw: Any = obs if normalizer is None else normalizer.get_original_obs()
+        env_obs, _ = space.split_newest(raw)
         for index in everyone:
             if playing[index] is None:
                 continue
-            last = infos[index].get("terminal_env_obs", env_obs[index])
+            last = infos[index].get("terminal_env_obs", take_parts(env_obs, index))
             recorders[index].add(last, actions[index], infos[index])
             if starts[index]:
                 yield recorders[index].finish(playing[index])
-                recorders[index] = _Recorder()
+                recorders[index] = _Recorder(space.env_space)
                 playing[index], upcoming[index] = upcoming[index], announce(index)
                 _park(env, [index] if playing[index] is None else [])
-
-
-def _raw(obs: Any, normalizer: VecNormalize | None) -> npt.NDArray[Any]:
-    raw: Any = obs if normalizer is None else normalizer.get_original_obs()
-    return np.asarray(raw)
 
 
 class _Parked(gym.Wrapper[Any, Any, Any, Any]):
     """An environment that has no episode left to play and waits for the others at no cost."""
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        space = self.observation_space
-        return np.zeros(space.shape or (), space.dtype), 0.0, False, False, {}
+        zeros = create_empty_array(self.observation_space, 1, np.zeros)
+        return take_parts(zeros, 0), 0.0, False, False, {}
 
 
 def _park(env: VecEnv, indices: Sequence[int]) -> None:
@@ -189,23 +197,26 @@ def _unpark(env: VecEnv) -> None:
 class _Recorder:
     """The lists behind one :class:`Trajectory`."""
 
-    def __init__(self) -> None:
-        self.states: list[FloatArray] = []
+    def __init__(self, space: Space) -> None:
+        self.space = space
+        self.observations: list[Obs] = []
         self.actions: list[npt.NDArray[Any]] = []
         self.infos: list[dict[str, Any]] = []
 
-    def add(self, state: FloatArray, action: npt.NDArray[Any], info: dict[str, Any]) -> None:
-        self.states.append(np.array(state, np.float32))
+    def add(self, obs: Obs, action: npt.NDArray[Any], info: dict[str, Any]) -> None:
+        self.observations.append(map_parts(np.array, like_space(obs, self.space)))
         self.actions.append(np.array(action))
         self.infos.append(info)
 
     def finish(self, skill: int | None) -> Trajectory:
         assert skill is not None
         keys = [key for key in POSITION_KEYS if key in self.infos[-1]]
+        observations = map_parts(lambda *steps: np.stack(steps), *self.observations)
         return Trajectory(
             skill,
-            np.stack(self.states),
+            flatten(observations, self.space),
             np.stack(self.actions),
             np.array([info["task_reward"] for info in self.infos]),
             {key: np.array([float(info[key]) for info in self.infos]) for key in keys},
+            observations,
         )

@@ -17,7 +17,8 @@ from stable_baselines3.common.env_util import is_wrapped
 
 from sb3_diayn.discriminator import SkillReward
 from sb3_diayn.episodes import EpisodeRecord
-from sb3_diayn.skills import FloatArray, SkillSpace, check_skill
+from sb3_diayn.observations import Obs, real_keys
+from sb3_diayn.skills import SkillSpace, check_skill
 
 SKILL_VARIABLE = "DIAYN_SKILL"
 SKILL_RULES = ("uniform", "balanced", "cycle")
@@ -32,9 +33,9 @@ class _Info(dict[str, Any]):
         return _Info((k, v if isinstance(v, _IMMUTABLE) else deepcopy(v, memo)) for k, v in items)
 
 
-class DIAYNWrapper(gym.Wrapper[FloatArray, Any, npt.NDArray[Any], Any]):
+class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any]):
     """
-    Draws a skill, appends its one-hot to the observation and replaces the reward.
+    Draws a skill, adds its one-hot to the observation and replaces the reward.
 
     The skill is drawn at each reset from the environment's own seeded generator and held for the
     episode. The reward is the environment's own until ``DIAYNCallback`` attaches a discriminator:
@@ -46,7 +47,9 @@ class DIAYNWrapper(gym.Wrapper[FloatArray, Any, npt.NDArray[Any], Any]):
         Give the training environments no fixed ``skill``, and pass ``DIAYNCallback()`` to
         ``learn``: without it the model learns the task, not skills.
 
-    :param env: an environment whose observation is a one-dimensional ``Box``
+    :param env: an environment whose observation is a ``Box``, ``Discrete``, ``MultiDiscrete``,
+        ``MultiBinary`` or a ``Dict`` of these; what the policy then sees is described at
+        :class:`~sb3_diayn.skills.SkillSpace`
     :param n_skills: the number of skills, K
     :param skill: the standing rule: an index for always that skill, ``"uniform"`` for independent
         draws, ``"balanced"`` for shuffled rounds over all skills (the same marginal distribution,
@@ -75,6 +78,7 @@ class DIAYNWrapper(gym.Wrapper[FloatArray, Any, npt.NDArray[Any], Any]):
         self.skill_space = SkillSpace(env.observation_space, n_skills)
         self.observation_space = self.skill_space.observation_space
         self.n_skills = self.skill_space.n_skills
+        self._real_keys = real_keys(self.observation_space)
         self.env_id = None if env.unwrapped.spec is None else env.unwrapped.spec.id
         self.skill_duration = _check_duration(skill_duration)
         self.set_skill(os.environ.get(SKILL_VARIABLE) or skill)
@@ -85,7 +89,7 @@ class DIAYNWrapper(gym.Wrapper[FloatArray, Any, npt.NDArray[Any], Any]):
         self._task_reward_expected = False
         self._episode_steps = self._total_steps = 0
         self._record: EpisodeRecord | None = None
-        self._last_obs: FloatArray | None = None
+        self._last_obs: Obs = None
 
     def set_skill(self, skill: int | str) -> None:
         """
@@ -126,12 +130,12 @@ class DIAYNWrapper(gym.Wrapper[FloatArray, Any, npt.NDArray[Any], Any]):
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[FloatArray, dict[str, Any]]:
+    ) -> tuple[Obs, dict[str, Any]]:
         """
         :param seed: seed of the environment, and with it of the skills
         :param options: ``{"skill": 3}`` plays that skill for one episode; the rest goes on to the
             environment
-        :return: the observation with the skill, float32, and ``info`` with the key ``skill``
+        :return: the observation with the skill, and ``info`` with the key ``skill``
         """
         random_state = dict(self.np_random.bit_generator.state)
         self._record = EpisodeRecord(random_state, seed, options, self._p, tuple(self._round))
@@ -149,7 +153,7 @@ class DIAYNWrapper(gym.Wrapper[FloatArray, Any, npt.NDArray[Any], Any]):
 
     def step(
         self, action: npt.NDArray[Any]
-    ) -> tuple[FloatArray, SupportsFloat, bool, bool, dict[str, Any]]:
+    ) -> tuple[Obs, SupportsFloat, bool, bool, dict[str, Any]]:
         """
         :param action: an action of the environment
         :return: as any environment; ``info`` as described in the class
@@ -207,7 +211,7 @@ class DIAYNWrapper(gym.Wrapper[FloatArray, Any, npt.NDArray[Any], Any]):
         same_observation = data_equivalence(self._last_obs, now["observation"], exact=True)
         return same_observation and self.np_random.bit_generator.state == now["random_state"]
 
-    def _reward(self, obs: FloatArray, action: npt.NDArray[Any], info: dict[str, Any]) -> float:
+    def _reward(self, obs: Obs, action: npt.NDArray[Any], info: dict[str, Any]) -> float:
         task_reward: float = info["task_reward"]
         if self._skill_reward is None:
             self._warn_once()
@@ -248,17 +252,25 @@ class DIAYNWrapper(gym.Wrapper[FloatArray, Any, npt.NDArray[Any], Any]):
                 "from an earlier checkpoint."
             )
 
-    def _augment(self, env_obs: npt.NDArray[Any]) -> FloatArray:
+    def _augment(self, env_obs: Obs) -> Obs:
         obs = self.skill_space.append(env_obs, self.skill)
-        if not np.isfinite(obs).all():
-            index = int(np.flatnonzero(~np.isfinite(obs))[0])
-            raise ValueError(
-                f"observation[{index}]={float(env_obs[index])} is not finite at step "
-                f"{self._episode_steps} of the episode (step {self._total_steps} of this "
-                f"environment, skill {self.skill}); expected finite numbers. Look at the "
-                "environment: an unstable simulation or a division by zero is the usual cause."
-            )
+        if not self.skill_space.is_vector:
+            for key in self._real_keys:
+                self._check_finite(obs[key], f"observation[{key!r}]")
+        elif not np.isfinite(obs).all():
+            self._check_finite(obs, "observation")
         return obs
+
+    def _check_finite(self, part: npt.NDArray[Any], name: str) -> None:
+        if np.isfinite(part).all():
+            return
+        index = tuple(int(i) for i in np.argwhere(~np.isfinite(part))[0])
+        raise ValueError(
+            f"{name}{list(index)}={float(part[index])} is not finite at step "
+            f"{self._episode_steps} of the episode (step {self._total_steps} of this "
+            f"environment, skill {self.skill}); expected finite numbers. Look at the "
+            "environment: an unstable simulation or a division by zero is the usual cause."
+        )
 
 
 def _check_duration(skill_duration: int | None) -> int | None:

@@ -97,3 +97,85 @@ class TwoStateEnv(gym.Env):
         self.steps += 1
         obs = np.eye(2, dtype=np.float32)[int(action[0] > 0)]
         return obs, 0.0, False, self.steps >= self.length, {}
+
+
+class EchoEnv(gym.Env):
+    """
+    The observation shows which of four actions was the last one, in any space; the first
+    observation of an episode shows action 0. An episode ends after ``length`` steps.
+
+    :param kind: name of the space
+    :param box: take actions from a ``Box`` of two numbers, whose signs choose one of the four
+    :param truncate: end episodes by a time limit instead of a terminal state
+    """
+
+    SPACES: ClassVar[dict[str, spaces.Space]] = {
+        "vector": spaces.Box(0.0, 1.0, (4,), np.float64),
+        "matrix": spaces.Box(0.0, 1.0, (2, 2), np.float64),
+        "image": spaces.Box(0, 255, (36, 36, 3), np.uint8),
+        "image_first": spaces.Box(0, 255, (3, 36, 36), np.uint8),
+        "discrete": spaces.Discrete(5),
+        "multi_discrete": spaces.MultiDiscrete([2, 3]),
+        "multi_binary": spaces.MultiBinary(2),
+        "dict": spaces.Dict(
+            position=spaces.Box(-np.inf, np.inf, (2,), np.float64),
+            clock=spaces.Discrete(100),
+            noise=spaces.Box(-1.0, 1.0, (3,), np.float32),
+        ),
+        "image_dict": spaces.Dict(
+            camera=spaces.Box(0, 255, (36, 36, 1), np.uint8),
+            clock=spaces.Box(0.0, 100.0, (1,), np.float32),
+        ),
+        "goal": spaces.Dict(
+            observation=spaces.Box(0.0, 1.0, (4,), np.float64),
+            achieved_goal=spaces.Box(0.0, 1.0, (2,), np.float64),
+            desired_goal=spaces.Box(0.0, 1.0, (2,), np.float64),
+        ),
+    }
+
+    def __init__(
+        self, kind: str, box: bool = False, length: int = 5, truncate: bool = True
+    ) -> None:
+        self.observation_space = self.SPACES[kind]
+        self.action_space = spaces.Box(-1.0, 1.0, (2,)) if box else spaces.Discrete(4)
+        self.kind, self.length, self.truncate = kind, length, truncate
+
+    def observe(self, shown: int) -> Any:
+        """The observation that shows an action; NumPy's types as environments give them."""
+        bits = np.array([shown // 2, shown % 2])
+        one_hot = np.eye(4)[shown]
+        image = np.kron(one_hot.reshape(2, 2), np.full((18, 18), 255)).astype(np.uint8)
+        return {
+            "vector": one_hot,
+            "matrix": one_hot.reshape(2, 2),
+            "image": image[..., None].repeat(3, axis=2),
+            "image_first": image[None].repeat(3, axis=0),
+            "discrete": np.int64(shown),
+            "multi_discrete": bits,
+            "multi_binary": bits.astype(np.int8),
+            "dict": {
+                "position": bits.astype(np.float64),
+                "clock": np.int64(self.steps),
+                "noise": self.np_random.uniform(-1, 1, 3).astype(np.float32),
+            },
+            "image_dict": {
+                "camera": image[..., None],
+                "clock": np.array([self.steps], np.float32),
+            },
+            "goal": {
+                "observation": one_hot,
+                "achieved_goal": bits.astype(np.float64),
+                "desired_goal": np.ones(2),
+            },
+        }[self.kind]
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return self.observe(0), {}
+
+    def step(self, action):
+        self.steps += 1
+        shown = int(action) if np.ndim(action) == 0 else int(2 * (action[0] > 0) + (action[1] > 0))
+        over = self.steps == self.length
+        return self.observe(shown), 0.0, over and not self.truncate, over and self.truncate, {}

@@ -1,7 +1,6 @@
 """What is refused, and whether the message says which argument, what is wrong and what to do."""
 
 import gymnasium as gym
-import numpy as np
 import pytest
 from gymnasium import spaces
 from sb3_contrib import ARS
@@ -12,7 +11,7 @@ from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 from sb3_diayn import DIAYNCallback, DIAYNWrapper, Discriminator, SkillReplayBuffer
 from sb3_diayn.checkpoint import load_state
 from sb3_diayn.skills import SkillSpace
-from tests.envs import CountingEnv
+from tests.envs import CountingEnv, EchoEnv
 from tests.models import counting, counting_vec, make_callback, make_ppo, make_sac
 
 BOX = spaces.Box(-1.0, 1.0, (2,))
@@ -103,12 +102,23 @@ def buffer(space=None, **kwargs):
     return lambda tmp_path: SkillReplayBuffer(10, space, BOX, "cpu", **({"n_skills": 3} | kwargs))
 
 
+def make_dict_sac(env, **kwargs):
+    return SAC("MultiInputPolicy", env, buffer_size=100, device="cpu", **kwargs)
+
+
 def make_ars(env):
     return ARS("LinearPolicy", env, device="cpu")
 
 
-def frame_stack():
-    return VecFrameStack(counting_vec(1), 2)
+def odd_frame_stack():
+    """Frames below each other instead of beside."""
+    return VecFrameStack(
+        DummyVecEnv([lambda: DIAYNWrapper(EchoEnv("matrix", box=True), 3)]), 2, "first"
+    )
+
+
+def normalize_within():
+    return learn(lambda: VecFrameStack(VecNormalize(counting_vec(1), norm_reward=False), 2))
 
 
 def normalize_reward():
@@ -129,7 +139,7 @@ def discriminator(**kwargs):
 
 N_SKILLS = r"n_skills={} is not a number of skills; expected an integer of at least 2\..*pass n_sk"
 SKILL = r"skill={} is not one of the skills; expected an integer from 0 to 2\..*choose one of"
-SPACE = r"observation_space=.* is not supported; expected a one-dimensional Box\. Flatten it first"
+SPACE = r"observation_space=.* is not supported; expected a Box, a Discrete .*Flatten it first"
 INDICES = r"obs_indices={} does not choose .*expected different indices from -2 to 1.*Leave it out"
 SLICE = r"obs_indices={} is not a slice; expected 'start:stop'.*Write for example '0:2'"
 RANGE = r"{} is out of range; expected {}\. See the parameters of DIAYNCallback"
@@ -162,10 +172,16 @@ ROWS = [
     (lambda _: counting().set_skill(3), SKILL.format("3")),
     (lambda _: counting().reset(options={"skill": 3}), SKILL.format("3")),
     (lambda _: counting().reset(options={"skill": "0"}), SKILL.format("'0'")),
-    (wrap_space(spaces.Dict({"a": BOX})), SPACE),
-    (wrap_space(spaces.Box(0, 255, (8, 8, 3), np.uint8)), SPACE),
-    (wrap_space(spaces.Discrete(4)), SPACE),
-    (wrap_space(spaces.MultiBinary(4)), SPACE),
+    (wrap_space(spaces.Tuple([BOX])), SPACE),
+    (wrap_space(spaces.Dict({"a": BOX, "b": spaces.Text(3)})), SPACE),
+    (wrap_space(spaces.Dict({"a": spaces.Dict({"b": BOX})})), SPACE),
+    (wrap_space(spaces.Dict({})), SPACE),
+    (wrap_space(spaces.Discrete(4, start=1)), SPACE),
+    (wrap_space(spaces.Box(0.0, 1.0, ())), SPACE),
+    (
+        wrap_space(spaces.Dict({"a": BOX, "skill": BOX})),
+        r"observation_space=.* already has a key 'skill'; expected it to be free.*Rename the key",
+    ),
     # the options of the callback
     (option(net_arch="256"), RANGE.format("net_arch='256'", "a list of positive integers")),
     (option(net_arch=256), RANGE.format("net_arch=256", "a list of positive integers")),
@@ -218,8 +234,12 @@ ROWS = [
         r"observation_space=.*one-hot of n_skills=3 .*outside every wrapper",
     ),
     (
-        learn(frame_stack),
-        r"(?s)observation_space=.*not that of the DIAYNWrapper.*expected.* outside every wrapper",
+        learn(odd_frame_stack, make_dict_sac),
+        r"(?s)observation_space=.*not that of 2 stacked frames; expected .*without channels_order",
+    ),
+    (
+        normalize_within(),
+        r"VecNormalize is within VecFrameStack; expected it outside.*VecNormalize\(VecFrameStack\(",
     ),
     (
         learn(

@@ -21,10 +21,9 @@ from sb3_diayn import Discriminator, load_discriminator
 from sb3_diayn.arrays import pack_arrays, unpack_arrays
 from sb3_diayn.checkpoint import (
     LiveState,
-    describe_space,
     load_state,
-    rebuild_space,
 )
+from sb3_diayn.observations import describe_space, rebuild_space
 from tests.models import K, counting, make_callback, make_dqn, make_sac
 
 WITHOUT_PACKAGE = """

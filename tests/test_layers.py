@@ -11,10 +11,13 @@ import sb3_diayn
 PACKAGE = Path(sb3_diayn.__file__).parent
 MODULES = sorted(path for path in PACKAGE.glob("**/*.py"))
 LEVELS = {
-    **dict.fromkeys(["skills", "indices", "metrics", "arguments", "arrays", "options"], 0),
+    **dict.fromkeys(["observations", "indices"], -1),
+    **dict.fromkeys(["skills", "extraction", "metrics", "arguments", "arrays", "options"], 0),
     **dict.fromkeys(["gating", "returns", "nesting", "warmup"], 0),
-    **dict.fromkeys(["discriminator"], 1),
-    **dict.fromkeys(["folding", "wrappers", "buffers", "rollouts", "checkpoint", "results"], 2),
+    **dict.fromkeys(["discriminator", "states"], 1),
+    **dict.fromkeys(
+        ["folding", "wrappers", "buffers", "rollouts", "checkpoint", "results", "importance"], 2
+    ),
     **dict.fromkeys(["trainer", "attachment", "compatibility", "trajectories", "runs"], 3),
     **dict.fromkeys(["guards"], 3),
     **dict.fromkeys(["callbacks", "evaluation", "description", "export", "ranking"], 4),

@@ -1,0 +1,246 @@
+"""Observations of any space that SB3 knows: their parts, and how ``VecFrameStack`` stacks them."""
+
+import math
+from collections.abc import Callable
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import (
+    is_image_space,
+    is_image_space_channels_first,
+    maybe_transpose,
+)
+from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
+
+# An array, or for an environment with a Dict space an array for each of its keys.
+Obs = Any
+Space = spaces.Space[Any]
+
+MAX_IMAGE = 2**26
+
+
+def map_parts(function: Callable[..., Any], obs: Any, *others: Any) -> Any:
+    """
+    :param function: of one array (or tensor, or space) of each argument
+    :param obs: one of them, or a dict of them
+    :param others: further arguments of the same structure
+    :return: the function's result, or a dict of its results
+    """
+    if isinstance(obs, dict):
+        return {key: function(obs[key], *(other[key] for other in others)) for key in obs}
+    return function(obs, *others)
+
+
+def take_parts(obs: Any, where: Any) -> Any:
+    """
+    :param obs: an array or tensor, or a dict of them
+    :param where: an index
+    :return: what is there, of each
+    """
+    return map_parts(itemgetter(where), obs)
+
+
+def put_parts(target: Any, where: Any, values: Any) -> None:
+    """
+    :param target: an array, or a dict of them
+    :param where: an index
+    :param values: what to put there, in each
+    """
+
+    def put(array: Any, value: Any) -> None:
+        array[where] = value
+
+    map_parts(put, target, values)
+
+
+def map_spaces(function: Callable[[Space], Any], space: Space) -> Any:
+    """
+    :param function: of a space that is no ``Dict``
+    :param space: a space
+    :return: the function's result, or for a ``Dict`` a dict of its results
+    """
+    return map_parts(function, space.spaces if isinstance(space, spaces.Dict) else space)
+
+
+def is_vector(space: Space) -> bool:
+    """
+    :param space: a space
+    :return: whether it is a one-dimensional ``Box``
+    """
+    return isinstance(space, spaces.Box) and len(space.shape) == 1
+
+
+def is_supported(space: Space) -> bool:
+    """
+    :param space: a space that is no ``Dict``
+    :return: whether SB3 can make numbers of it for a network
+    """
+    if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
+        return not np.any(space.start) and len(space.shape or ()) <= 1
+    return isinstance(space, (spaces.Box, spaces.MultiBinary)) and space.shape != ()
+
+
+def real_keys(space: Space) -> list[str]:
+    """
+    :param space: a space
+    :return: the keys of a ``Dict`` that hold real numbers, which may turn out not to be finite
+    """
+    parts = space.spaces if isinstance(space, spaces.Dict) else {}
+    return [key for key, part in parts.items() if np.issubdtype(part.dtype, np.floating)]
+
+
+def as_float32(space: Space) -> Space:
+    """
+    :param space: observation space of an environment
+    :return: the same with vectors and real numbers as float32; images and indices stay as they are
+    """
+    if isinstance(space, spaces.Dict):
+        return spaces.Dict({key: _real(part) for key, part in space.spaces.items()})
+    return _real(space, always=is_vector(space))
+
+
+def _real(space: Space, always: bool = False) -> Space:
+    if isinstance(space, spaces.Box) and (always or np.issubdtype(space.dtype, np.floating)):
+        low, high = space.low.astype(np.float32), space.high.astype(np.float32)
+        return spaces.Box(low, high, dtype=np.float32)
+    return space
+
+
+def cast(part: Any) -> Any:
+    """
+    :param part: a part of an observation
+    :return: the same, float64 as float32
+    """
+    return part.astype(np.float32) if getattr(part, "dtype", None) == np.float64 else part
+
+
+def like_space(obs: Obs, space: Space) -> Obs:
+    """
+    SB3 puts the channels of images first outside the environment (``VecTransposeImage``).
+
+    :param obs: observations as the environment gives them, one or a batch
+    :param space: their space as the model knows it
+    :return: the same in the layout of the space
+    """
+    if is_vector(space):
+        return obs
+    return map_parts(maybe_transpose, obs, map_spaces(lambda part: part, space))
+
+
+# -- spaces in words -------------------------------------------------------------------------
+
+
+def describe_space(space: Space | None) -> dict[str, Any] | None:
+    """
+    :param space: a space that SB3 knows, or None
+    :return: the space in words that JSON knows; None for any other
+    """
+    if isinstance(space, spaces.Dict):
+        parts = {key: describe_space(part) for key, part in space.spaces.items()}
+        return {"type": "Dict", "spaces": parts}
+    if isinstance(space, spaces.Discrete):
+        return {"type": "Discrete", "n": int(space.n)}
+    if isinstance(space, spaces.MultiDiscrete):
+        return {"type": "MultiDiscrete", "nvec": space.nvec.tolist()}
+    if isinstance(space, spaces.MultiBinary):
+        return {"type": "MultiBinary", "n": space.n if isinstance(space.n, int) else list(space.n)}
+    if not isinstance(space, spaces.Box):
+        return None
+    if is_image_space(space):  # millions of equal bounds
+        return {"type": "Image", "shape": list(space.shape)}
+    bounds = {"low": space.low.tolist(), "high": space.high.tolist()}
+    return {"type": "Box", "dtype": str(space.dtype), **bounds}
+
+
+def rebuild_space(description: dict[str, Any] | None) -> Space | None:
+    """
+    :param description: from :func:`describe_space`
+    :return: the space
+    :raises ValueError: if an image has more than 2^26 numbers, which is a damaged description
+    """
+    if description is None:
+        return None
+    kind = description["type"]
+    if kind == "Dict":
+        parts = {key: rebuild_space(part) for key, part in description["spaces"].items()}
+        return spaces.Dict(parts)  # type: ignore[arg-type]
+    if kind == "Discrete":
+        return spaces.Discrete(description["n"])
+    if kind == "MultiDiscrete":
+        return spaces.MultiDiscrete(description["nvec"])
+    if kind == "MultiBinary":
+        return spaces.MultiBinary(description["n"])
+    if kind == "Image":
+        if math.prod(description["shape"]) > MAX_IMAGE:
+            raise ValueError(f"an image of shape {description['shape']}")
+        return spaces.Box(0, 255, description["shape"], np.uint8)
+    dtype = np.dtype(description["dtype"]).type
+    low, high = (np.array(description[side], dtype) for side in ("low", "high"))
+    return spaces.Box(low, high, dtype=dtype)
+
+
+# -- frame stacking --------------------------------------------------------------------------
+
+
+def stack_axis(space: Space) -> int:
+    """
+    :param space: a space that is no ``Dict``
+    :return: where ``VecFrameStack`` puts frames after each other, counted from the end
+    """
+    is_first = is_image_space(space) and is_image_space_channels_first(space)  # type: ignore[arg-type]
+    return -3 if is_first else -1
+
+
+def stacked(space: Space, n_stack: int) -> Space:
+    """
+    :param space: of one frame
+    :param n_stack: number of frames, k
+    :return: what ``VecFrameStack`` makes of it
+    """
+    return StackedObservations(1, n_stack, space).stacked_observation_space  # type: ignore[arg-type]
+
+
+def unstacked(space: Space, n_stack: int) -> Space:
+    """
+    :param space: from :func:`stacked`
+    :param n_stack: number of frames, k
+    :return: the space of one frame
+    """
+    if isinstance(space, spaces.Dict):
+        return spaces.Dict({key: unstacked(part, n_stack) for key, part in space.spaces.items()})
+    if n_stack == 1 or not isinstance(space, spaces.Box):
+        return space
+    # SB3 repeats each bound k times in its place, rather than all of them k times.
+    index = along(stack_axis(space), slice(None, None, n_stack))
+    return spaces.Box(space.low[index], space.high[index], dtype=space.low.dtype.type)
+
+
+def along(axis: int, part: slice) -> tuple[Any, ...]:
+    """
+    :param axis: an axis, counted from the end
+    :param part: what to take of it
+    :return: the index that does
+    """
+    return (Ellipsis, part, *[slice(None)] * (-axis - 1))
+
+
+def split_frames(array: npt.NDArray[Any], n_stack: int) -> npt.NDArray[Any]:
+    """
+    :param array: stacked vectors, shape ``(..., k * d)``
+    :param n_stack: number of frames, k
+    :return: shape ``(..., k, d)``; for a single frame the same array
+    """
+    *leading, width = array.shape
+    return array if n_stack == 1 else array.reshape(*leading, n_stack, width // n_stack)
+
+
+def merge_frames(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """
+    :param array: shape ``(..., k, d)``
+    :return: shape ``(..., k * d)``
+    """
+    *leading, n_stack, width = array.shape
+    return array.reshape(*leading, n_stack * width)

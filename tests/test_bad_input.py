@@ -15,6 +15,7 @@ from tests.envs import CountingEnv, EchoEnv
 from tests.models import counting, counting_vec, make_callback, make_ppo, make_sac
 
 BOX = spaces.Box(-1.0, 1.0, (2,))
+MATRIX = spaces.Box(0.0, 1.0, (2, 3))
 
 
 class SpaceEnv(CountingEnv):
@@ -235,6 +236,12 @@ ROWS = [
     ),
     (
         learn(odd_frame_stack, make_dict_sac),
+        r"(?s)observation_space=.*not that of the DIAYNWrapper.*expected.* outside every wrapper",
+    ),
+    (
+        lambda _: SkillSpace.from_augmented(
+            spaces.Dict(observation=MATRIX, skill=spaces.Box(0.0, 1.0, (6,))), 3, 2
+        ),
         r"(?s)observation_space=.*not that of 2 stacked frames; expected .*without channels_order",
     ),
     (

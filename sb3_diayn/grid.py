@@ -59,7 +59,8 @@ class GridRun:
 def _options(command: tuple[str, ...] | list[str]) -> dict[str, object]:
     """The options of ``sb3-diayn train`` that say what is learned."""
     options = vars(parse_train(command))
-    return {key: value for key, value in options.items() if key not in ("log_folder", "device")}
+    elsewhere = ("log_folder", "device", "num_threads", "verbose")
+    return {key: value for key, value in options.items() if key not in elsewhere}
 
 
 def parse_train(command: tuple[str, ...] | list[str]) -> argparse.Namespace:

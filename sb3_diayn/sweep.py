@@ -62,24 +62,25 @@ def run_sweep(args: argparse.Namespace) -> None:
         )
 
 
-def _make(missing: Sequence[GridRun], args: argparse.Namespace) -> list[Outcome]:
+def _make(
+    missing: Sequence[GridRun], args: argparse.Namespace, *, is_retry: bool = False
+) -> list[Outcome]:
     """
     A worker that is lost on a cluster is the cluster's to replace. Where a backend gives up
     instead, as loky does, what is not complete is started once more.
+
+    :return: what has failed
     """
-    failed: list[Outcome] = []
-    for attempt in range(1, ATTEMPTS + 1):
-        todo = [run for run in missing if run.find() is None]
-        todo = [run for run in todo if run not in [outcome.run for outcome in failed]]
-        try:
-            failed += [outcome for outcome in _outcomes(todo, args) if not outcome.succeeded]
-        except (ImportError, ValueError, OSError):
-            raise
-        except Exception as error:  # each backend has its own
-            if attempt == ATTEMPTS:
-                raise ChildProcessError(f"The backend gave up twice: {error!r}") from error
-            print(f"The backend gave up ({type(error).__name__}); what it left is started again")
-    return failed
+    todo = [run for run in missing if run.find() is None]
+    try:
+        return [outcome for outcome in _outcomes(todo, args) if not outcome.succeeded]
+    except (ImportError, ValueError, OSError):
+        raise
+    except Exception as error:  # each backend has its own
+        if is_retry:
+            raise ChildProcessError(f"The backend gave up twice: {error!r}") from error
+        print(f"The backend gave up ({type(error).__name__}); what it left is started again")
+        return _make(missing, args, is_retry=True)
 
 
 def _outcomes(runs: Sequence[GridRun], args: argparse.Namespace) -> Iterator[Outcome]:
@@ -115,13 +116,17 @@ def _run(run: GridRun, cwd: str) -> Outcome:
 
 def _start_and_wait(run: GridRun, cwd: str) -> Path:
     """:return: the file with its output"""
-    for part in run.folder.glob("*/"):  # what an attempt that did not reach its end has left
-        shutil.rmtree(part)
     run.folder.mkdir(parents=True, exist_ok=True)
+    for part in run.folder.iterdir():  # what an attempt that did not reach its end has left
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
     words = [sys.executable, *CHILD, *run.command]
+    env = os.environ | {"PYTHONIOENCODING": "utf-8"}
     with (
         open(run.folder / LOG, "w", encoding="utf-8") as log,
-        subprocess.Popen(words, cwd=cwd, stdin=subprocess.PIPE, stdout=log, stderr=log) as child,
+        subprocess.Popen(
+            words, cwd=cwd, env=env, stdin=subprocess.PIPE, stdout=log, stderr=log
+        ) as child,
     ):
         child.wait()
     return run.folder / LOG

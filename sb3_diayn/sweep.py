@@ -79,7 +79,9 @@ def _make(
     except Exception as error:  # each backend has its own
         if is_retry:
             raise ChildProcessError(f"The backend gave up twice: {error!r}") from error
-        print(f"The backend gave up ({type(error).__name__}); what it left is started again")
+        print(
+            f"The backend gave up; what it left is started again. {type(error).__name__}: {error}"
+        )
         return _make(missing, args, is_retry=True)
 
 

@@ -225,7 +225,7 @@ def test_what_a_lost_backend_leaves_is_started_again(tmp_path, monkeypatch, caps
     monkeypatch.setattr(sweep, "_outcomes", outcomes)
     assert sweep._make(runs, args) == []
     assert asked == [[0, 1, 2], [1, 2]]
-    assert "The backend gave up (RuntimeError)" in capsys.readouterr().out
+    assert "is started again. RuntimeError: a worker was lost" in capsys.readouterr().out
 
 
 def test_a_backend_that_gives_up_again_is_an_error(tmp_path, monkeypatch):

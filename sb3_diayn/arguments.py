@@ -19,7 +19,7 @@ def train(add: Add) -> None:
     _skills(add)
     _learning(add)
     _logging(add)
-    add("-i", "--resume", metavar="RUN", help="go on with this run, in a new folder")
+    add("-i", "--resume", metavar="RUN", help="go on with this run or checkpoint, in a new folder")
     add("--no-report", action="store_true", help="write no report at the end")
     text = "episodes of each skill for the evaluation; default: 5, with --no-report 1"
     add("--episodes", type=_positive, help=text)
@@ -174,7 +174,8 @@ def _learning(add: Add) -> None:
 
 def _logging(add: Add) -> None:
     add("--save-freq", type=int, default=-1, help="steps between checkpoints; -1: none")
-    add("--save-replay-buffer", action="store_true", help="save the replay buffer at the end")
+    add("--keep-checkpoints", type=_positive, default=2, metavar="N", help="the newest to keep")
+    add("--save-replay-buffer", action="store_true", help="save it, at the end and in checkpoints")
     add("--log-interval", type=int, default=-1, help="episodes between log lines; -1: SB3's")
     add("--eval-freq", type=int, default=-1, help="steps between zoo evaluations; -1: none")
     add("-tb", "--tensorboard-log", default="", metavar="DIR", help="TensorBoard folder")

@@ -7,7 +7,13 @@ from typing import Any
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_diayn.checkpoint import STATE_ATTRIBUTE
-from sb3_diayn.folders import drop_old_checkpoints, list_checkpoints, save_checkpoint
+from sb3_diayn.folders import (
+    AUTO_FOLDER,
+    drop_old_checkpoints,
+    list_checkpoints,
+    run_folder,
+    save_checkpoint,
+)
 from sb3_diayn.saving import check_writable
 
 
@@ -26,7 +32,9 @@ class DIAYNCheckpointCallback(BaseCallback):
         Unlike SB3's ``CheckpointCallback``, which counts calls, this one counts environment steps:
         do not divide ``save_freq`` by the number of environments.
 
-    :param save_path: folder of the checkpoints of this training, and of no other
+    :param save_path: folder of the checkpoints of this training, and of no other; ``"auto"`` for
+        the folder ``checkpoints`` within the one where an ``EvalCallback`` or
+        ``CheckpointCallback`` of the same training saves, which in the zoo is the run's
     :param save_freq: environment steps between two checkpoints; each is made between two rollouts,
         the first time after so many steps
     :param save_replay_buffer: save the replay buffer too. Without it, going on begins with an empty
@@ -34,9 +42,8 @@ class DIAYNCheckpointCallback(BaseCallback):
     :param keep: how many of the newest checkpoints to keep; None for all
     :param verbose: 1 to print each checkpoint's folder, 0 for silence
     :raises ValueError: if a number is not positive; in ``learn`` if there is no discriminator to
-        save or the folder holds later checkpoints, of another training
-    :raises OSError: in ``learn`` if the folder cannot be written, and at the end if the last
-        checkpoint cannot
+        save, ``"auto"`` finds no folder or the folder holds later checkpoints, of another training
+    :raises OSError: in ``learn``, before it begins, if the folder cannot be written
     """
 
     def __init__(
@@ -61,6 +68,8 @@ class DIAYNCheckpointCallback(BaseCallback):
                 "DIAYNCallback in the same learn(). Pass callback=[DIAYNCallback(), "
                 "DIAYNCheckpointCallback(...)]."
             )
+        if str(self.save_path) == "auto":
+            self.save_path = run_folder(self.locals["callback"]) / AUTO_FOLDER
         check_writable(self.save_path)
         later = [steps for steps in list_checkpoints(self.save_path) if steps > self.num_timesteps]
         if later:
@@ -75,14 +84,7 @@ class DIAYNCheckpointCallback(BaseCallback):
         periods = self.num_timesteps // self.save_freq
         if periods > self._periods:
             self._periods = periods
-            try:
-                self._save()
-            except OSError as error:
-                warnings.warn(
-                    f"The checkpoint at {self.num_timesteps} steps could not be written ({error}). "
-                    "The training goes on, and the older checkpoints are whole.",
-                    stacklevel=2,
-                )
+            self._save()
 
     def _on_step(self) -> bool:
         return True
@@ -91,11 +93,20 @@ class DIAYNCheckpointCallback(BaseCallback):
         self._save()
 
     def _save(self) -> None:
-        path = save_checkpoint(
-            self.model, self.save_path, save_replay_buffer=self.save_replay_buffer
-        )
-        if self.keep is not None:
-            drop_old_checkpoints(self.save_path, self.keep)
+        try:
+            path = save_checkpoint(
+                self.model, self.save_path, save_replay_buffer=self.save_replay_buffer
+            )
+            if self.keep is not None:
+                drop_old_checkpoints(self.save_path, self.keep)
+        except OSError as error:
+            # The model is still in the memory, and worth more than this checkpoint.
+            warnings.warn(
+                f"The checkpoint at {self.num_timesteps} steps could not be written ({error}). "
+                "Older checkpoints are whole. Make room: the next one tries again.",
+                stacklevel=2,
+            )
+            return
         if self.verbose:
             print(f"Checkpoint saved in {path}")
 

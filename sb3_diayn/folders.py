@@ -3,10 +3,13 @@
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from sb3_diayn.saving import replacing
@@ -86,3 +89,30 @@ def newest_checkpoint(path: str | os.PathLike[str]) -> Path:
             "DIAYNCheckpointCallback saves. The training may have ended before the first one."
         )
     return list(found.values())[-1]
+
+
+def run_folder(callback: BaseCallback) -> Path:
+    """
+    :param callback: of a ``learn``, with all within it
+    :return: where an ``EvalCallback`` or ``CheckpointCallback`` saves, which in the zoo is the
+        run's folder
+    :raises ValueError: if there is none
+    """
+    for child in _leaves(callback):
+        path = getattr(child, "best_model_save_path", None)
+        if isinstance(child, CheckpointCallback):
+            path = child.save_path
+        if path is not None:
+            return Path(path)
+    raise ValueError(
+        "save_path='auto' finds no folder; expected an EvalCallback or a CheckpointCallback that "
+        "saves in the same training, as the zoo's do (unless --eval-freq and --save-freq are -1). "
+        "Pass a path."
+    )
+
+
+def _leaves(callback: Any) -> Iterator[Any]:
+    """A callback and all within it."""
+    yield callback
+    for child in getattr(callback, "callbacks", []):
+        yield from _leaves(child)

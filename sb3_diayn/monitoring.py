@@ -2,7 +2,6 @@
 
 import copy
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch as th
 from gymnasium.envs.registration import EnvSpec
-from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EvalCallback
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import (
     DummyVecEnv,
     VecEnv,
@@ -20,6 +19,7 @@ from stable_baselines3.common.vec_env import (
 
 from sb3_diayn.checkpoint import STATE_ATTRIBUTE
 from sb3_diayn.evaluation import SkillEvaluation, evaluate_skills
+from sb3_diayn.folders import run_folder
 from sb3_diayn.saving import replacing, write_bytes
 from sb3_diayn.trajectories import as_vec_env, unchanged
 from sb3_diayn.wrappers import DIAYNWrapper
@@ -147,14 +147,7 @@ class SkillEvaluationCallback(BaseCallback):
             return None
         folder = Path(self.save_path)
         if self.save_path == "auto":
-            paths = [path for child in _leaves(self.locals["callback"]) for path in _folders(child)]
-            if not paths:
-                raise ValueError(
-                    "save_path='auto' finds no folder; expected an EvalCallback or a "
-                    "CheckpointCallback that saves in the same training, as the zoo's do (unless "
-                    "--eval-freq and --save-freq are -1). Pass a path."
-                )
-            folder = Path(paths[0]) / AUTO_FOLDER
+            folder = run_folder(self.locals["callback"]) / AUTO_FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -251,19 +244,6 @@ def _rebuildable(spec: EnvSpec | None) -> EnvSpec:
             )
     kwargs = {key: value for key, value in spec.kwargs.items() if key != "render_mode"}
     return replace(spec, kwargs=kwargs, additional_wrappers=tuple(wrappers))
-
-
-def _leaves(callback: Any) -> Iterator[Any]:
-    """A callback and all within it."""
-    yield callback
-    for child in getattr(callback, "callbacks", []):
-        yield from _leaves(child)
-
-
-def _folders(callback: Any) -> list[str]:
-    if isinstance(callback, EvalCallback):
-        return [path for path in [callback.best_model_save_path] if path is not None]
-    return [callback.save_path] if isinstance(callback, CheckpointCallback) else []
 
 
 def _positive(name: str, value: Any) -> int:

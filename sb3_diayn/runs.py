@@ -12,6 +12,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_diayn.checkpoint import load_state
+from sb3_diayn.folders import AUTO_FOLDER, MODEL_FILE, STATISTICS, list_checkpoints
 
 WRAPPER = "sb3_diayn.DIAYNWrapper"
 
@@ -85,7 +86,7 @@ class Run:
         env: VecEnv = require_zoo().create_test_env(
             self.env_id,
             n_envs=n_envs,
-            stats_path=None if self.stats_path is None else str(self.stats_path),
+            stats_path=self._statistics(),
             seed=seed,
             should_render=False,
             hyperparams=dict(self.hyperparams),
@@ -93,6 +94,13 @@ class Run:
             vec_env_cls=DummyVecEnv,
         )
         return env
+
+    def _statistics(self) -> str | None:
+        """The folder with those of ``VecNormalize``: a checkpoint has its own."""
+        if self.stats_path is None:
+            return None
+        own = self.model_path.parent / self.stats_path.name
+        return str(own if (own / STATISTICS).is_file() else self.stats_path)
 
 
 def find_run(path: str | Path, env_id: str | None = None) -> Run:
@@ -109,7 +117,11 @@ def find_run(path: str | Path, env_id: str | None = None) -> Run:
             f"RUN={str(path)!r} does not exist; expected a run's folder, such as "
             "logs/sac/Hopper-v5_1, or a model's zip. Look into your log folder."
         )
+    if (path / MODEL_FILE).is_file():
+        path = path / MODEL_FILE  # of a checkpoint
     folder = path if path.is_dir() else path.parent
+    if folder.parent.name == AUTO_FOLDER:
+        folder = folder.parent.parent
     configs = sorted(folder.glob("*/config.yml"))
     if not configs:
         if path.is_dir():
@@ -153,9 +165,11 @@ def _bare_zip(path: Path, env_id: str | None) -> Run:
 def _newest_zip(folder: Path, env_name: str) -> Path:
     """The final model, or the last checkpoint of a run that did not reach its end."""
     final = folder / f"{env_name}.zip"
-    checkpoints = sorted(folder.glob("rl_model_*_steps.zip"), key=lambda file: file.stat().st_mtime)
     if final.is_file():
         return final
+    if own := list(list_checkpoints(folder / AUTO_FOLDER).values()):
+        return own[-1] / MODEL_FILE
+    checkpoints = sorted(folder.glob("rl_model_*_steps.zip"), key=lambda file: file.stat().st_mtime)
     if not checkpoints:
         raise FileNotFoundError(
             f"RUN={str(folder)!r} holds no model; expected {final.name} or a checkpoint "

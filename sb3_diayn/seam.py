@@ -73,7 +73,7 @@ class Seam:
             assert isinstance(buffer, SkillReplayBuffer)
             p = discriminator.log_p.exp().cpu().numpy()
             counts = np.bincount(buffer.skills[: buffer.size()].ravel(), minlength=len(p))
-            enough = counts >= np.floor(hold * np.minimum(1, len(p) * p))
+            enough = counts >= np.round(hold * np.minimum(1, len(p) * p))
             self.holds = not (buffer.full or enough.all())
             # Set for the moment: a model that is saved within a rollout has its own value.
             self.model.gradient_steps = 0 if self.holds else self._options["gradient_steps"]

@@ -15,6 +15,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import set_random_seed
 
 from sb3_diayn.callbacks import DIAYNCallback
+from sb3_diayn.learning import learn, resume_point, save
 from sb3_diayn.runs import WRAPPER, Run, check_env_id, find_run, require_zoo
 from sb3_diayn.wrappers import DIAYNWrapper
 
@@ -167,7 +168,8 @@ def train(args: argparse.Namespace) -> Path:
     """
     resumed = find_run(args.resume) if args.resume else None
     with prepared_config(args, resumed) as config:
-        return learn_and_save(args, config, resumed.model_path if resumed else None)
+        agent = None if resumed is None else resume_point(resumed.model_path, resumed.folder)
+        return learn_and_save(args, config, agent)
 
 
 @contextmanager
@@ -203,6 +205,7 @@ def learn_and_save(
     :param trained_agent: a model's zip to go on with, in its run's folder
     :param callbacks: beside those of ``config``
     :return: the run's folder
+    :raises KeyboardInterrupt: after Ctrl-C, once the model is saved
     :raises ValueError: if the algorithm does not fit the environment
     """
     manager = _make_manager(args, config, trained_agent)
@@ -211,8 +214,12 @@ def learn_and_save(
     except AssertionError as error:  # how SB3 says that an algorithm does not fit
         raise ValueError(f"{args.algo} cannot train on {args.env}: {error}") from error
     manager.callbacks.extend(callbacks)
-    manager.learn(model)
-    manager.save_trained_model(model)
+    complete = learn(manager, model, args)
+    save(manager, model)
+    if not complete:
+        print(f"Run saved in {manager.save_path}, unfinished")
+        print(f"Go on:        sb3-diayn train --resume {manager.save_path}")
+        raise KeyboardInterrupt
     return Path(manager.save_path)
 
 

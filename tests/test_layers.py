@@ -25,6 +25,7 @@ LEVELS = {
     **dict.fromkeys(["folders"], 1),
     **dict.fromkeys(["seam", "resuming"], 3),
     **dict.fromkeys(["checkpointing"], 4),
+    **dict.fromkeys(["learning"], 5),
     **dict.fromkeys(["tasks", "navigation", "locomotion"], 0),
     **dict.fromkeys(["retrieval", "composition"], 3),
     **dict.fromkeys(["hierarchy", "plotting", "video", "diagnosis", "monitoring", "zoo_export"], 5),

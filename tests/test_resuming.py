@@ -15,9 +15,10 @@ from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormalize
 
 from sb3_diayn import DIAYNCallback, DIAYNCheckpointCallback, DIAYNWrapper, resume
-from sb3_diayn.folders import list_checkpoints
+from sb3_diayn.checkpoint import load_state, training_history
+from sb3_diayn.folders import list_checkpoints, newest_checkpoint
 from tests.envs import PointEnv
-from tests.models import K, make_callback, small_net
+from tests.models import K, counting, counting_vec, make_callback, make_sac, small_net
 
 STEPS, SEAM = 240, 100
 OFF_POLICY = {"learning_starts": 40, "batch_size": 16, "buffer_size": 500}
@@ -174,3 +175,222 @@ def test_the_order_of_the_callbacks_does_not_matter(tmp_path):
     model.learn(STEPS, callback=[saving, callback])
     first = next(iter(list_checkpoints(tmp_path).values()))
     assert differences(learned(model, callback), learned(*go_on(first, envs("ragged", 2)))) == []
+
+
+class Settings(BaseCallback):
+    """Writes down what the model was set to at each step, and whether it has learned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[tuple[int, int]] = []
+
+    def _on_step(self) -> bool:
+        self.rows.append((self.model.learning_starts, self.model._n_updates))
+        return True
+
+
+# -- without the replay buffer -----------------------------------------------------------------
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A stock zip after 60 steps and 40 updates, no buffer beside it."""
+    model = make_sac(counting())
+    model.learn(60, callback=make_callback())
+    model.save(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_a_new_counter_brings_no_second_warm_up_and_the_options_come_back(saved):
+    model = SAC.load(saved, env=counting(), device="cpu", learning_starts=30)
+    settings = Settings()
+    model.learn(20, callback=[DIAYNCallback(hold=0), settings])  # as the zoo's -i does
+    assert {starts for starts, _ in settings.rows} == {0}
+    assert model.learning_starts == 30
+    assert model._n_updates == 40 + 20
+
+
+def test_what_was_missing_of_the_first_warm_up_is_made_up_for(saved):
+    model = SAC.load(saved, env=counting(), device="cpu", learning_starts=90)
+    settings = Settings()
+    model.learn(40, callback=[DIAYNCallback(hold=0), settings])
+    assert {starts for starts, _ in settings.rows} == {90 - 60}
+
+
+def test_an_empty_buffer_is_filled_with_each_skill_before_anything_is_learned(saved):
+    model = SAC.load(saved, env=counting(), device="cpu")
+    callback, settings = DIAYNCallback(hold=20), Settings()
+    # Skills in turn, 5 steps each: skill 2 has its 20 after 4 rounds of 15 steps.
+    model.learn(70, callback=[callback, settings], reset_num_timesteps=False)
+    assert [updates for _, updates in settings.rows].index(40 + 1) == 60
+    assert callback.trainer.n_updates == model._n_updates == 40 + 11
+    assert model.gradient_steps == 1
+
+
+def test_a_full_buffer_is_all_that_one_can_wait_for(saved):
+    model = SAC.load(saved, env=counting(), device="cpu", buffer_size=30)
+    model.learn(40, callback=DIAYNCallback(), reset_num_timesteps=False)
+    assert model._n_updates == 40 + 11
+
+
+def test_without_waiting_learning_begins_at_once(saved):
+    model = SAC.load(saved, env=counting(), device="cpu")
+    model.learn(10, callback=DIAYNCallback(hold=0), reset_num_timesteps=False)
+    assert model._n_updates == 40 + 10
+
+
+def test_a_model_saved_while_it_waits_keeps_its_options(saved, tmp_path):
+    model = SAC.load(saved, env=counting(), device="cpu", gradient_steps=2)
+
+    class Save(BaseCallback):
+        def _on_step(self) -> bool:
+            self.model.save(tmp_path / "waiting")
+            return True
+
+    model.learn(8, callback=[DIAYNCallback(), Save()], reset_num_timesteps=False)
+    assert SAC.load(tmp_path / "waiting", device="cpu").gradient_steps == 2
+    assert model.gradient_steps == 2 and model._n_updates == 40
+
+
+def test_the_history_of_the_discriminator_goes_on(saved, tmp_path):
+    model = SAC.load(saved, env=counting(), device="cpu")
+    callback = DIAYNCallback(hold=0)
+    model.learn(30, callback=callback)
+    model.learn(30, callback=callback)
+    model.save(tmp_path / "again")
+    steps = training_history(load_state(tmp_path / "again"))["time/total_timesteps"]
+    assert (np.diff(steps) > 0).all() and steps[-1] == 120
+    assert load_state(tmp_path / "again")["progress"]["total_timesteps"] == 120
+
+
+# -- checkpoints -------------------------------------------------------------------------------
+
+
+def checkpointed(folder: Any, env: Any = None, **kwargs: Any) -> Any:
+    model = make_sac(counting() if env is None else env)
+    saving = DIAYNCheckpointCallback(folder, **({"save_freq": 20} | kwargs))
+    model.learn(60, callback=[make_callback(), saving])
+    return model
+
+
+def test_old_checkpoints_go_and_partial_ones_do_not_count(tmp_path):
+    (tmp_path / ".checkpoint_999_steps.part").mkdir()
+    (tmp_path / "checkpoint_many_steps").mkdir()
+    checkpointed(tmp_path)
+    assert list(list_checkpoints(tmp_path)) == [40, 60]
+    assert newest_checkpoint(tmp_path) == tmp_path / "checkpoint_60_steps"
+    assert newest_checkpoint(tmp_path / "checkpoint_40_steps").name == "checkpoint_40_steps"
+
+
+@pytest.mark.filterwarnings("ignore:The training goes on with new episodes")  # CountingEnv
+def test_without_buffer_the_model_waits(tmp_path):
+    checkpointed(tmp_path, save_replay_buffer=False)
+    assert not list(tmp_path.rglob("*.pkl"))
+    model = resume(tmp_path, counting(), device="cpu")
+    model.learn(20, callback=DIAYNCallback(), reset_num_timesteps=False)
+    assert (model.num_timesteps, model._n_updates) == (80, 40)
+
+
+def test_an_environment_that_does_not_come_back_is_reset_with_a_warning(tmp_path):
+    checkpointed(tmp_path)  # the environment counts its episodes, for ever
+    model = resume(tmp_path, counting(), device="cpu")
+    with pytest.warns(UserWarning, match=r"goes on with new episodes.*did not come back"):
+        model.learn(20, callback=DIAYNCallback(), reset_num_timesteps=False)
+    assert model._n_updates == 40 + 20
+
+
+def test_an_episode_that_is_too_long_is_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr("sb3_diayn.episodes.MAX_RECORDED_STEPS", 15)
+    checkpointed(tmp_path, counting(length=50), keep=None)
+    model = resume(tmp_path / "checkpoint_40_steps", counting(length=50), device="cpu")
+    with pytest.warns(UserWarning, match=r"an episode was too long to be kept"):
+        model.learn(5, callback=DIAYNCallback(), reset_num_timesteps=False)
+
+
+def test_an_episode_comes_back_with_what_the_next_draws_depend_on():
+    def make() -> DIAYNWrapper:
+        env = DIAYNWrapper(RaggedEnv(), 7, skill="balanced", skill_duration=3)
+        env.set_skill_reward(None)
+        return env
+
+    env, other = make(), make()
+    env.reset(seed=5)
+    env.reset()
+    for _ in range(4):
+        env.step(np.ones(2))
+    assert other.restore_episode(env.episode_state())
+    for _ in range(3):
+        mine, theirs = env.step(np.ones(2)), other.step(np.ones(2))
+        assert mine[0].tolist() == theirs[0].tolist() and mine[4]["skill"] == theirs[4]["skill"]
+    assert env.reset()[0].tolist() == other.reset()[0].tolist()
+
+
+def test_what_monitor_counts_goes_on(tmp_path):
+    def make() -> Any:
+        return DIAYNWrapper(gym.make("InvertedPendulum-v5"), K)  # SB3 puts Monitor outside
+
+    model = build(SAC, make(), learning_starts=500)
+    saving = DIAYNCheckpointCallback(tmp_path, save_freq=50, keep=None)
+    model.learn(120, callback=[make_callback(), saving])
+    first = next(iter(list_checkpoints(tmp_path).values()))
+    again = resume(first, make(), device="cpu")
+    again.learn(120 - again.num_timesteps, callback=DIAYNCallback(), reset_num_timesteps=False)
+    counted = [[(i["l"], i["r"]) for i in m.ep_info_buffer] for m in (model, again)]
+    assert counted[0] == counted[1] and len(counted[0]) > 3
+
+
+# -- what is refused ---------------------------------------------------------------------------
+
+
+def test_a_folder_without_checkpoints(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"path='.*' holds no complete checkpoint; exp"):
+        resume(tmp_path, counting())
+
+
+def test_environments_that_do_not_fit(tmp_path):
+    checkpointed(tmp_path)
+    with pytest.raises(ValueError, match=r"n_envs=2 does not match .*expected 1\. Build as many"):
+        resume(tmp_path, counting_vec(2), device="cpu")
+    with pytest.raises(ValueError, match=r"env has the layers \['VecN.*expected \[\].*same way"):
+        resume(tmp_path, VecNormalize(counting_vec(1), norm_reward=False), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (b"", r"is damaged \(.*expected what DIAYNCheckpointCallback wrote\. Use an older"),
+        (b"PK\x03\x04", r"is damaged"),
+        ({"format_version": 7}, r"format_version=7 in .* is unknown .*expected 1\. Install"),
+        ([], r"is damaged \(TypeError"),
+    ],
+)
+def test_a_damaged_checkpoint(tmp_path, content, match):
+    checkpointed(tmp_path, keep=1)
+    file = tmp_path / "checkpoint_60_steps" / "training_state.pt"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        th.save(content, file)
+    with pytest.raises(ValueError, match=match):
+        resume(tmp_path, counting(), device="cpu")
+
+
+@pytest.mark.parametrize("name", ["save_freq", "keep"])
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "10"])
+def test_numbers_of_the_callback(name, value, tmp_path):
+    with pytest.raises(ValueError, match=rf"{name}={value!r} is not a positive number; expected"):
+        DIAYNCheckpointCallback(tmp_path, **{name: value})
+
+
+def test_where_the_callback_cannot_save(tmp_path):
+    model = make_sac(counting())
+    with pytest.raises(ValueError, match=r"model=SAC has no discriminator to save; .*Pass callb"):
+        model.learn(5, callback=DIAYNCheckpointCallback(tmp_path))
+    with pytest.raises(ValueError, match=r"save_path='auto' finds no folder; expected .*Pass a"):
+        model.learn(5, callback=[make_callback(), DIAYNCheckpointCallback("auto")])
+    checkpointed(tmp_path)
+    with pytest.raises(ValueError, match=r"holds a checkpoint of 60 steps, .*at 0; expected a fol"):
+        checkpointed(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        checkpointed(tmp_path / "file")

@@ -3,12 +3,12 @@ The discriminator's loss across the seam of a resumed training, and what becomes
 
     python -m tests.benchmarks.seam [FOLDER]
 
-SAC learns 5 skills of Pendulum-v1 for 8,000 steps and is saved. From there it goes on in four ways:
+SAC learns 5 skills of Pendulum-v1 for 8,000 steps and is saved. From there it goes on in five ways:
 exactly, with the replay buffer of then; without it, making no updates until the new buffer holds
-256 transitions of each skill (the default); likewise, but with the policy learning all the while;
-and unguarded. Every 100 steps the loss that the log shows is written down, and the loss on what
-the old buffer holds, which is what the discriminator still knows. FOLDER gets the figure and a
-JSON.
+256 transitions of each skill (the default), or 1024; likewise, but with the policy learning all
+the while; and unguarded. Every 100 steps the loss that the log shows is written down, and the loss
+on what the old buffer holds, which is what the discriminator still knows. FOLDER gets the figure
+and a JSON.
 """
 
 import json
@@ -30,10 +30,11 @@ from sb3_diayn.checkpointing import DIAYNCheckpointCallback
 from sb3_diayn.folders import BUFFER_FILE, newest_checkpoint
 from sb3_diayn.resuming import resume
 
-ENV, K, STEPS, SEEDS, EVERY = "Pendulum-v1", 5, 8_000, 2, 100
+ENV, K, STEPS, SEEDS, EVERY = "Pendulum-v1", 5, 8_000, 1, 100
 LABELS = {
     "exact": "with the replay buffer",
     "guarded": "without it, waiting (default)",
+    "guarded longer": "without it, waiting for 1024",
     "policy only": "without it, only D waits",
     "unguarded": "without it, not waiting",
 }
@@ -122,6 +123,7 @@ def go_on(
 WAYS: dict[str, Callable[[], DIAYNCallback]] = {
     "exact": DIAYNCallback,
     "guarded": DIAYNCallback,
+    "guarded longer": lambda: DIAYNCallback(hold=1024),
     "policy only": DiscriminatorWaits,
     "unguarded": lambda: DIAYNCallback(hold=0),
 }

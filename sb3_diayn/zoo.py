@@ -218,7 +218,8 @@ def learn_and_save(
     save(manager, model)
     if not complete:
         print(f"Run saved in {manager.save_path}, unfinished")
-        print(f"Go on:        sb3-diayn train --resume {manager.save_path}")
+        if hasattr(args, "resume"):  # of ``train``, not of ``finetune``
+            print(f"Go on:        sb3-diayn train --resume {manager.save_path}")
         raise KeyboardInterrupt
     return Path(manager.save_path)
 

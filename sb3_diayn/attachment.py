@@ -4,7 +4,9 @@ import copy
 import pickle
 from dataclasses import replace
 
+import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from torch import nn
@@ -14,6 +16,17 @@ from sb3_diayn.buffers import SkillDictReplayBuffer, SkillReplayBuffer
 from sb3_diayn.discriminator import Discriminator, SkillReward
 from sb3_diayn.gating import EpisodeGate
 from sb3_diayn.skills import SkillSpace
+
+
+def batch_device(model: BaseAlgorithm) -> th.device:
+    """
+    :param model: a model
+    :return: where its batches are: SBX keeps its replay buffer on the CPU, whatever its device
+    """
+    if isinstance(model, OffPolicyAlgorithm):
+        assert model.replay_buffer is not None
+        return model.replay_buffer.device
+    return model.device
 
 
 def bind_buffer(
@@ -43,7 +56,7 @@ def bind_buffer(
                 buffer.buffer_size * buffer.n_envs,
                 model.observation_space,
                 model.action_space,
-                model.device,
+                buffer.device,
                 model.n_envs,
                 n_skills=skill_space.n_skills,
                 n_stack=skill_space.n_stack,
@@ -59,6 +72,9 @@ def bind_buffer(
         buffer.gate = buffer.gate or EpisodeGate(buffer.buffer_size, buffer.n_envs)
         if not goes_on:
             buffer.gate.restart()
+    # Where SB3 itself says how many steps the buffer is to make.
+    buffer.n_steps = model.replay_buffer_kwargs.get("n_steps", 1)
+    buffer.gamma = model.replay_buffer_kwargs.get("gamma", model.gamma)
     return buffer
 
 

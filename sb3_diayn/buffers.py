@@ -17,6 +17,9 @@ from sb3_diayn.gating import EpisodeGate
 from sb3_diayn.observations import Obs, like_space, map_parts, map_spaces, put_parts, take_parts
 from sb3_diayn.skills import SkillArray, SkillSpace
 
+Learn = Callable[[PyTorchObs, th.Tensor, th.Tensor], th.Tensor]
+Where = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]  # rows, and environments
+
 
 class SkillReplayBuffer(ReplayBuffer):
     """
@@ -26,7 +29,10 @@ class SkillReplayBuffer(ReplayBuffer):
     transition comes from the discriminator of that moment: it is never stale. ``rewards`` holds
     the task rewards. ``skill_reward`` is bound by ``DIAYNCallback`` and not saved with the buffer;
     so is ``learn``, while the model trains: it takes a batch (next observations, skills, actions),
-    gives its log q(z|s') and lets the discriminator learn from it.
+    gives its log q(z|s') and lets the discriminator learn from it. ``n_steps`` and ``gamma`` are
+    the model's: with more than one step, batches hold n-step returns as those of SB3's
+    ``NStepReplayBuffer`` do, each of the n rewards being that of this moment. A return ends early
+    where the episode or the skill does.
 
     :param buffer_size: maximum number of transitions
     :param observation_space: the augmented space, as the model sees it
@@ -79,8 +85,9 @@ class SkillReplayBuffer(ReplayBuffer):
                 self.skill_space.env_space,
             )
         self.skill_reward: SkillReward | None = None
-        self.learn: Callable[[PyTorchObs, th.Tensor, th.Tensor], th.Tensor] | None = None
+        self.learn: Learn | None = None
         self.gate: EpisodeGate | None = None
+        self.n_steps, self.gamma = 1, 0.99
 
     def add(
         self,
@@ -178,48 +185,94 @@ class SkillReplayBuffer(ReplayBuffer):
         self, batch_inds: npt.NDArray[np.int64], env: VecNormalize | None = None
     ) -> ReplayBufferSamples:
         where = (batch_inds, np.random.randint(0, high=self.n_envs, size=len(batch_inds)))
+        observations, next_observations = self._as_seen(where, env)
+        samples = ReplayBufferSamples(
+            observations=observations,
+            actions=self._tensor(self.actions[where]),
+            next_observations=next_observations,
+            dones=self._terminations(where),
+            rewards=self._fresh_rewards(where, self.learn),
+        )
+        return samples if self.n_steps == 1 else self._n_step(samples, where, env)
+
+    def _n_step(
+        self, samples: ReplayBufferSamples, where: Where, env: VecNormalize | None
+    ) -> ReplayBufferSamples:
+        """Go on from each transition: where n steps lead, and what they pay on the way."""
+        (rows, envs), last = where, where[0].copy()
+        alive = np.arange(len(rows))
+        steps: list[Where] = []  # which of the batch, and the row that it has come to
+        for _ in range(1, self.n_steps):
+            alive = alive[self._goes_on(last[alive], envs[alive])]
+            last[alive] = (last[alive] + 1) % self.buffer_size
+            steps.append((alive, last[alive]))
+        members, visited = (np.concatenate(column) for column in zip(*steps, strict=True))
+        powers = np.repeat(np.arange(1, self.n_steps), [len(row) for row, _ in steps])
+        later_rewards = self._fresh_rewards((visited, envs[members]))
+        later_rewards *= self._column(self.gamma**powers)
+        lengths = 1 + np.bincount(members, minlength=len(rows))
+        return samples._replace(
+            next_observations=self._as_seen((last, envs), env)[1],
+            dones=self._terminations((last, envs)),
+            rewards=samples.rewards.index_add(
+                0, th.as_tensor(members, device=self.device), later_rewards
+            ),
+            discounts=self._column(self.gamma**lengths),
+        )
+
+    def _goes_on(
+        self, rows: npt.NDArray[np.int64], envs: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.bool_]:
+        """Whether the next row is the next step of the same episode with the same skill."""
+        following = (rows + 1) % self.buffer_size
+        # Vectors, with the newest frame last: SB3 has no n-step returns for others.
+        reached, started = self.next_observations[rows, envs], self.observations[following, envs]
+        goes_on: npt.NDArray[np.bool_] = (
+            (self.dones[rows, envs] == 0)
+            & (following != self.pos)
+            & (self.skills[rows, envs] == self.skills[following, envs])
+            # A later learn() resets the environment in the middle of an episode.
+            & (reached == started[:, -reached.shape[-1] :]).all(axis=-1)
+        )
+        return goes_on
+
+    def _terminations(self, where: Where) -> th.Tensor:
+        return self._column(self.dones[where] * (1 - self.timeouts[where]))
+
+    def _column(self, values: npt.NDArray[Any]) -> th.Tensor:
+        return self._tensor(values.reshape(-1, 1).astype(np.float32, copy=False))
+
+    def _as_seen(self, where: Where, env: VecNormalize | None) -> tuple[Any, Any]:
+        """Observations and next observations as the policy sees them."""
         env_obs, next_env_obs = (
             take_parts(array, where) for array in (self.observations, self.next_observations)
         )
-        skills = now = then = self.skills[where].astype(np.int64)
+        skills = now = then = self.skills[where]
         if self.skill_space.n_stack > 1:
             now = np.concatenate([self.past_skills[where], skills[:, None]], axis=1)
             then = np.concatenate([now[:, 1:], skills[:, None]], axis=1)
-        actions = self._tensor(self.actions[where])
-        dones = self.dones[where] * (1 - self.timeouts[where])
         next_stack = self.skill_space.push(env_obs, next_env_obs)
-        return ReplayBufferSamples(
-            observations=self._augmented(env_obs, now, env),
-            actions=actions,
-            next_observations=self._augmented(next_stack, then, env),
-            dones=self._tensor(dones.reshape(-1, 1)),
-            rewards=self._fresh_rewards(next_env_obs, skills, actions, where),
-        )
+        return self._augmented(env_obs, now, env), self._augmented(next_stack, then, env)
 
     def _augmented(self, env_obs: Obs, skills: SkillArray, env: VecNormalize | None) -> th.Tensor:
         obs = self._normalize_obs(self.skill_space.append(env_obs, skills), env)
         tensors: th.Tensor = map_parts(self._tensor, obs)
         return tensors
 
-    def _fresh_rewards(
-        self,
-        next_env_obs: Obs,
-        skills: SkillArray,
-        actions: th.Tensor,
-        where: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
-    ) -> th.Tensor:
+    def _fresh_rewards(self, where: Where, learn: Learn | None = None) -> th.Tensor:
         if self.skill_reward is None:
             raise RuntimeError(
                 "This SkillReplayBuffer has no discriminator to compute rewards with. Pass "
                 "callback=DIAYNCallback() to learn(); it binds the discriminator to the buffer."
             )
         gate = None if self.gate is None else self._tensor(self.gate.is_open[where])
-        obs = map_parts(self._tensor, next_env_obs)
-        skill_ids, task = self._tensor(skills), self._tensor(self.rewards[where])
-        if self.learn is None:
+        obs = map_parts(self._tensor, take_parts(self.next_observations, where))
+        skill_ids = self._tensor(self.skills[where].astype(np.int64))
+        task, actions = self._tensor(self.rewards[where]), self._tensor(self.actions[where])
+        if learn is None:
             rewards = self.skill_reward(obs, skill_ids, task, actions, gate)
         else:
-            log_q = self.learn(obs, skill_ids, actions)
+            log_q = learn(obs, skill_ids, actions)
             rewards = self.skill_reward.from_log_q(log_q, skill_ids, task, gate)
         # A discriminator that has diverged stops the training, once the device says so; until then
         # it must not spoil the policy.

@@ -10,7 +10,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-from sb3_diayn.attachment import attach_wrappers, bind_buffer
+from sb3_diayn.attachment import attach_wrappers, batch_device, bind_buffer
 from sb3_diayn.checkpoint import FORMAT_VERSION, STATE_ATTRIBUTE, LiveState, State, check_state
 from sb3_diayn.compatibility import check_gate, check_model, quiet_evaluations
 from sb3_diayn.discriminator import Discriminator, SkillReward
@@ -168,7 +168,7 @@ class DIAYNCallback(BaseCallback):
             self.n_skills,
             self.options,
             self.model.seed,
-            self.model.device,
+            batch_device(self.model),
             self._obs_function,
         )
         if saved is not None:
@@ -206,7 +206,7 @@ class DIAYNCallback(BaseCallback):
         infos, dones = self.locals["infos"], self.locals["dones"]
         self._check_finite(self._returns.add(infos, dones))
         if isinstance(self.model, OnPolicyAlgorithm):
-            actions = self.locals["clipped_actions"]
+            actions = self.locals.get("clipped_actions", self.locals["actions"])  # MaskablePPO
             self._rollout.add(self.locals["new_obs"], actions, dones, infos)
         elif dones.any():
             self._log()
@@ -223,7 +223,7 @@ class DIAYNCallback(BaseCallback):
     def _train_off_policy(self, model: OffPolicyAlgorithm) -> None:
         """Learn from the batches that the model is about to draw, or from own ones."""
         if self.options["n_updates"] == 1 and self._batch_size(model) == model.batch_size:
-            self._buffer.learn = self.trainer.step_and_backward
+            self._buffer.learn = functools.partial(self.trainer.learn, model.batch_size)
         elif model.num_timesteps > model.learning_starts:
             gradient_steps = model.gradient_steps
             if gradient_steps < 0:

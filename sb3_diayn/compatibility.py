@@ -129,12 +129,6 @@ def _check_off_policy(model: OffPolicyAlgorithm) -> None:
             "optimize_memory_usage=True takes next observations from rows of another skill; "
             "expected False. Leave it out: the buffer of this package is the smaller one."
         )
-    n_steps = getattr(model, "n_steps", 1)
-    if n_steps > 1:
-        raise ValueError(
-            f"n_steps={n_steps} is not supported, since each of the n rewards would have to be "
-            "recomputed; expected 1. Leave n_steps out."
-        )
     buffer = model.replay_buffer
     if buffer is not None and buffer.observation_space != model.observation_space:
         raise ValueError(

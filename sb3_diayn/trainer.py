@@ -102,21 +102,32 @@ class DiscriminatorTrainer:
             for rows in th.split(order, batch_size or len(skills)):
                 self.update(take_parts(obs, rows), skills[rows], actions[rows])
 
-    def step_and_backward(
-        self, obs: PyTorchObs, skills: th.Tensor, actions: th.Tensor | None = None
+    def learn(
+        self,
+        batch_size: int,
+        obs: PyTorchObs,
+        skills: th.Tensor,
+        actions: th.Tensor | None = None,
     ) -> th.Tensor:
         """
         Finish with the batch before and begin with this one. A replay buffer calls it while the
         policy is trained: one forward pass then serves the reward and the gradient, and no reward
         is older than the discriminator.
 
+        :param batch_size: what the policy makes an update with; SBX draws the batches of several
+            updates at once
         :param obs: see :meth:`backward`
         :param skills: see :meth:`backward`
         :param actions: see :meth:`backward`
         :return: see :meth:`backward`
         """
-        self.step()
-        return self.backward(obs, skills, actions)
+        log_q = []
+        for start in range(0, len(skills), batch_size):
+            rows = slice(start, start + batch_size)
+            self.step()
+            some_actions = None if actions is None else actions[rows]
+            log_q.append(self.backward(take_parts(obs, rows), skills[rows], some_actions))
+        return th.cat(log_q)
 
     def step(self) -> None:
         """Apply the gradient of :meth:`backward`, if there is one that was not applied yet."""

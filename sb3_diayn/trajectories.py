@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch as th
 from gymnasium.vector.utils import create_empty_array
+from sb3_contrib import MaskablePPO
+from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, unwrap_vec_normalize
 
@@ -158,7 +160,13 @@ def _play(
     _park(env, [index for index in everyone if playing[index] is None])
     state, starts = None, np.ones(env.num_envs, dtype=bool)
     while any(skill is not None for skill in playing):
-        actions, state = model.predict(obs, state, starts, deterministic)  # type: ignore[arg-type]
+        actions, state = model.predict(
+            obs,  # type: ignore[arg-type]
+            state,
+            starts,
+            deterministic,
+            **_masks(model, env),
+        )
         obs, _, starts, infos = env.step(actions)
         raw: Any = obs if normalizer is None else normalizer.get_original_obs()
         env_obs, _ = space.split_newest(raw)
@@ -172,6 +180,13 @@ def _play(
                 recorders[index] = _Recorder(space.env_space)
                 playing[index], upcoming[index] = upcoming[index], announce(index)
                 _park(env, [index] if playing[index] is None else [])
+
+
+def _masks(model: BaseAlgorithm, env: VecEnv) -> dict[str, Any]:
+    """What ``predict`` of MaskablePPO needs besides, so that no forbidden action is taken."""
+    if not isinstance(model, MaskablePPO) or not is_masking_supported(env):
+        return {}
+    return {"action_masks": get_action_masks(env)}
 
 
 class _Parked(gym.Wrapper[Any, Any, Any, Any]):

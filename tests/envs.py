@@ -179,3 +179,32 @@ class EchoEnv(gym.Env):
         shown = int(action) if np.ndim(action) == 0 else int(2 * (action[0] > 0) + (action[1] > 0))
         over = self.steps == self.length
         return self.observe(shown), 0.0, over and not self.truncate, over and self.truncate, {}
+
+
+class ActionEnv(gym.Env):
+    """
+    The observation is the last action: one number, or a one-hot. Skills are told apart as soon as
+    they act differently.
+
+    :param discrete: three actions of which the third is masked after every odd step
+    """
+
+    def __init__(self, discrete: bool = False, length: int = 10) -> None:
+        box = spaces.Box(-1.0, 1.0, (1,), np.float32)
+        self.action_space = spaces.Discrete(3) if discrete else box
+        self.observation_space = spaces.Box(-1.0, 1.0, (3,), np.float32) if discrete else box
+        self.length, self.steps = length, 0
+
+    def action_masks(self) -> np.ndarray:
+        return np.array([True, True, self.steps % 2 == 0])
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return np.zeros(self.observation_space.shape, np.float32), {}
+
+    def step(self, action):
+        is_discrete = isinstance(self.action_space, spaces.Discrete)
+        obs = np.eye(3, dtype=np.float32)[action] if is_discrete else np.array(action, np.float32)
+        self.steps += 1
+        return obs, 0.0, False, self.steps >= self.length, {}

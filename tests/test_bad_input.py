@@ -255,7 +255,6 @@ ROWS = [
         ),
         MEMORY,
     ),
-    (learn(n_steps=3), r"n_steps=3 is not supported.*expected 1\. Leave n_steps out"),
     (learn(make_model=make_ars), r"model=ARS .*expected an off-policy or on-policy .*Use SAC"),
     (
         loaded_buffer_of_other_n_envs,

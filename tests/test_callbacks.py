@@ -5,8 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import torch as th
-from sb3_contrib import QRDQN, TQC, TRPO, CrossQ, RecurrentPPO
-from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
+from stable_baselines3 import SAC
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -24,7 +23,6 @@ from tests.models import (
     make_callback,
     make_ppo,
     make_sac,
-    small_net,
 )
 
 LOG_KEYS = {
@@ -327,50 +325,7 @@ def test_a_loaded_model_plays_for_the_task_reward(tmp_path):
     assert evaluate_policy(loaded, env, n_eval_episodes=2) == (15, 0)
 
 
-# -- algorithms --------------------------------------------------------------------------------
-
-OFF_POLICY = {"learning_starts": 50, "batch_size": 16, "buffer_size": 300, "train_freq": 4}
-ON_POLICY = {"n_steps": 50}
-ALGORITHMS = [
-    (SAC, False, OFF_POLICY),
-    (TD3, False, OFF_POLICY),
-    (DDPG, False, OFF_POLICY),
-    (TQC, False, OFF_POLICY),
-    (CrossQ, False, OFF_POLICY),
-    (DQN, True, OFF_POLICY),
-    (QRDQN, True, OFF_POLICY),
-    (PPO, False, ON_POLICY | {"batch_size": 25, "n_epochs": 2}),
-    (PPO, True, ON_POLICY | {"batch_size": 25, "n_epochs": 2}),
-    (A2C, False, ON_POLICY),
-    (TRPO, False, ON_POLICY | {"batch_size": 25}),
-    (RecurrentPPO, False, ON_POLICY | {"batch_size": 25, "n_epochs": 2}),
-]
-
-
-@pytest.mark.parametrize(("algorithm", "discrete", "options"), ALGORITHMS)
-@pytest.mark.parametrize("use_actions", [False, True])
-def test_every_algorithm_learns_saves_and_loads(
-    algorithm, discrete, options, use_actions, tmp_path
-):
-    policy = "MlpLstmPolicy" if algorithm is RecurrentPPO else "MlpPolicy"
-    env = counting(discrete=discrete)
-    model = algorithm(policy, env, policy_kwargs=small_net(), seed=0, device="cpu", **options)
-    callback = make_callback(use_actions=use_actions)
-    model.learn(200, callback=callback)
-    assert callback.trainer.n_updates > 0
-    model.save(tmp_path / "model")
-
-    loaded = algorithm.load(tmp_path / "model", env=counting(discrete=discrete), device="cpu")
-    observations = env.skill_space.append(np.array([[1.0, 2.0]] * K), np.arange(K))
-    np.testing.assert_array_equal(
-        loaded.predict(observations, deterministic=True)[0],
-        model.predict(observations, deterministic=True)[0],
-    )
-    again = DIAYNCallback()
-    loaded.learn(1, callback=again)
-    assert again.trainer.n_updates >= callback.trainer.n_updates
-    assert (again.discriminator.action_space is not None) == use_actions
-    assert load_discriminator(tmp_path / "model").n_skills == K
+# -- learning ----------------------------------------------------------------------------------
 
 
 def test_two_skills_divide_two_states():

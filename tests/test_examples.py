@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+EXAMPLES = [
+    pytest.param(path, marks=[pytest.mark.sbx] if path.stem.startswith("sbx") else [], id=path.stem)
+    for path in sorted((ROOT / "examples").glob("*.py"))
+]
 
 
 def test_readme_shows_the_quickstart_verbatim():
@@ -16,7 +19,7 @@ def test_readme_shows_the_quickstart_verbatim():
 
 
 @pytest.mark.filterwarnings("ignore::tqdm.TqdmExperimentalWarning")  # SB3's own progress bar
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", EXAMPLES)
 def test_example_runs(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shrunk = re.sub(r"\b\d{1,3}_\d{3}\b", "400", path.read_text())  # steps, checkpoints

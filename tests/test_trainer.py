@@ -88,3 +88,19 @@ def test_a_restored_trainer_goes_on_bit_for_bit(normalize_obs):
     mine, theirs = trainer.discriminator.state_dict(), other.discriminator.state_dict()
     assert mine.keys() == theirs.keys()
     assert all(th.equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_batches_of_several_updates_at_once_are_the_same_updates():
+    """SBX draws them so; SB3 one after the other."""
+    at_once, in_turn = make_trainer(), make_trainer()
+    obs, skills = batch(at_once, 48)
+    log_q = at_once.learn(16, obs, skills)
+    pieces = [in_turn.learn(16, obs[rows], skills[rows]) for rows in th.arange(48).split(16)]
+    th.testing.assert_close(log_q, th.cat(pieces), rtol=0, atol=0)
+    for trainer in (at_once, in_turn):
+        trainer.step()
+        assert trainer.n_updates == 3
+    for mine, other in zip(
+        at_once.discriminator.parameters(), in_turn.discriminator.parameters(), strict=True
+    ):
+        th.testing.assert_close(mine, other, rtol=0, atol=0)

@@ -1,5 +1,7 @@
 """DIAYNCallback among the other callbacks of a project, with TQC and several environments."""
 
+from typing import Any
+
 from sb3_contrib import TQC
 from stable_baselines3.common.callbacks import CallbackList, CheckpointCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
@@ -11,7 +13,10 @@ N_SKILLS = 10
 
 
 def main() -> None:
-    wrapper = {"wrapper_class": DIAYNWrapper, "wrapper_kwargs": {"n_skills": N_SKILLS}}
+    wrapper: dict[str, Any] = {
+        "wrapper_class": DIAYNWrapper,
+        "wrapper_kwargs": {"n_skills": N_SKILLS},
+    }
     env = make_vec_env("InvertedPendulum-v5", n_envs=4, seed=0, **wrapper)
     eval_env = make_vec_env("InvertedPendulum-v5", seed=1, **wrapper)
     callback = CallbackList(

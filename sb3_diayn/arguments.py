@@ -16,7 +16,9 @@ FILM_STEPS = 300
 
 def train(add: Add) -> None:
     """:param add: adds an option to ``sb3-diayn train``"""
-    _skills(add)
+    _skills(add, algo=None)
+    text = "values of a published code: paper, original-code, seed or urlb"
+    add("--preset", metavar="NAME", help=text)
     _learning(add)
     _logging(add)
     add("-i", "--resume", metavar="RUN", help="go on with this run or checkpoint, in a new folder")
@@ -148,9 +150,10 @@ def tune(add: Add) -> None:
 # -- options that several commands share -----------------------------------------------------
 
 
-def _skills(add: Add) -> None:
+def _skills(add: Add, algo: str | None = "sac") -> None:
     add("--env", help="environment id")
-    add("--algo", default="sac", help="algorithm, as the zoo spells it")
+    default = "" if algo else "; default: sac, or the preset's"
+    add("--algo", default=algo, help=f"algorithm, as the zoo spells it{default}")
     add("--n-skills", type=int, help="number of skills; default: the configuration's")
     add("--buffer-size", type=int, help="replay buffer; default: the configuration's")
     add("--reward-scale", type=float, help="factor of the reward; default: the configuration's")

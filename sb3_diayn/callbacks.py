@@ -107,8 +107,7 @@ class DIAYNCallback(BaseCallback):
     ) -> None:
         arguments = locals()
         super().__init__(verbose)
-        self.options: dict[str, Any] = {name: arguments[name] for name in _defaults()}
-        check_options(self.options)
+        self.options = check_options({name: arguments[name] for name in _defaults()})
         self.options["net_arch"] = list(net_arch)
         if isinstance(obs_indices, np.ndarray):
             self.options["obs_indices"] = obs_indices.tolist()

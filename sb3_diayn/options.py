@@ -54,13 +54,14 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "min_task_return": (lambda v: v is None or _is_number(v), "a finite number or None"),
     "p_z_update_freq": (_is_count, _POSITIVE_INTEGER),
     "sync_freq": (_is_count, _POSITIVE_INTEGER),
-    "hold": (lambda v: v == 0 or _is_count(v), "an integer of at least 0"),
+    "hold": (lambda v: _is_count(v) or (_is_number(v) and v == 0), "an integer of at least 0"),
 }
 
 
-def check_options(options: dict[str, Any]) -> None:
+def check_options(options: dict[str, Any]) -> dict[str, Any]:
     """
     :param options: options of ``DIAYNCallback``
+    :return: the same with numbers that JSON knows in place of others, NumPy's for example
     :raises ValueError: if one is out of range
     """
     for name, (is_right, rule) in RULES.items():
@@ -81,6 +82,8 @@ def check_options(options: dict[str, Any]) -> None:
             f"only, and task_reward_weight={options['task_reward_weight']!r} makes none good; "
             "expected a positive task_reward_weight. Add task_reward_weight=1."
         )
+    foreign = [k for k, v in options.items() if isinstance(v, Real) and not isinstance(v, float)]
+    return options | {k: float(options[k]) for k in foreign if not isinstance(options[k], int)}
 
 
 def check_saved(saved: dict[str, Any], n_skills: int, given: dict[str, Any]) -> None:

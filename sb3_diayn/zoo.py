@@ -16,6 +16,7 @@ from stable_baselines3.common.utils import set_random_seed
 
 from sb3_diayn.callbacks import DIAYNCallback
 from sb3_diayn.learning import learn, resume_point, save
+from sb3_diayn.presets import describe_preset
 from sb3_diayn.runs import WRAPPER, Run, check_env_id, find_run, require_zoo
 from sb3_diayn.wrappers import DIAYNWrapper
 
@@ -68,14 +69,10 @@ def read_config(args: argparse.Namespace, resumed: Run | None = None) -> dict[st
     if resumed is not None:
         hyperparams = dict(resumed.hyperparams)
         hyperparams.pop("normalize_kwargs", None)
+    elif getattr(args, "preset", None):  # an option of train alone
+        hyperparams = _read_preset(args)
     else:
-        entries = yaml.safe_load(Path(args.conf_file or config_path(args.algo)).read_text())
-        hyperparams = entries.get(args.env) or entries.get("default")
-        if hyperparams is None:
-            raise ValueError(
-                f"env={args.env!r} is not in {args.conf_file}; expected an entry for it or one "
-                "named 'default'. Add one."
-            )
+        hyperparams = _read_entry(args, config_path(args.algo))
     _set_argument(hyperparams, "env_wrapper", WRAPPER, "n_skills", args.n_skills)
     _set_argument(hyperparams, "callback", CALLBACK, "reward_scale", args.reward_scale)
     return override(args.algo, hyperparams, chosen_hyperparams(args))
@@ -121,6 +118,31 @@ def _check_argument(name: str, value: Any) -> tuple[type, str, str]:
             f"{sorted(known)}. Leave it out."
         )
     return known[name]
+
+
+def _read_entry(args: argparse.Namespace, provided: Path) -> dict[str, Any]:
+    entries = yaml.safe_load(Path(args.conf_file or provided).read_text())
+    hyperparams: dict[str, Any] | None = entries.get(args.env) or entries.get("default")
+    if hyperparams is None:
+        raise ValueError(
+            f"env={args.env!r} is not in {args.conf_file}; expected an entry for it or one "
+            "named 'default'. Add one."
+        )
+    return hyperparams
+
+
+def _read_preset(args: argparse.Namespace) -> dict[str, Any]:
+    """Only how long to train is left to the configuration."""
+    values = describe_preset(args.preset, args.env)
+    check_names(args.algo, values["model"])
+    return {
+        "policy": "MlpPolicy",
+        "n_timesteps": _read_entry(args, config_path())["n_timesteps"],
+        **values["model"],
+        **values["noise"],
+        "env_wrapper": [{WRAPPER: values["wrapper"]}],
+        "callback": [{CALLBACK: values["callback"]}],
+    }
 
 
 def check_names(algo: str, hyperparams: dict[str, Any]) -> dict[str, Any]:
@@ -238,6 +260,13 @@ def _complete(args: argparse.Namespace, resumed: Run | None) -> None:
                 f"n_skills={args.n_skills} does not match the run; expected {resumed.n_skills}. "
                 "Leave --n-skills out to resume, or start a new run without --resume."
             )
+    elif args.algo is None:
+        args.algo = describe_preset(args.preset)["algo"] if args.preset else "sac"
+    if args.preset and resumed is not None:
+        raise ValueError(
+            f"preset={args.preset!r} cannot change a run that goes on; expected --resume alone. "
+            "Leave --preset out, or start a new run without --resume."
+        )
     if args.env is None:
         raise ValueError(
             "env=None names no environment; expected a gymnasium id. Add --env, or --resume RUN."

@@ -1,15 +1,28 @@
 """What is refused, and whether the message says which argument, what is wrong and what to do."""
 
+import json
+
 import gymnasium as gym
+import numpy as np
 import pytest
 from gymnasium import spaces
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sb3_contrib import ARS
 from stable_baselines3 import SAC
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
-from sb3_diayn import DIAYNCallback, DIAYNWrapper, Discriminator, SkillReplayBuffer
+from sb3_diayn import (
+    DIAYNCallback,
+    DIAYNWrapper,
+    Discriminator,
+    SkillReplayBuffer,
+    load_discriminator,
+)
 from sb3_diayn.checkpoint import load_state
+from sb3_diayn.options import RULES
+from sb3_diayn.presets import preset
 from sb3_diayn.skills import SkillSpace
 from tests.envs import CountingEnv, EchoEnv
 from tests.models import counting, counting_vec, make_callback, make_ppo, make_sac
@@ -107,6 +120,17 @@ def make_dict_sac(env, **kwargs):
     return SAC("MultiInputPolicy", env, buffer_size=100, device="cpu", **kwargs)
 
 
+def empty_file(folder):
+    (folder / "model.zip").touch()
+    return folder / "model.zip"
+
+
+def stepped(action):
+    env = counting()
+    env.reset(seed=0)
+    env.step(np.array(action))
+
+
 def make_ars(env):
     return ARS("LinearPolicy", env, device="cpu")
 
@@ -149,6 +173,7 @@ COUNT = "a positive integer"
 AT_LEAST_0 = "a number of at least 0"
 DURATION = r"skill_duration={} is not a number of steps; expected a positive integer\. Leave it out"
 SAVED = r"{} does not match the saved discriminator; expected {}\. Leave it out .*new model"
+NO_TASK = r"min_task_return=5\.0 pays .*task_reward_weight={} makes none good.*Add task_reward_w"
 MEMORY = r"optimize_memory_usage=True .*expected False\..*buffer.*is the smaller one"
 
 ROWS = [
@@ -205,6 +230,25 @@ ROWS = [
     (option(learn_p_z="yes"), RANGE.format("learn_p_z='yes'", "True or False")),
     (option(p_z_update_freq=0), RANGE.format("p_z_update_freq=0", COUNT)),
     (option(sync_freq=0), RANGE.format("sync_freq=0", COUNT)),
+    (option(net_arch=b"16"), RANGE.format("net_arch=b'16'", "a list of positive integers")),
+    (option(net_arch={16: 16}), RANGE.format(".*", "a list of positive integers")),
+    (option(learning_rate=10**400), RANGE.format("learning_rate=1000.*", POSITIVE)),
+    (option(weight_decay=-0.1), RANGE.format(r"weight_decay=-0\.1", AT_LEAST_0)),
+    (option(weight_decay=None), RANGE.format("weight_decay=None", AT_LEAST_0)),
+    (option(max_grad_norm=0), RANGE.format("max_grad_norm=0", f"{POSITIVE} or None")),
+    (option(max_grad_norm="1"), RANGE.format("max_grad_norm='1'", f"{POSITIVE} or None")),
+    (option(spectral_norm=1), RANGE.format("spectral_norm=1", "True or False")),
+    (option(log_q_min=float("nan")), RANGE.format("log_q_min=nan", "a negative number or None")),
+    (
+        option(min_task_return="best", task_reward_weight=1.0),
+        RANGE.format("min_task_return='best'", "a finite number or None"),
+    ),
+    (
+        option(min_task_return=float("inf"), task_reward_weight=1.0),
+        RANGE.format("min_task_return=inf", "a finite number or None"),
+    ),
+    (option(min_task_return=5.0), NO_TASK.format("0.0")),
+    (option(min_task_return=5.0, task_reward_weight=-1.0), NO_TASK.format("-1.0")),
     # the coordinates, once the space is known
     (indices([2]), INDICES.format(r"\[2\]")),
     (indices([-3]), INDICES.format(r"\[-3\]")),
@@ -268,6 +312,10 @@ ROWS = [
         learn(make_model=with_her),
         r"replay_buffer_class=HerReplayBuffer .*expected SB3's own buffer.*Leave replay_buffer",
     ),
+    (
+        learn(make_model=make_ppo, callback={"min_task_return": 5.0, "task_reward_weight": 1.0}),
+        r"min_task_return=5\.0 needs rewards that wait .*PPO is rewarded before.*Use SAC, or leave",
+    ),
     # going on with a saved discriminator
     (
         go_on(two_k),
@@ -276,12 +324,24 @@ ROWS = [
     (go_on(net_arch=[8]), SAVED.format(r"net_arch=\[8\]", r"\[16\]")),
     (go_on(use_actions=True), SAVED.format("use_actions=True", "False")),
     (go_on(normalize_obs=True), SAVED.format("normalize_obs=True", "False")),
+    (go_on(spectral_norm=True), SAVED.format("spectral_norm=True", "False")),
     (go_on(obs_indices="0:1"), SAVED.format(r"obs_indices=\[0\]", "None")),
     (
         go_on(saved={"obs_indices": "1:"}, obs_indices=[0]),
         SAVED.format(r"obs_indices=\[0\]", r"\[1\]"),
     ),
     (other_version, r"format_version=7 in the model is unknown .*expected 1\. Install the version"),
+    # presets and the loader
+    (lambda _: preset("papers"), r"preset='papers' is not known; expected one of .*Leave it out"),
+    (lambda _: preset(None), r"preset=None is not known; expected one of .*'urlb'.*Leave it out"),
+    (lambda path: load_state(empty_file(path)), r"is not a model saved by SB3.*Use another check"),
+    (
+        lambda path: load_discriminator(empty_file(path)),
+        r"is not a model saved by SB3.*Use another",
+    ),
+    # numbers that are not finite
+    (lambda _: stepped([np.nan]), r"action=\[nan\] is not finite at step 0 .*policy has diverged"),
+    (lambda _: stepped([-np.inf]), r"action=\[-inf\] is not finite at step 0 .*policy has diver"),
     # the buffer
     (buffer(optimize_memory_usage=True), MEMORY),
     (buffer(n_skills=1), N_SKILLS.format("1")),
@@ -326,3 +386,32 @@ def test_a_refused_learn_leaves_the_model_as_it_was():
     callback = make_callback()
     model.learn(25, callback=callback)
     assert callback.trainer.n_updates == 5
+
+
+anything = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=3),
+    st.binary(max_size=3),
+    st.complex_numbers(),
+    st.fractions(),
+    st.lists(st.integers(-1, 3) | st.text(max_size=1), max_size=3),
+    st.dictionaries(st.integers(0, 3), st.none(), max_size=2),
+    st.sampled_from([10**400, np.float32(1), np.zeros(2), object(), int, lambda: 1, slice(1)]),
+)
+
+
+@pytest.mark.parametrize("name", RULES)
+@settings(max_examples=60)
+@given(anything)
+def test_any_value_of_an_option_is_accepted_or_refused(name, value):
+    """Refused by a message that names it, accepted only if it can be saved."""
+    others = {"task_reward_weight": 1.0} if name == "min_task_return" else {}
+    try:
+        options = DIAYNCallback(**{name: value}, **others).options
+    except ValueError as error:
+        assert str(error).startswith(f"{name}=") and "expected" in str(error)
+    else:
+        json.dumps(options, default=float)  # NumPy's scalars and fractions are numbers

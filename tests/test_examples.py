@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import typed_example
+
 ROOT = Path(__file__).parent.parent
 EXAMPLES = [
     pytest.param(path, marks=[pytest.mark.sbx] if path.stem.startswith("sbx") else [], id=path.stem)
@@ -28,3 +30,8 @@ def test_example_runs(path, tmp_path, monkeypatch):
     copy.write_text(shrunk)
     runpy.run_path(str(copy), run_name="__main__")
     assert list(tmp_path.rglob("*.zip"))
+
+
+def test_the_typed_example_runs(tmp_path):
+    model = typed_example.learn(tmp_path, 60)
+    assert typed_example.look(tmp_path, model) < 0

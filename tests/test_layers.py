@@ -13,7 +13,7 @@ MODULES = sorted(path for path in PACKAGE.glob("**/*.py"))
 LEVELS = {
     **dict.fromkeys(["observations", "indices"], -1),
     **dict.fromkeys(["skills", "extraction", "metrics", "arguments", "arrays", "options"], 0),
-    **dict.fromkeys(["gating", "returns", "nesting", "warmup"], 0),
+    **dict.fromkeys(["gating", "presets", "returns", "nesting", "warmup"], 0),
     **dict.fromkeys(["discriminator", "states"], 1),
     **dict.fromkeys(
         ["folding", "wrappers", "buffers", "rollouts", "checkpoint", "results", "importance"], 2

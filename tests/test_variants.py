@@ -266,3 +266,28 @@ def test_several_environments_share_a_gate():
     # CountingEnv pays 1 + 2 + 3 + 4 + 5 = 15 in each episode of 5 steps.
     model.learn(24, callback=make_callback(task_reward_weight=1.0, min_task_return=15.0))
     np.testing.assert_array_equal(model.replay_buffer.gate.is_open[:12].sum(axis=0), [10, 10])
+
+
+# -- p(z) ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("learn_p_z", "low", "high"), [(False, 8, 8), (True, 1, 3)])
+def test_a_learned_p_z_collapses(learn_p_z, low, high):
+    """
+    Eight skills at 0, 1, ..., 7, each with a deviation of 3, so that only the outermost ones can
+    be told apart. A skill that is drawn more often is recognised more often, and so drawn still
+    more often.
+    """
+    th.manual_seed(0)
+    space = spaces.Box(-np.inf, np.inf, (1,), np.float32)
+    trainer = DiscriminatorTrainer(Discriminator(space, 8, net_arch=[16]), 2e-2, 0)
+    rng = np.random.default_rng(0)
+    for _ in range(150):
+        p = trainer.discriminator.log_p.exp().double().numpy()
+        skills = rng.choice(8, 200, p=p / p.sum())
+        obs = th.as_tensor(rng.normal(skills, 3.0), dtype=th.float32).unsqueeze(1)
+        for rows in th.randperm(200).split(50):
+            trainer.update(obs[rows], th.as_tensor(skills)[rows])
+        if learn_p_z:
+            trainer.update_p_z(obs, th.as_tensor(skills))
+    assert low - 1e-4 <= trainer.metrics()["effective_skills"] <= high + 1e-4

@@ -3,15 +3,14 @@
 import os
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
+from sb3_diayn.nesting import callbacks_in
 from sb3_diayn.saving import replacing
 from sb3_diayn.training_state import training_state
 
@@ -98,7 +97,7 @@ def run_folder(callback: BaseCallback) -> Path:
         run's folder
     :raises ValueError: if there is none
     """
-    for child in _leaves(callback):
+    for child in callbacks_in(callback):
         path = getattr(child, "best_model_save_path", None)
         if isinstance(child, CheckpointCallback):
             path = child.save_path
@@ -109,10 +108,3 @@ def run_folder(callback: BaseCallback) -> Path:
         "saves in the same training, as the zoo's do (unless --eval-freq and --save-freq are -1). "
         "Pass a path."
     )
-
-
-def _leaves(callback: Any) -> Iterator[Any]:
-    """A callback and all within it."""
-    yield callback
-    for child in getattr(callback, "callbacks", []):
-        yield from _leaves(child)

@@ -15,6 +15,7 @@ from torch import nn
 
 from sb3_diayn.checkpoint import load_discriminator
 from sb3_diayn.discriminator import Discriminator
+from sb3_diayn.folders import MODEL_FILE, list_checkpoints
 from sb3_diayn.nesting import callbacks_in
 
 ADVICE = {
@@ -105,6 +106,8 @@ def last_good_checkpoint(callback: Any) -> Path | None:
             files += Path(each.save_path).glob(f"{each.name_prefix}_*_steps.zip")
         elif isinstance(each, EvalCallback) and each.best_model_save_path is not None:
             files += Path(each.best_model_save_path).glob("best_model.zip")
+        elif folder := getattr(each, "save_path", None):  # DIAYNCheckpointCallback
+            files += [path / MODEL_FILE for path in list_checkpoints(folder).values()]
     newest_first = sorted(files, key=lambda file: file.stat().st_mtime_ns, reverse=True)
     return next(filter(_is_good, newest_first), None)
 

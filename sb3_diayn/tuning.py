@@ -15,6 +15,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from sb3_diayn.monitoring import SkillEvaluationCallback
 from sb3_diayn.playing import MAX_ENVS
+from sb3_diayn.saving import write_bytes
 from sb3_diayn.zoo import chosen_hyperparams, override, prepared_config
 
 NETS = {"small": [64, 64], "medium": [256, 256], "big": [400, 300]}  # as the zoo names them
@@ -177,7 +178,7 @@ def tune(args: argparse.Namespace) -> None:
         search.hyperparameters_optimization()
     file = folder / f"{args.study_name}_best.yml"
     best = yaml.safe_dump({args.env: search.best_hyperparams()})
-    file.write_text(best, encoding="utf-8")
+    write_bytes(file, best.encode())
     command = f"sb3-diayn train --algo {args.algo} --env {args.env} --conf-file {file}"
     print(f"{best}\nBest hyperparameters: {file}\nLearn with them:      {command}")
 

@@ -17,6 +17,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormali
 from sb3_diayn import DIAYNCallback, DIAYNCheckpointCallback, DIAYNWrapper, resume
 from sb3_diayn.checkpoint import load_state, training_history
 from sb3_diayn.folders import list_checkpoints, newest_checkpoint
+from sb3_diayn.guards import last_good_checkpoint
 from tests.envs import PointEnv
 from tests.models import K, counting, counting_vec, make_callback, make_sac, small_net
 
@@ -337,6 +338,12 @@ def test_what_monitor_counts_goes_on(tmp_path):
     again.learn(120 - again.num_timesteps, callback=DIAYNCallback(), reset_num_timesteps=False)
     counted = [[(i["l"], i["r"]) for i in m.ep_info_buffer] for m in (model, again)]
     assert counted[0] == counted[1] and len(counted[0]) > 3
+
+
+def test_the_guards_know_the_checkpoints(tmp_path):
+    checkpointed(tmp_path)
+    saving = DIAYNCheckpointCallback(tmp_path)
+    assert last_good_checkpoint(saving) == tmp_path / "checkpoint_60_steps" / "model.zip"
 
 
 # -- what is refused ---------------------------------------------------------------------------

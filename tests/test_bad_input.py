@@ -249,6 +249,8 @@ ROWS = [
     ),
     (option(min_task_return=5.0), NO_TASK.format("0.0")),
     (option(min_task_return=5.0, task_reward_weight=-1.0), NO_TASK.format("-1.0")),
+    (option(hold=-1), RANGE.format("hold=-1", "an integer of at least 0")),
+    (option(hold=1.5), RANGE.format(r"hold=1\.5", "an integer of at least 0")),
     # the coordinates, once the space is known
     (indices([2]), INDICES.format(r"\[2\]")),
     (indices([-3]), INDICES.format(r"\[-3\]")),

@@ -1,6 +1,7 @@
 """Replay buffers that store skills as numbers and pay the reward of this moment."""
 
 from collections.abc import Callable
+from operator import methodcaller
 from typing import Any
 
 import numpy as np
@@ -110,7 +111,7 @@ class SkillReplayBuffer(ReplayBuffer):
         :param infos: those of ``DIAYNWrapper``, with ``skill`` and ``task_reward``
         """
         env_obs, skills = self.skill_space.split(obs)
-        next_env_obs = map_parts(np.copy, self.skill_space.split_newest(next_obs)[0])
+        next_env_obs = map_parts(methodcaller("copy"), self.skill_space.split_newest(next_obs)[0])
         for i, info in enumerate(infos):
             if "terminal_env_obs" in info:
                 last = like_space(info["terminal_env_obs"], self.skill_space.env_space)
@@ -134,6 +135,8 @@ class SkillReplayBuffer(ReplayBuffer):
 
     def _as_stored(self, env_obs: Obs) -> Any:
         """With the axis that a ``Discrete`` has in SB3's buffers."""
+        if self.skill_space.is_vector:
+            return env_obs
         return map_parts(lambda part: part[:, None] if part.ndim == 1 else part, env_obs)
 
     def absorb(self, buffer: ReplayBuffer) -> None:

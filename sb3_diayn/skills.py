@@ -210,11 +210,12 @@ class SkillSpace:
             return parts if is_dict else parts[OBSERVATION_KEY], self._skills(
                 split_frames(observation[SKILL_KEY], self.n_stack)
             )
-        n_features = self.env_space.shape[0]  # type: ignore[index]
-        frames = split_frames(observation, self.n_stack)
-        env_obs = frames[..., :n_features].astype(np.float32, copy=False)
-        skills = self._skills(frames[..., n_features:])
-        return env_obs if self.n_stack == 1 else merge_frames(env_obs), skills
+        frames = split_frames(observation, self.n_stack) if self.n_stack > 1 else observation
+        env_obs = frames[..., : -self.n_skills].astype(np.float32, copy=False)
+        one_hots = frames[..., -self.n_skills :]
+        if self.n_stack == 1:
+            return env_obs, one_hots.argmax(axis=-1)
+        return merge_frames(env_obs), self._skills(one_hots)
 
     def _skills(self, one_hots: npt.NDArray[Any]) -> SkillArray:
         skills: SkillArray = one_hots.argmax(axis=-1)

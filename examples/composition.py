@@ -34,10 +34,10 @@ def main() -> None:
 
     # Stock tools play the schedule: nothing here knows about skills but the environment.
     env = ScheduledSkills(gym.make(ENV, render_mode="rgb_array"), N_SKILLS, SCHEDULE)
-    film = gym.wrappers.RecordVideo(env, "films", name_prefix="schedule")
+    film = gym.wrappers.RecordVideo(env, "films", lambda episode: episode == 0)
     evaluate_policy(model, film, n_eval_episodes=1, warn=False)
     film.close()
-    print("films/schedule-episode-0.mp4")
+    print("films/rl-video-episode-0.mp4")
 
 
 if __name__ == "__main__":

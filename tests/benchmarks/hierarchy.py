@@ -30,7 +30,8 @@ TASK_STEPS = 30_000
 FLAT_STEPS = SKILL_STEPS + TASK_STEPS
 BIN = 2_500
 NET = {"net_arch": [64, 64]}
-METHODS = ("hierarchy", "ppo", "sac")
+METHODS = ("hierarchy", "mirrored", "ppo", "sac")
+MIRRORED = (0.8, -0.8)  # the other corner: do the same skills lead there?
 
 
 class Successes(BaseCallback):
@@ -91,26 +92,27 @@ def learn_skills(folder: Path, seed: int) -> None:
     model.save(folder / f"skills_{seed}.zip")
 
 
-def controller_env(folder: Path, seed: int, n_envs: int, env_seed: int) -> VecEnv:
-    skills = SAC.load(folder / f"skills_{seed}.zip", device="cpu", buffer_size=1)
-    venv = make_vec_env(TASK, n_envs, env_seed, wrapper_class=WaitAtEnd)
+def controller_env(skills: SAC, n_envs: int, seed: int, task: dict[str, Any]) -> VecEnv:
+    venv = make_vec_env(TASK, n_envs, seed, wrapper_class=WaitAtEnd, env_kwargs=task)
     return SkillActionVecEnv(venv, skills, steps_per_skill=STEPS_PER_SKILL, gamma=GAMMA)
 
 
 def learn_task(folder: Path, method: str, seed: int) -> None:
     model: BaseAlgorithm
-    if method == "hierarchy":
-        env = controller_env(folder, seed, N_ENVS, seed)
+    if method in ("hierarchy", "mirrored"):
+        skills = SAC.load(folder / f"skills_{seed}.zip", device="cpu", buffer_size=1)
+        task = {"goal": MIRRORED} if method == "mirrored" else {}
+        env = controller_env(skills, N_ENVS, seed, task)
         total, gamma = TASK_STEPS, GAMMA**STEPS_PER_SKILL
         model = ppo(env, seed, gamma=gamma, n_steps=16, batch_size=64)
-        test_env = controller_env(folder, seed, 1, seed + 1000)
+        test_env = controller_env(skills, 1, seed + 1000, task)
     else:
         env = make_vec_env(TASK, N_ENVS, seed)
         total = FLAT_STEPS
         if method == "ppo":
             model = ppo(env, seed, gamma=GAMMA, n_steps=128, batch_size=256)
         else:
-            model = sac(env, seed, gamma=GAMMA)  # about as many updates as the skills had
+            model = sac(env, seed, gamma=GAMMA, train_freq=2)
         test_env = make_vec_env(TASK, 1, seed + 1000)
     log = Successes(total)
     model.learn(10**9, callback=log)

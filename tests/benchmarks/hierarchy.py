@@ -142,10 +142,11 @@ def main() -> None:
 
 
 def success_rates(folder: Path, method: str, seeds: range) -> npt.NDArray[np.float64]:
-    """Of the training episodes that end within each bin of steps, shape ``(n_seeds, n_bins)``."""
+    """Of the training episodes that end within each bin of steps, of the seeds that are done."""
     total = TASK_STEPS if method == "hierarchy" else FLAT_STEPS
-    rates = np.full((len(seeds), total // BIN), np.nan)
-    for row, seed in zip(rates, seeds, strict=True):
+    known = [seed for seed in seeds if (folder / f"{method}_{seed}.npz").exists()]
+    rates = np.full((len(known), total // BIN), np.nan)
+    for row, seed in zip(rates, known, strict=True):
         steps, success = np.load(folder / f"{method}_{seed}.npz")["ends"].T
         for index in range(len(row)):
             row[index] = success[(steps - 1) // BIN == index].mean()
@@ -153,23 +154,23 @@ def success_rates(folder: Path, method: str, seeds: range) -> npt.NDArray[np.flo
 
 
 def draw(folder: Path, seeds: range) -> None:
-    """Means over seeds, and the range from the worst to the best one."""
+    """Means over seeds, and each seed as a thin line."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
+    figure, axes = plt.subplots(figsize=(8.4, 3.4), layout="constrained")
     curves = [("hierarchy", SKILL_STEPS, "-", "skills, then a PPO controller")]
     curves += [("hierarchy", 0, "--", "the controller's own steps alone")]
     curves += [("ppo", 0, "-.", "flat PPO"), ("sac", 0, ":", "flat SAC")]
     for color, (method, offset, style, label) in enumerate(curves):
         rates = success_rates(folder, method, seeds)
         steps = offset + BIN * (np.arange(rates.shape[1]) + 1)
-        axes.plot(steps, rates.mean(axis=0), style, color=f"C{color}", label=label)
-        axes.fill_between(steps, rates.min(axis=0), rates.max(axis=0), color=f"C{color}", alpha=0.2)
+        axes.plot(steps, rates.mean(axis=0), style, color=f"C{color}", linewidth=2.5, label=label)
+        axes.plot(steps, rates.T, style, color=f"C{color}", alpha=0.3, linewidth=0.8)
     axes.axvspan(0, SKILL_STEPS, color="black", alpha=0.06, label="learning skills, no reward")
     axes.set(
         xlabel="steps of the environment", ylabel="success rate in training", ylim=(-0.03, 1.03)
     )
-    axes.legend(frameon=False, fontsize="small", loc="center left")
+    axes.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
     figure.savefig(folder / "hierarchy.png", dpi=90)
 
 

@@ -2,12 +2,14 @@
 
 import io
 import pickle
+from collections import OrderedDict
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch as th
 from gymnasium import spaces
+from gymnasium.vector.utils import create_empty_array
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import VectorizedActionNoise
 from stable_baselines3.common.policies import BasePolicy
@@ -19,7 +21,8 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_diayn.checkpoint import STATE_ATTRIBUTE
 from sb3_diayn.folding import Parameters, fold_inputs
-from sb3_diayn.skills import SkillSpace, check_skill
+from sb3_diayn.observations import describe_space
+from sb3_diayn.skills import SKILL_KEY, SkillSpace, check_skill
 
 # What a model remembers of environments with skills. Optimisers are left behind as well: their
 # moments are averages of gradients of another objective, over all skills.
@@ -64,9 +67,10 @@ def export_skill(
     """
     n_skills = model_n_skills(model)
     skill = check_skill(skill, n_skills)
-    space = SkillSpace.from_augmented(model.observation_space, n_skills)
+    space = _foldable_space(model, n_skills)
+    venv = None if env is None else type(model)._wrap_env(env, verbose=0)
     features = _skill_features(model, space, vec_normalize or model.get_vec_normalize_env())
-    exported = _rebuild(model, _task_space(model, space, env), env)
+    exported = _rebuild(model, _task_space(model, space, venv), venv)
     columns = _skill_columns(features, exported.policy)
     constant = features[skill, columns].double()
     parameters = fold_inputs(model.policy, exported.policy, columns, constant)
@@ -75,8 +79,8 @@ def export_skill(
     exported.policy.load_state_dict(parameters, strict=not reset_critics)
     if exported.use_sde:
         exported.policy.reset_noise()  # type: ignore[operator]
-    if env is not None:
-        exported.set_env(env)
+    if venv is not None:
+        exported.set_env(venv)
     return exported
 
 
@@ -89,16 +93,25 @@ def export_vec_normalize(vec_normalize: VecNormalize, venv: VecEnv) -> VecNormal
     :raises ValueError: if the two differ by more than the skill
     """
     augmented = vec_normalize.observation_space
-    n_features = int(np.prod(venv.observation_space.shape or 0))
-    space = SkillSpace.from_augmented(augmented, int(np.prod(augmented.shape or 0)) - n_features)
+    space = SkillSpace.from_augmented(augmented, _one_hot_size(augmented, venv.observation_space))
     _check_fits(venv.observation_space, space)
     exported: VecNormalize = pickle.loads(pickle.dumps(vec_normalize))
     exported.observation_space = venv.observation_space
-    if exported.norm_obs:
-        rms: Any = exported.obs_rms
-        rms.mean, rms.var = rms.mean[:n_features].copy(), rms.var[:n_features].copy()
+    rms: Any = exported.obs_rms if exported.norm_obs else None
+    if isinstance(rms, dict):
+        rms.pop(SKILL_KEY, None)
+        exported.norm_obs_keys = list(rms)
+        exported.obs_spaces = venv.observation_space.spaces  # type: ignore[attr-defined]
+    elif rms is not None:
+        rms.mean, rms.var = rms.mean[: -space.n_skills], rms.var[: -space.n_skills]
     exported.set_venv(venv)
     return exported
+
+
+def _one_hot_size(augmented: spaces.Space[Any], env_space: spaces.Space[Any]) -> int:
+    if isinstance(augmented, spaces.Dict):
+        return sum(augmented[SKILL_KEY].shape or ()) if SKILL_KEY in augmented.spaces else 0
+    return int(np.prod(augmented.shape or 0) - np.prod(env_space.shape or 0))
 
 
 def model_n_skills(model: BaseAlgorithm) -> int:
@@ -116,10 +129,10 @@ def model_n_skills(model: BaseAlgorithm) -> int:
     return int(dict(state.items())["n_skills"])
 
 
-def _task_space(model: BaseAlgorithm, space: SkillSpace, env: GymEnv | None) -> spaces.Space[Any]:
+def _task_space(model: BaseAlgorithm, space: SkillSpace, venv: VecEnv | None) -> spaces.Space[Any]:
     """Not only float32: SB3 compares spaces with their dtype when a model gets an environment."""
-    if env is not None:
-        return _check_fits(env.observation_space, space)
+    if venv is not None:
+        return _check_fits(venv.observation_space, space)
     env_id = dict(getattr(model, STATE_ATTRIBUTE).items())["env_id"]
     if env_id not in gym.registry:
         return space.env_space
@@ -135,17 +148,36 @@ def _task_space(model: BaseAlgorithm, space: SkillSpace, env: GymEnv | None) -> 
 
 def _check_fits(env_space: spaces.Space[Any], space: SkillSpace) -> spaces.Space[Any]:
     """The same space but for the dtype."""
-    if isinstance(env_space, spaces.Box) and len(env_space.shape) == 1:
-        if SkillSpace(env_space, space.n_skills).env_space == space.env_space:
-            return env_space
-    raise ValueError(
-        f"env has the observation space {env_space}; expected {space.env_space}, of any dtype. "
-        "Pass the environment that the skills were learned in, without DIAYNWrapper."
-    )
+    try:
+        fits = SkillSpace(env_space, space.n_skills).env_space == space.env_space
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"env has the observation space {env_space}; expected {space.env_space}, of any dtype. "
+            "Pass the environment that the skills were learned in, without DIAYNWrapper."
+        )
+    if isinstance(env_space, spaces.Dict):  # extractors go by the order of the keys
+        assert isinstance(space.env_space, spaces.Dict)
+        return spaces.Dict(OrderedDict((key, env_space[key]) for key in space.env_space))
+    return env_space
+
+
+def _foldable_space(model: BaseAlgorithm, n_skills: int) -> SkillSpace:
+    space = SkillSpace.from_augmented(model.observation_space, n_skills)
+    known = dict(getattr(model, STATE_ATTRIBUTE).items())["observation_space"]
+    is_plain = space.is_vector or isinstance(space.env_space, spaces.Dict)
+    if not is_plain or known != describe_space(space.env_space):
+        raise ValueError(
+            f"observation_space={model.observation_space} holds the skill in a way that cannot be "
+            "folded; expected that of a DIAYNWrapper around a one-dimensional Box or a Dict, "
+            "without stacked frames. Let a Dict hold the observation."
+        )
+    return space
 
 
 def _rebuild(
-    model: BaseAlgorithm, observation_space: spaces.Space[Any], env: GymEnv | None
+    model: BaseAlgorithm, observation_space: spaces.Space[Any], venv: VecEnv | None
 ) -> BaseAlgorithm:
     """As ``BaseAlgorithm.load`` does it, for another observation space and without parameters."""
     buffer = io.BytesIO()
@@ -155,8 +187,8 @@ def _rebuild(
         buffer, device=model.device, custom_objects={"observation_space": observation_space}
     )
     assert data is not None
-    if env is not None:
-        data["n_envs"] = env.num_envs if isinstance(env, VecEnv) else 1
+    if venv is not None:
+        data["n_envs"] = venv.num_envs
         if isinstance(data.get("action_noise"), VectorizedActionNoise):  # of as many as before
             data["action_noise"] = data["action_noise"].base_noise
     exported = type(model)(
@@ -176,7 +208,7 @@ def _skill_features(
     model: BaseAlgorithm, space: SkillSpace, vec_normalize: VecNormalize | None
 ) -> th.Tensor:
     """What the layers after the features extractor read of each skill, shape ``(K, features)``."""
-    zeros = np.zeros((space.n_skills, *(space.env_space.shape or ())), np.float32)
+    zeros = create_empty_array(space.env_space, space.n_skills, np.zeros)
     obs: Any = space.append(zeros, np.arange(space.n_skills))
     if vec_normalize is not None:
         obs = vec_normalize.normalize_obs(obs)
@@ -204,7 +236,7 @@ def _features_extractor(policy: BasePolicy) -> BaseFeaturesExtractor:
 
 def _skill_columns(features: th.Tensor, smaller: BasePolicy) -> slice:
     """The features that differ between skills, provided that nothing else of them does."""
-    differing = (features != features[0]).any(dim=0).nonzero().flatten().tolist()
+    differing = ((features - features[0]).abs() > 1e-4).any(dim=0).nonzero().flatten().tolist()
     columns = slice(differing[0], differing[-1] + 1) if differing else slice(0)
     n_skills, n_features = features.shape
     remaining = _features_extractor(smaller).features_dim

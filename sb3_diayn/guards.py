@@ -15,6 +15,7 @@ from torch import nn
 
 from sb3_diayn.checkpoint import load_discriminator
 from sb3_diayn.discriminator import Discriminator
+from sb3_diayn.extraction import ObsFunction
 from sb3_diayn.folders import MODEL_FILE, list_checkpoints
 from sb3_diayn.nesting import callbacks_in
 
@@ -55,7 +56,7 @@ def check_finite(
             if found is not None:
                 place, owner = f"{module_name}.{found}", module_name
                 break
-    good = last_good_checkpoint(callback)
+    good = last_good_checkpoint(callback, getattr(discriminator.extractor, "function", None))
     rest = "No good checkpoint is known" if good is None else f"The last good checkpoint is {good}"
     raise ValueError(
         f"{place} is not finite at step {model.num_timesteps} (noticed in {', '.join(bad)}); "
@@ -83,6 +84,8 @@ def check_buffer(buffer: ReplayBuffer) -> None:
     for name in ("observations", "next_observations", "actions", "rewards"):
         stored: Any = getattr(buffer, name)
         for key, array in stored.items() if isinstance(stored, dict) else [(None, stored)]:
+            if not np.issubdtype(array.dtype, np.floating):
+                continue  # images: many bytes, and finite by their nature
             bad = np.argwhere(~np.isfinite(array[: buffer.size()]))
             if len(bad):
                 row, env, *column = bad[0].tolist()
@@ -94,9 +97,10 @@ def check_buffer(buffer: ReplayBuffer) -> None:
                 )
 
 
-def last_good_checkpoint(callback: Any) -> Path | None:
+def last_good_checkpoint(callback: Any, obs_function: ObsFunction | None = None) -> Path | None:
     """
     :param callback: the callback of ``learn``, often a ``CallbackList``
+    :param obs_function: what the discriminator reads through, if it does
     :return: the newest zip of its checkpoint and evaluation callbacks in which all parameters are
         finite; None if there is none
     """
@@ -109,12 +113,12 @@ def last_good_checkpoint(callback: Any) -> Path | None:
         elif folder := getattr(each, "save_path", None):  # DIAYNCheckpointCallback
             files += [path / MODEL_FILE for path in list_checkpoints(folder).values()]
     newest_first = sorted(files, key=lambda file: file.stat().st_mtime_ns, reverse=True)
-    return next(filter(_is_good, newest_first), None)
+    return next((file for file in newest_first if _is_good(file, obs_function)), None)
 
 
-def _is_good(file: Path) -> bool:
+def _is_good(file: Path, obs_function: ObsFunction | None) -> bool:
     try:
-        load_discriminator(file)  # refuses what is not finite
+        load_discriminator(file, obs_function=obs_function)  # refuses what is not finite
         with zipfile.ZipFile(file) as archive, archive.open("policy.pth") as parameters:
             tensors = th.load(parameters, map_location="cpu", weights_only=True)
     except Exception:  # a checkpoint that cannot be read is not good, for whatever reason

@@ -55,8 +55,6 @@ class SkillRollout:
         if self.vec_normalize is not None:
             new_obs = self.vec_normalize.get_original_obs()
         env_obs, new_skills = self.skill_space.split_newest(new_obs)
-        # VecNormalize may be within the VecTransposeImage that SB3 adds.
-        env_obs = like_space(env_obs, self.skill_space.env_space)
         env_obs, skills = map_parts(np.copy, env_obs), np.array([info["skill"] for info in infos])
         for index in np.flatnonzero(dones):
             last = like_space(infos[index]["terminal_env_obs"], self.skill_space.env_space)

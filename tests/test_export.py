@@ -16,14 +16,14 @@ from sb3_contrib import QRDQN, TQC, TRPO, CrossQ, RecurrentPPO
 from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.torch_layers import FlattenExtractor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 from torch import nn
 
 from sb3_diayn import DIAYNWrapper, SkillEvaluation, best_skill, export_skill, rank_skills
 from sb3_diayn.export import export_vec_normalize
 from sb3_diayn.skills import SkillSpace
 from sb3_diayn.trajectories import Trajectory
-from tests.envs import CountingEnv, PointEnv
+from tests.envs import CountingEnv, EchoEnv, PointEnv
 from tests.models import K, counting, make_callback, make_dqn, make_sac
 
 SKILL = 1
@@ -70,7 +70,7 @@ def observations(n: int = 1000) -> np.ndarray:
     return np.random.default_rng(0).normal(0, 2, (n, 2)).astype(np.float32)
 
 
-def outputs(model: Any, obs: np.ndarray) -> dict[str, np.ndarray]:
+def outputs(model: Any, obs: Any) -> dict[str, np.ndarray]:
     """Actions and the values of all critics, targets too."""
     policy, result = model.policy, {}
     policy.set_training_mode(False)
@@ -93,7 +93,7 @@ def outputs(model: Any, obs: np.ndarray) -> dict[str, np.ndarray]:
         for name in ("critic", "critic_target"):
             critic = getattr(policy, name, None)
             if critic is not None:
-                values = critic(inputs, th.as_tensor(actions).reshape(len(obs), -1))
+                values = critic(inputs, th.as_tensor(actions).reshape(len(actions), -1))
                 result[name] = (th.stack(values) if isinstance(values, tuple) else values).numpy()
     return result
 
@@ -276,6 +276,71 @@ def test_statistics_of_another_environment_are_refused(env):
     venv = VecNormalize(DummyVecEnv([counting]), norm_reward=False)
     with pytest.raises(ValueError, match=r"expected (.*of any dtype|an integer of at least 2)"):
         export_vec_normalize(venv, DummyVecEnv([env]))
+
+
+# -- Dict observations --------------------------------------------------------------------------
+
+
+def echo(kind: str, box: bool = True) -> gym.Env:
+    return DIAYNWrapper(EchoEnv(kind, box=box), K)
+
+
+def train_dict(algorithm: Any, env: Any, **options: Any) -> Any:
+    kwargs = {"net_arch": [16]}
+    model = algorithm("MultiInputPolicy", env, policy_kwargs=kwargs, device="cpu", **options)
+    return model.learn(50, callback=make_callback())
+
+
+def sample_batch(space: spaces.Dict, n: int = 200) -> dict[str, np.ndarray]:
+    space.seed(0)
+    rows = [space.sample() for _ in range(n)]
+    return {key: np.stack([row[key] for row in rows]) for key in space.spaces}
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "kind"), [(SAC, "dict"), (PPO, "dict"), (DQN, "goal"), (SAC, "image_dict")]
+)
+def test_of_dict_observations_the_key_is_dropped(algorithm, kind, tmp_path):
+    options = ON_POLICY | {"batch_size": 20} if algorithm is PPO else OFF_POLICY
+    model = train_dict(algorithm, echo(kind, box=algorithm is SAC), **options)
+    task = EchoEnv(kind, box=algorithm is SAC)
+    exported = export_skill(model, SKILL, env=task)
+    assert "skill" not in exported.observation_space.spaces
+    obs = sample_batch(exported.observation_space)
+    one_hots = np.eye(K, dtype=np.float32)[np.full(200, SKILL)]
+    expected, found = outputs(model, {**obs, "skill": one_hots}), outputs(exported, obs)
+    for name, values in expected.items():
+        assert np.abs(found[name] - values).max() <= 1e-6 * max(1, np.abs(values).max()), name
+    exported.save(tmp_path / "skill")
+    loaded = algorithm.load(tmp_path / "skill", env=task, device="cpu")
+    assert loaded.learn(50).num_timesteps == (80 if algorithm is PPO else 52)
+
+
+def test_normalized_dict_observations():
+    venv = VecNormalize(DummyVecEnv([lambda: echo("goal")]), norm_reward=False)
+    model = train_dict(SAC, venv, **OFF_POLICY)
+    normalized = export_vec_normalize(venv, DummyVecEnv([lambda: EchoEnv("goal", box=True)]))
+    exported = export_skill(model, SKILL, env=normalized)
+    obs = sample_batch(normalized.observation_space)
+    full = {**obs, "skill": np.eye(K, dtype=np.float32)[np.full(200, SKILL)]}
+    expected = outputs(model, venv.normalize_obs(full))
+    found = outputs(exported, normalized.normalize_obs(obs))
+    for name, values in expected.items():
+        assert np.abs(found[name] - values).max() <= 1e-6 * max(1, np.abs(values).max()), name
+    assert exported.learn(20).get_vec_normalize_env() is normalized
+
+
+@pytest.mark.parametrize("kind", ["matrix", "discrete", "multi_binary", "image_first"])
+def test_observations_that_the_wrapper_put_into_a_dict_are_refused(kind):
+    model = train_dict(SAC, echo(kind), **OFF_POLICY)
+    with pytest.raises(ValueError, match="in a way that cannot be folded; expected that of"):
+        export_skill(model, SKILL)
+
+
+def test_stacked_frames_are_refused():
+    model = train(SAC, False, OFF_POLICY, VecFrameStack(DummyVecEnv([counting]), 2))
+    with pytest.raises(ValueError, match="in a way that cannot be folded; expected that of"):
+        export_skill(model, SKILL)
 
 
 # -- critics reset -----------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from sb3_diayn.warmup import WarmUp
 
 ENV = "MountainCarContinuous-v0"
 SOLVED = 90.0
-N_SKILLS, PRETRAINING_STEPS, STEPS, EVAL_FREQ, N_EPISODES = 10, 100_000, 8_000, 1_000, 5
+N_SKILLS, PRETRAINING_STEPS, STEPS, EVAL_FREQ, N_EPISODES = 10, 100_000, 5_000, 1_000, 5
 HYPERPARAMS: dict[str, Any] = {
     "learning_rate": 1e-3,
     "ent_coef": 0.1,

@@ -144,10 +144,11 @@ def draw(runs: list[dict[str, Any]], file: Path) -> None:
     titles = ("on the batches it learns from (the log)", "on what the old buffer holds")
     for axis, title in zip(axes, titles, strict=True):
         axis.set(title=title, xlabel="environment steps", ylim=(0, None))
+        axis.locator_params(axis="x", nbins=5)
         axis.axvline(STEPS, color="gray", lw=0.8, ls=":")
     axes[0].set_ylabel("loss of the discriminator [nats]")
     axes[1].legend(fontsize=8)
-    figure.savefig(file, dpi=100)
+    figure.savefig(file, dpi=90)
 
 
 def table(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,0 +1,173 @@
+"""Killed, interrupted, out of disk: what was whole stays whole, and the training goes on."""
+
+import errno
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch as th
+
+from sb3_diayn import (
+    DIAYNCallback,
+    DIAYNCheckpointCallback,
+    DIAYNWrapper,
+    load_discriminator,
+    resume,
+)
+from sb3_diayn.folders import list_checkpoints, newest_checkpoint
+from tests.envs import PointEnv
+from tests.models import K, make_callback, make_sac
+
+# A copy of this process where the system can make one: it need not import everything again.
+METHODS = multiprocessing.get_all_start_methods()
+PROCESSES = multiprocessing.get_context("fork" if "fork" in METHODS else "spawn")
+ON_WINDOWS = sys.platform == "win32"
+
+
+def make_env() -> DIAYNWrapper:
+    return DIAYNWrapper(PointEnv(), K)
+
+
+def train_for_ever(folder: Path) -> None:
+    th.set_num_threads(1)
+    if list_checkpoints(folder):
+        model, callback = resume(folder, make_env(), device="cpu"), DIAYNCallback()
+    else:
+        model, callback = make_sac(make_env()), make_callback()
+    saving = DIAYNCheckpointCallback(folder, save_freq=5, keep=2)
+    model.learn(10**9, callback=[callback, saving], reset_num_timesteps=False)
+
+
+def kill_and_go_on(folder: Path, n_kills: int) -> list[int]:
+    """Steps of the newest checkpoint after each kill, -1 while there is none."""
+    rng, steps = np.random.default_rng(0), []
+    while len(steps) < n_kills:
+        child = PROCESSES.Process(target=train_for_ever, args=(folder,))
+        child.start()
+        known = max(list_checkpoints(folder), default=-1)
+        while max(list_checkpoints(folder), default=-1) == known and child.is_alive():
+            time.sleep(0.01)  # until it trains
+        time.sleep(rng.uniform(0, 0.1))
+        child.kill()
+        child.join()
+        assert child.exitcode != 0
+        steps.append(max(list_checkpoints(folder)))
+        model = resume(folder, make_env(), device="cpu")
+        assert model.num_timesteps == steps[-1]
+        model.learn(3, callback=DIAYNCallback(), reset_num_timesteps=False)
+        assert model.num_timesteps == steps[-1] + 3
+    return steps
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("n_kills", [5, pytest.param(20, marks=pytest.mark.expensive)])
+def test_kill_at_random_moments_of_training_and_saving(tmp_path, n_kills):
+    steps = kill_and_go_on(tmp_path, n_kills)
+    assert (np.diff(steps) > 0).all()
+    assert len(list(tmp_path.glob("checkpoint_*"))) <= 3
+    assert len(list(tmp_path.glob(".*.part"))) <= 2
+
+
+# -- a full disk -------------------------------------------------------------------------------
+
+
+def full_disk(*args: Any, **kwargs: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def learn(model: Any, folder: Path, steps: int, reset: bool = False) -> None:
+    saving = DIAYNCheckpointCallback(folder, save_freq=20, keep=2)
+    callback = [make_callback(), saving]
+    model.learn(steps, callback=callback, reset_num_timesteps=reset)
+
+
+@pytest.mark.parametrize("writer", ["torch.save", "pickle.dump", "os.fsync"])
+def test_a_full_disk_costs_one_checkpoint(tmp_path, monkeypatch, writer):
+    model = make_sac(make_env())
+    learn(model, tmp_path, 40)
+    with monkeypatch.context() as patch, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        patch.setattr(writer, full_disk)
+        learn(model, tmp_path, 25)
+    said = [str(warning.message) for warning in caught if warning.category is UserWarning]
+    assert len(said) == 2 and model.num_timesteps == 65
+    assert "at 60 steps could not be written ([Errno 28] No space left on device" in said[0]
+    assert list(list_checkpoints(tmp_path)) == [20, 40]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "checkpoint_20_steps",
+        "checkpoint_40_steps",
+    ]
+    learn(model, tmp_path, 20)
+    assert list(list_checkpoints(tmp_path)) == [80, 85]
+    assert resume(tmp_path, make_env(), device="cpu").num_timesteps == 85
+
+
+# -- the command line --------------------------------------------------------------------------
+
+TRAIN = "train --env Pendulum-v1 --n-skills 3 --no-progress --no-report --seed 1".split()
+SMALL = "--hyperparams learning_starts:50 n_envs:2 gradient_steps:1 buffer_size:2000".split()
+
+
+def cli(*args: Any) -> int:
+    from sb3_diayn.cli import main
+
+    return main([str(arg) for arg in args])
+
+
+def test_a_run_that_was_killed_goes_on_from_its_newest_checkpoint(tmp_path, capsys):
+    pytest.importorskip("rl_zoo3")
+    saving = ["--save-freq", 100, "--save-replay-buffer", "-f", tmp_path]
+    assert cli(*TRAIN, "-n", 240, *saving, *SMALL) == 0
+    run = tmp_path / "sac" / "Pendulum-v1_1"
+    assert list(list_checkpoints(run / "checkpoints")) == [200, 240]
+    (run / "Pendulum-v1.zip").unlink()  # as if it had been killed
+    (run / "checkpoints" / "checkpoint_240_steps").rename(run / "checkpoints" / ".x.part")
+    capsys.readouterr()
+    assert cli("train", "--resume", run, "--no-progress", "--no-report", "-f", tmp_path) == 0
+    assert "Going on at step 200 until step 240" in capsys.readouterr().out
+    again = tmp_path / "sac" / "Pendulum-v1_2" / "Pendulum-v1.zip"
+    # What the run of 240 steps had, to the bit.
+    newest = tmp_path / "whole"
+    (run / "checkpoints" / ".x.part").rename(newest)
+    mine = load_discriminator(again).state_dict()
+    theirs = load_discriminator(newest / "model.zip").state_dict()
+    assert all(th.equal(mine[name], theirs[name]) for name in theirs)
+
+
+def test_a_full_disk_at_the_end_of_a_run(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("rl_zoo3")
+    monkeypatch.setattr("os.fsync", full_disk)
+    assert cli(*TRAIN, "-n", 60, "-f", tmp_path, *SMALL) == 2
+    error = capsys.readouterr().err
+    assert "error: " in error and "No space left on device" in error and "Traceback" not in error
+    assert "Pendulum-v1.zip" in error
+    assert not list(tmp_path.rglob("*.zip"))
+
+
+@pytest.mark.skipif(ON_WINDOWS, reason="a console's Ctrl-C would reach the tests as well")
+def test_ctrl_c_saves(tmp_path):
+    pytest.importorskip("rl_zoo3")
+    words = [sys.executable, "-m", "sb3_diayn.cli", *TRAIN, "-n", "1000000", "--save-freq", "60"]
+    words += ["--vec-env", "subproc", "-f", str(tmp_path), *SMALL]
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        folder = tmp_path / "sac" / "Pendulum-v1_1" / "checkpoints"
+        while not list_checkpoints(folder) and process.poll() is None:
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes of the group
+        output, error = process.communicate(timeout=120)
+    assert process.returncode == 130, output + error
+    assert "Traceback" not in error
+    run = tmp_path / "sac" / "Pendulum-v1_1"
+    assert f"sb3-diayn train --resume {run}" in output
+    assert load_discriminator(run / "Pendulum-v1.zip").n_skills == 3
+    assert newest_checkpoint(run).parent == folder

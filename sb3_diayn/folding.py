@@ -1,7 +1,5 @@
 """A network without the inputs that never change: they move into its biases."""
 
-from collections.abc import Callable
-
 import torch as th
 from sb3_contrib.common.torch_layers import BatchRenorm
 from torch import nn
@@ -28,8 +26,6 @@ def fold_inputs(
     for name, expected in smaller.state_dict().items():
         if parameters[name].shape != expected.shape:
             _fold(policy, name, parameters, columns, constant)
-        if parameters[name].shape != expected.shape:
-            raise ValueError(_unfoldable(name, "has another shape than expected"))
     return parameters
 
 
@@ -46,7 +42,11 @@ def _fold(
         moved = parameters[bias].double() + weight[:, columns].double() @ read
         parameters[bias] = moved.to(weight.dtype)
     elif not isinstance(layer, BatchRenorm):
-        raise ValueError(_unfoldable(name, f"belongs to {layer}, which has no bias to move it to"))
+        raise ValueError(
+            f"policy has a parameter {name!r} that depends on the skill and belongs to {layer}, "
+            "which has no bias to move it to; expected linear layers after the features "
+            "extractor. Use MlpPolicy or MultiInputPolicy with hidden layers."
+        )
     remain = th.ones(weight.shape[-1], dtype=th.bool, device=weight.device)
     remain[columns] = False
     parameters[name] = weight[..., remain]
@@ -66,10 +66,7 @@ def _normalized(
     return _in_evaluation_mode(before, inputs)[0, columns]
 
 
-def _in_evaluation_mode(
-    layer: Callable[[th.Tensor], th.Tensor] | nn.Module, inputs: th.Tensor
-) -> th.Tensor:
-    assert isinstance(layer, nn.Module)
+def _in_evaluation_mode(layer: nn.Module, inputs: th.Tensor) -> th.Tensor:
     was_training = layer.training
     layer.train(False)
     try:
@@ -78,10 +75,3 @@ def _in_evaluation_mode(
     finally:
         layer.train(was_training)
     return outputs
-
-
-def _unfoldable(name: str, why: str) -> str:
-    return (
-        f"policy has a parameter {name!r} that depends on the skill and {why}; expected linear "
-        "layers after the features extractor. Use MlpPolicy or MultiInputPolicy."
-    )

@@ -396,6 +396,13 @@ def test_a_first_layer_that_cannot_be_folded_is_refused():
         export_skill(model, SKILL)
 
 
+def test_a_policy_of_another_framework_is_refused(monkeypatch):
+    """SBX, whose features extractors are not SB3's."""
+    monkeypatch.setattr("sb3_diayn.export.BaseFeaturesExtractor", type("Other", (), {}))
+    with pytest.raises(ValueError, match="policy=SACPolicy has no features extractor of SB3"):
+        export_skill(trained("SAC"), SKILL)
+
+
 @pytest.mark.parametrize("env", [PointEnv(), counting()])
 def test_another_environment_is_refused(env):
     model = trained("SAC")

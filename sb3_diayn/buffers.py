@@ -19,7 +19,9 @@ from sb3_diayn.observations import Obs, like_space, map_parts, map_spaces, put_p
 from sb3_diayn.skills import SkillArray, SkillSpace
 
 Learn = Callable[[PyTorchObs, th.Tensor, th.Tensor], th.Tensor]
-Where = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]  # rows, and environments
+Indices = npt.NDArray[np.int64]
+Where = Indices  # which transitions: row * n_envs + environment
+Batch = tuple[PyTorchObs, th.Tensor, th.Tensor]  # next observations, skills, actions
 
 
 class SkillReplayBuffer(ReplayBuffer):
@@ -160,9 +162,7 @@ class SkillReplayBuffer(ReplayBuffer):
             getattr(self, name)[rows] = getattr(buffer, name)[rows]
         self.pos, self.full = buffer.pos, buffer.full
 
-    def sample_transitions(
-        self, batch_size: int, rng: np.random.Generator
-    ) -> tuple[PyTorchObs, th.Tensor, th.Tensor]:
+    def sample_transitions(self, batch_size: int, rng: np.random.Generator) -> Batch:
         """
         What the discriminator learns from.
 
@@ -172,60 +172,69 @@ class SkillReplayBuffer(ReplayBuffer):
             actions, shape ``(n, action_dim)``
         """
         rows = rng.integers(self.size(), size=batch_size)
-        where = (rows, rng.integers(self.n_envs, size=batch_size))
-        skills = self.skills[where].astype(np.int64)
-        next_env_obs = take_parts(self.next_observations, where)
-        return (
-            map_parts(self._tensor, next_env_obs),
-            self._tensor(skills),
-            self._tensor(self.actions[where]),
+        return self._transitions(self._where(rows, rng.integers(self.n_envs, size=batch_size)))
+
+    def _transitions(self, where: Where) -> Batch:
+        skills = self._at(self.skills, where).astype(np.int64)
+        next_env_obs = map_parts(self._tensor, self._at(self.next_observations, where))
+        return next_env_obs, self._tensor(skills), self._tensor(self._at(self.actions, where))
+
+    def _where(self, rows: Indices, envs: Indices) -> Where:
+        return rows * self.n_envs + envs
+
+    def _at(self, arrays: Any, where: Where) -> Any:
+        """``array[rows, envs]`` of an array or a dict of them, in a third of the time."""
+        return map_parts(
+            lambda array: array.reshape(-1, *array.shape[2:]).take(where, axis=0), arrays
         )
 
     def _tensor(self, array: npt.NDArray[Any]) -> th.Tensor:
         return self.to_torch(array, copy=False)
 
     def _get_samples(
-        self, batch_inds: npt.NDArray[np.int64], env: VecNormalize | None = None
+        self, batch_inds: Indices, env: VecNormalize | None = None
     ) -> ReplayBufferSamples:
-        where = (batch_inds, np.random.randint(0, high=self.n_envs, size=len(batch_inds)))
+        envs = np.random.randint(0, high=self.n_envs, size=len(batch_inds))
+        where = self._where(batch_inds, envs)
+        transitions = self._transitions(where)
+        rewards = self._fresh_rewards(where, transitions, self.learn)
         observations, next_observations = self._as_seen(where, env)
         samples = ReplayBufferSamples(
             observations=observations,
-            actions=self._tensor(self.actions[where]),
+            actions=transitions[2],
             next_observations=next_observations,
             dones=self._terminations(where),
-            rewards=self._fresh_rewards(where, self.learn),
+            rewards=rewards,
         )
-        return samples if self.n_steps == 1 else self._n_step(samples, where, env)
+        return samples if self.n_steps == 1 else self._n_step(samples, batch_inds, envs, env)
 
     def _n_step(
-        self, samples: ReplayBufferSamples, where: Where, env: VecNormalize | None
+        self, samples: ReplayBufferSamples, rows: Indices, envs: Indices, env: VecNormalize | None
     ) -> ReplayBufferSamples:
         """Go on from each transition: where n steps lead, and what they pay on the way."""
-        (rows, envs), last = where, where[0].copy()
-        alive = np.arange(len(rows))
-        steps: list[Where] = []  # which of the batch, and the row that it has come to
+        last, alive = rows.copy(), np.arange(len(rows))
+        steps: list[tuple[Indices, Indices]] = []  # which of the batch, and the row it is at
         for _ in range(1, self.n_steps):
             alive = alive[self._goes_on(last[alive], envs[alive])]
             last[alive] = (last[alive] + 1) % self.buffer_size
             steps.append((alive, last[alive]))
         members, visited = (np.concatenate(column) for column in zip(*steps, strict=True))
         powers = np.repeat(np.arange(1, self.n_steps), [len(row) for row, _ in steps])
-        later_rewards = self._fresh_rewards((visited, envs[members]))
+        where = self._where(visited, envs[members])
+        later_rewards = self._fresh_rewards(where, self._transitions(where))
         later_rewards *= self._column(self.gamma**powers)
+        final = self._where(last, envs)
         lengths = 1 + np.bincount(members, minlength=len(rows))
         return samples._replace(
-            next_observations=self._as_seen((last, envs), env)[1],
-            dones=self._terminations((last, envs)),
+            next_observations=self._as_seen(final, env)[1],
+            dones=self._terminations(final),
             rewards=samples.rewards.index_add(
                 0, th.as_tensor(members, device=self.device), later_rewards
             ),
             discounts=self._column(self.gamma**lengths),
         )
 
-    def _goes_on(
-        self, rows: npt.NDArray[np.int64], envs: npt.NDArray[np.int64]
-    ) -> npt.NDArray[np.bool_]:
+    def _goes_on(self, rows: Indices, envs: Indices) -> npt.NDArray[np.bool_]:
         """Whether the next row is the next step of the same episode with the same skill."""
         following = (rows + 1) % self.buffer_size
         # Vectors, with the newest frame last: SB3 has no n-step returns for others.
@@ -240,7 +249,7 @@ class SkillReplayBuffer(ReplayBuffer):
         return goes_on
 
     def _terminations(self, where: Where) -> th.Tensor:
-        return self._column(self.dones[where] * (1 - self.timeouts[where]))
+        return self._column(self._at(self.dones, where) * (1 - self._at(self.timeouts, where)))
 
     def _column(self, values: npt.NDArray[Any]) -> th.Tensor:
         return self._tensor(values.reshape(-1, 1).astype(np.float32, copy=False))
@@ -248,11 +257,11 @@ class SkillReplayBuffer(ReplayBuffer):
     def _as_seen(self, where: Where, env: VecNormalize | None) -> tuple[Any, Any]:
         """Observations and next observations as the policy sees them."""
         env_obs, next_env_obs = (
-            take_parts(array, where) for array in (self.observations, self.next_observations)
+            self._at(array, where) for array in (self.observations, self.next_observations)
         )
-        skills = now = then = self.skills[where]
+        skills = now = then = self._at(self.skills, where)
         if self.skill_space.n_stack > 1:
-            now = np.concatenate([self.past_skills[where], skills[:, None]], axis=1)
+            now = np.concatenate([self._at(self.past_skills, where), skills[:, None]], axis=1)
             then = np.concatenate([now[:, 1:], skills[:, None]], axis=1)
         next_stack = self.skill_space.push(env_obs, next_env_obs)
         return self._augmented(env_obs, now, env), self._augmented(next_stack, then, env)
@@ -262,21 +271,20 @@ class SkillReplayBuffer(ReplayBuffer):
         tensors: th.Tensor = map_parts(self._tensor, obs)
         return tensors
 
-    def _fresh_rewards(self, where: Where, learn: Learn | None = None) -> th.Tensor:
+    def _fresh_rewards(
+        self, where: Where, transitions: Batch, learn: Learn | None = None
+    ) -> th.Tensor:
         if self.skill_reward is None:
             raise RuntimeError(
                 "This SkillReplayBuffer has no discriminator to compute rewards with. Pass "
                 "callback=DIAYNCallback() to learn(); it binds the discriminator to the buffer."
             )
-        gate = None if self.gate is None else self._tensor(self.gate.is_open[where])
-        obs = map_parts(self._tensor, take_parts(self.next_observations, where))
-        skill_ids = self._tensor(self.skills[where].astype(np.int64))
-        task, actions = self._tensor(self.rewards[where]), self._tensor(self.actions[where])
+        gate = None if self.gate is None else self._tensor(self._at(self.gate.is_open, where))
+        (obs, skills, actions), task = transitions, self._tensor(self._at(self.rewards, where))
         if learn is None:
-            rewards = self.skill_reward(obs, skill_ids, task, actions, gate)
+            rewards = self.skill_reward(obs, skills, task, actions, gate)
         else:
-            log_q = learn(obs, skill_ids, actions)
-            rewards = self.skill_reward.from_log_q(log_q, skill_ids, task, gate)
+            rewards = self.skill_reward.from_log_q(learn(*transitions), skills, task, gate)
         # A discriminator that has diverged stops the training, once the device says so; until then
         # it must not spoil the policy.
         return th.nan_to_num(rewards, nan=0.0, posinf=0.0, neginf=0.0).unsqueeze(1)

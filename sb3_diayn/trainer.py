@@ -78,9 +78,12 @@ class DiscriminatorTrainer:
         """
         if self.discriminator.normalize_obs:
             self.discriminator.update_normalizer(obs)
-        self.discriminator.train(self.discriminator.spectral_norm)
+        is_estimating = self.discriminator.spectral_norm  # singular values, by this very pass
+        if is_estimating:
+            self.discriminator.train()
         losses, accuracy = self.discriminator.loss(obs, skills, actions)
-        self.discriminator.eval()
+        if is_estimating:
+            self.discriminator.eval()
         loss = losses.mean()
         loss.backward()  # type: ignore[no-untyped-call]
         self.has_gradient = True

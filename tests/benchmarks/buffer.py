@@ -6,8 +6,11 @@ Bytes per transition, ``add`` and ``sample`` of ``SkillReplayBuffer`` beside SB3
 Both hold the same augmented space, Hopper-v5's with K skills. The times are of interleaved rounds;
 the table shows medians and the ratio of the two. ``sample`` of the skill buffer includes the fresh
 rewards, that is a forward pass of the discriminator; the fair comparison is with SB3's ``sample``
-followed by such a pass.
+followed by such a pass. While the model trains, that pass serves the discriminator's own update
+too: what the rewards then cost is the difference to SB3's ``sample`` followed by an update.
 """
+
+from functools import partial
 
 import gymnasium as gym
 import numpy as np
@@ -16,6 +19,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 
 from sb3_diayn import Discriminator, SkillReplayBuffer, SkillReward
 from sb3_diayn.skills import SkillSpace
+from sb3_diayn.trainer import DiscriminatorTrainer
 from tests.benchmarks.timing import interleave, report
 
 SIZE, BATCH, ADDS, SAMPLES, ROUNDS = 20_000, 256, 500, 200, 15
@@ -50,6 +54,17 @@ def measure(n_skills: int) -> dict[str, float]:
         stock.sample(BATCH)
         discriminator.reward(obs, skill)
 
+    trainer = DiscriminatorTrainer(discriminator, 3e-4, 0)
+
+    def stock_and_update() -> None:
+        stock.sample(BATCH)
+        trainer.update(obs, skill)
+
+    def learning_sample() -> None:
+        lean.learn = partial(trainer.learn, BATCH)
+        lean.sample(BATCH)
+        lean.learn = None
+
     info = [{"skill": 1, "task_reward": 1.0}]
     row = (space.append(np.zeros((1, 11)), [1]),) * 2 + (np.zeros((1, 3)), np.ones(1), np.zeros(1))
     seconds = interleave(
@@ -59,6 +74,8 @@ def measure(n_skills: int) -> dict[str, float]:
             "stock sample": repeat(lambda: stock.sample(BATCH), SAMPLES),
             "lean sample": repeat(lambda: lean.sample(BATCH), SAMPLES),
             "stock sample, forward of D": repeat(stock_and_forward, SAMPLES),
+            "lean sample, D learns": repeat(learning_sample, SAMPLES),
+            "stock sample, update of D": repeat(stock_and_update, SAMPLES),
         },
         ROUNDS,
     )
@@ -75,6 +92,7 @@ def measure(n_skills: int) -> dict[str, float]:
         "add ratio": us["lean add"] / us["stock add"],
         "sample ratio": us["lean sample"] / us["stock sample"],
         "sample / (stock + forward)": us["lean sample"] / us["stock sample, forward of D"],
+        "rewards in training us": us["lean sample, D learns"] - us["stock sample, update of D"],
     }
 
 

@@ -171,8 +171,8 @@ class SkillReplayBuffer(ReplayBuffer):
         :return: next observations of the environment, shape ``(n, d)``, skills, shape ``(n,)``, and
             actions, shape ``(n, action_dim)``
         """
-        rows = rng.integers(self.size(), size=batch_size)
-        return self._transitions(self._where(rows, rng.integers(self.n_envs, size=batch_size)))
+        rows, envs = (rng.integers(n, size=batch_size) for n in (self.size(), self.n_envs))
+        return self._transitions(self._where(rows, envs))
 
     def _transitions(self, where: Where) -> Batch:
         skills = self._at(self.skills, where).astype(np.int64)
@@ -295,7 +295,4 @@ class SkillReplayBuffer(ReplayBuffer):
 
 
 class SkillDictReplayBuffer(SkillReplayBuffer, DictReplayBuffer):  # type: ignore[misc]
-    """
-    The same for environments with a ``Dict`` space: a :class:`SkillReplayBuffer` over SB3's
-    ``DictReplayBuffer``.
-    """
+    """The same for environments with a ``Dict`` space, over SB3's ``DictReplayBuffer``."""

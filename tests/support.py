@@ -151,7 +151,7 @@ ROWS = [
     Row("sbx.TQC", "Box", SOFT | COMPILED, (N_STEPS,), "the same"),
     Row("sbx.CrossQ", "Box", SOFT | COMPILED | {"policy_delay": 1}, (N_STEPS,), "the same"),
     Row("sbx.PPO", "Box", CLIPPED),
-    Row("sbx.PPO", "Discrete", CLIPPED),
+    Row("sbx.PPO", "Discrete", CLIPPED | {"n_epochs": 10, "learning_rate": 1e-2}),
 ]
 
 REFUSALS = [

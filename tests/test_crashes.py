@@ -152,7 +152,16 @@ def test_a_full_disk_at_the_end_of_a_run(tmp_path, capsys, monkeypatch):
     assert not list(tmp_path.rglob("*.zip"))
 
 
+@pytest.fixture
+def heeds_ctrl_c():
+    """What a shell runs in its background ignores Ctrl-C, and so does all that is started there."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.skipif(ON_WINDOWS, reason="a console's Ctrl-C would reach the tests as well")
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_ctrl_c_saves(tmp_path):
     pytest.importorskip("rl_zoo3")
     words = [sys.executable, "-m", "sb3_diayn.cli", *TRAIN, "-n", "1000000", "--save-freq", "60"]
@@ -164,7 +173,10 @@ def test_ctrl_c_saves(tmp_path):
         while not list_checkpoints(folder) and process.poll() is None:
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes of the group
-        output, error = process.communicate(timeout=120)
+        try:
+            output, error = process.communicate(timeout=120)
+        finally:
+            process.kill()
     assert process.returncode == 130, output + error
     assert "Traceback" not in error
     run = tmp_path / "sac" / "Pendulum-v1_1"

@@ -262,7 +262,7 @@ def _complete(args: argparse.Namespace, resumed: Run | None) -> None:
             )
     elif args.algo is None:
         args.algo = describe_preset(args.preset)["algo"] if args.preset else "sac"
-    if args.preset and resumed is not None:
+    if resumed is not None and args.preset:  # train alone knows both
         raise ValueError(
             f"preset={args.preset!r} cannot change a run that goes on; expected --resume alone. "
             "Leave --preset out, or start a new run without --resume."

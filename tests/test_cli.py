@@ -249,6 +249,8 @@ def test_mistakes_of_train(run, tmp_path, capsys):
     assert "Did you mean" in error_of(capsys, "train", "--env", "Pendulun-v1", *logs)
     wrong_k = ["--resume", run, "--n-skills", K + 1, "--algo", "sac", *logs]
     assert "does not match the run" in error_of(capsys, "train", "--env", ENV, *wrong_k)
+    preset = ["--resume", run, "--preset", "paper", *logs]
+    assert "cannot change a run that goes on" in error_of(capsys, "train", *preset)
 
 
 def test_output_without_known_ending(run, tmp_path, capsys):

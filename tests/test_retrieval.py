@@ -118,20 +118,32 @@ def test_minari_that_is_missing_is_named(monkeypatch):
         load_demonstration("point/walker-v0")
 
 
+def episode(seed: int):
+    """Four steps to the right and up. Minari's own collector of episodes would need JAX."""
+    env, action = PointEnv(length=4), np.array([0.5, 1.0], np.float32)
+    steps = [env.reset(seed=seed), *(env.step(action) for _ in range(4))]
+    observations = np.stack([step[0] for step in steps])
+    rewards, terminations, truncations = zip(*(step[1:4] for step in steps[1:]), strict=True)
+    return pytest.importorskip("minari.data_collector").EpisodeBuffer(
+        seed=seed,
+        observations=observations,
+        actions=np.stack([action] * 4),
+        rewards=list(rewards),
+        terminations=list(terminations),
+        truncations=list(truncations),
+    )
+
+
 @pytest.fixture(scope="module")
 def minari_dataset(tmp_path_factory):
-    """Two episodes of random actions in a dataset of this machine."""
+    """Two episodes in a dataset of this machine."""
     minari = pytest.importorskip("minari")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINARI_DATASETS_PATH", str(tmp_path_factory.mktemp("minari")))
-        env = minari.DataCollector(PointEnv(length=4), record_infos=False)
-        for seed in (11, 12):
-            env.reset(seed=seed)
-            for _ in range(4):
-                env.step(np.array([0.5, 1.0], np.float32))
-        env.create_dataset(
+        minari.create_dataset_from_buffers(
             dataset_id="point/walker-v0",
-            eval_env="sb3_diayn_tests/PointEnv-v0",
+            buffer=[episode(seed) for seed in (11, 12)],
+            env="sb3_diayn_tests/PointEnv-v0",
             algorithm_name="by hand",
             code_permalink="none",
             author="none",

@@ -5,12 +5,13 @@ from sb3_diayn.buffers import SkillReplayBuffer
 from sb3_diayn.callbacks import DIAYNCallback
 from sb3_diayn.checkpoint import load_discriminator
 from sb3_diayn.checkpointing import DIAYNCheckpointCallback
-from sb3_diayn.discriminator import Discriminator, SkillReward
+from sb3_diayn.discriminator import Discriminator
 from sb3_diayn.evaluation import SkillEvaluation, evaluate_skills
 from sb3_diayn.export import export_skill, export_vec_normalize
 from sb3_diayn.monitoring import SkillEvaluationCallback
 from sb3_diayn.ranking import best_skill, rank_skills
 from sb3_diayn.resuming import resume
+from sb3_diayn.rewards import SkillReward
 from sb3_diayn.warmup import WarmUp
 from sb3_diayn.wrappers import DIAYNWrapper
 

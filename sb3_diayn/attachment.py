@@ -7,14 +7,17 @@ from dataclasses import replace
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from torch import nn
 from torch.nn.utils import parametrize
 
 from sb3_diayn.buffers import SkillDictReplayBuffer, SkillReplayBuffer
-from sb3_diayn.discriminator import Discriminator, SkillReward
+from sb3_diayn.discriminator import Discriminator
 from sb3_diayn.gating import EpisodeGate
+from sb3_diayn.observations import put_parts, take_parts
+from sb3_diayn.rewards import SkillReward
 from sb3_diayn.skills import SkillSpace
 
 
@@ -63,7 +66,7 @@ def bind_buffer(
                 handle_timeout_termination=buffer.handle_timeout_termination,
             ),
         )
-        buffer.absorb(stock)
+        _absorb(buffer, stock)
         model.replay_buffer = buffer
     buffer.skill_reward, buffer.learn = skill_reward, None
     if skill_reward.min_task_return is None:
@@ -76,6 +79,23 @@ def bind_buffer(
     buffer.n_steps = model.replay_buffer_kwargs.get("n_steps", 1)
     buffer.gamma = model.replay_buffer_kwargs.get("gamma", model.gamma)
     return buffer
+
+
+def _absorb(buffer: SkillReplayBuffer, stock: ReplayBuffer) -> None:
+    """What was recorded before there was a discriminator, so with the environment's own rewards."""
+    rows = slice(0, stock.size())
+    obs, next_obs = (
+        take_parts(array, rows) for array in (stock.observations, stock.next_observations)
+    )
+    env_obs, skills = buffer.skill_space.split(obs)
+    put_parts(buffer.observations, rows, env_obs)
+    put_parts(buffer.next_observations, rows, buffer.skill_space.split_newest(next_obs)[0])
+    if buffer.skill_space.n_stack > 1:
+        buffer.past_skills[rows], skills = skills[..., :-1], skills[..., -1]
+    buffer.skills[rows] = skills
+    for name in ("actions", "rewards", "dones", "timeouts"):
+        getattr(buffer, name)[rows] = getattr(stock, name)[rows]
+    buffer.pos, buffer.full = stock.pos, stock.full
 
 
 def attach_wrappers(env: VecEnv, skill_reward: SkillReward) -> bool:

@@ -13,10 +13,17 @@ from stable_baselines3.common.preprocessing import get_obs_shape
 from stable_baselines3.common.type_aliases import PyTorchObs, ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_diayn.discriminator import SkillReward
 from sb3_diayn.gating import EpisodeGate
-from sb3_diayn.observations import Obs, like_space, map_parts, map_spaces, put_parts, take_parts
-from sb3_diayn.skills import SkillArray, SkillSpace
+from sb3_diayn.observations import (
+    Obs,
+    like_space,
+    map_parts,
+    map_spaces,
+    put_parts,
+    take_rows,
+)
+from sb3_diayn.rewards import SkillReward
+from sb3_diayn.skills import FloatArray, SkillSpace
 
 Learn = Callable[[PyTorchObs, th.Tensor, th.Tensor], th.Tensor]
 Indices = npt.NDArray[np.int64]
@@ -141,27 +148,6 @@ class SkillReplayBuffer(ReplayBuffer):
             return env_obs
         return map_parts(lambda part: part[:, None] if part.ndim == 1 else part, env_obs)
 
-    def absorb(self, buffer: ReplayBuffer) -> None:
-        """
-        Take over what a stock buffer of the same size holds, recorded before a discriminator
-        was attached, so with the environment's own rewards.
-
-        :param buffer: a stock buffer filled from a ``DIAYNWrapper``
-        """
-        rows = slice(0, buffer.size())
-        obs, next_obs = (
-            take_parts(array, rows) for array in (buffer.observations, buffer.next_observations)
-        )
-        env_obs, skills = self.skill_space.split(obs)
-        put_parts(self.observations, rows, env_obs)
-        put_parts(self.next_observations, rows, self.skill_space.split_newest(next_obs)[0])
-        if self.skill_space.n_stack > 1:
-            self.past_skills[rows], skills = skills[..., :-1], skills[..., -1]
-        self.skills[rows] = skills
-        for name in ("actions", "rewards", "dones", "timeouts"):
-            getattr(self, name)[rows] = getattr(buffer, name)[rows]
-        self.pos, self.full = buffer.pos, buffer.full
-
     def sample_transitions(self, batch_size: int, rng: np.random.Generator) -> Batch:
         """
         What the discriminator learns from.
@@ -172,33 +158,29 @@ class SkillReplayBuffer(ReplayBuffer):
             actions, shape ``(n, action_dim)``
         """
         rows, envs = (rng.integers(n, size=batch_size) for n in (self.size(), self.n_envs))
-        return self._transitions(self._where(rows, envs))
+        where = self._where(rows, envs)
+        return self._transitions(where, take_rows(self.next_observations, where))
 
-    def _transitions(self, where: Where) -> Batch:
-        skills = self._at(self.skills, where).astype(np.int64)
-        next_env_obs = map_parts(self._tensor, self._at(self.next_observations, where))
-        return next_env_obs, self._tensor(skills), self._tensor(self._at(self.actions, where))
+    def _transitions(self, where: Where, next_env_obs: Obs) -> Batch:
+        skills = self._tensor(self.skills.take(where).astype(np.int64))
+        actions = self._tensor(take_rows(self.actions, where))
+        return map_parts(self._tensor, next_env_obs), skills, actions
 
     def _where(self, rows: Indices, envs: Indices) -> Where:
         return rows * self.n_envs + envs
 
-    def _at(self, arrays: Any, where: Where) -> Any:
-        """``array[rows, envs]`` of an array or a dict of them, in a third of the time."""
-        return map_parts(
-            lambda array: array.reshape(-1, *array.shape[2:]).take(where, axis=0), arrays
-        )
-
     def _tensor(self, array: npt.NDArray[Any]) -> th.Tensor:
-        return self.to_torch(array, copy=False)
+        return th.from_numpy(array).to(self.device)
 
     def _get_samples(
         self, batch_inds: Indices, env: VecNormalize | None = None
     ) -> ReplayBufferSamples:
         envs = np.random.randint(0, high=self.n_envs, size=len(batch_inds))
         where = self._where(batch_inds, envs)
-        transitions = self._transitions(where)
+        next_env_obs = take_rows(self.next_observations, where)
+        transitions = self._transitions(where, next_env_obs)
         rewards = self._fresh_rewards(where, transitions, self.learn)
-        observations, next_observations = self._as_seen(where, env)
+        observations, next_observations = self._as_seen(where, next_env_obs, env)
         samples = ReplayBufferSamples(
             observations=observations,
             actions=transitions[2],
@@ -221,12 +203,14 @@ class SkillReplayBuffer(ReplayBuffer):
         members, visited = (np.concatenate(column) for column in zip(*steps, strict=True))
         powers = np.repeat(np.arange(1, self.n_steps), [len(row) for row, _ in steps])
         where = self._where(visited, envs[members])
-        later_rewards = self._fresh_rewards(where, self._transitions(where))
+        visited_obs = take_rows(self.next_observations, where)
+        later_rewards = self._fresh_rewards(where, self._transitions(where, visited_obs))
         later_rewards *= self._column(self.gamma**powers)
         final = self._where(last, envs)
+        final_obs = take_rows(self.next_observations, final)
         lengths = 1 + np.bincount(members, minlength=len(rows))
         return samples._replace(
-            next_observations=self._as_seen(final, env)[1],
+            next_observations=self._as_seen(final, final_obs, env)[1],
             dones=self._terminations(final),
             rewards=samples.rewards.index_add(
                 0, th.as_tensor(members, device=self.device), later_rewards
@@ -249,25 +233,26 @@ class SkillReplayBuffer(ReplayBuffer):
         return goes_on
 
     def _terminations(self, where: Where) -> th.Tensor:
-        return self._column(self._at(self.dones, where) * (1 - self._at(self.timeouts, where)))
+        return self._column(self.dones.take(where) * (1 - self.timeouts.take(where)))
 
     def _column(self, values: npt.NDArray[Any]) -> th.Tensor:
         return self._tensor(values.reshape(-1, 1).astype(np.float32, copy=False))
 
-    def _as_seen(self, where: Where, env: VecNormalize | None) -> tuple[Any, Any]:
+    def _as_seen(
+        self, where: Where, next_env_obs: Obs, env: VecNormalize | None
+    ) -> tuple[Any, Any]:
         """Observations and next observations as the policy sees them."""
-        env_obs, next_env_obs = (
-            self._at(array, where) for array in (self.observations, self.next_observations)
-        )
-        skills = now = then = self._at(self.skills, where)
+        env_obs = take_rows(self.observations, where)
+        now = then = self.skill_space.one_hot(self.skills.take(where))
         if self.skill_space.n_stack > 1:
-            now = np.concatenate([self._at(self.past_skills, where), skills[:, None]], axis=1)
-            then = np.concatenate([now[:, 1:], skills[:, None]], axis=1)
-        next_stack = self.skill_space.push(env_obs, next_env_obs)
-        return self._augmented(env_obs, now, env), self._augmented(next_stack, then, env)
+            past = self.skill_space.one_hot(take_rows(self.past_skills, where))
+            now = np.concatenate([past, now[:, None]], axis=1)
+            then = np.concatenate([now[:, 1:], now[:, -1:]], axis=1)
+            next_env_obs = self.skill_space.push(env_obs, next_env_obs)
+        return self._augmented(env_obs, now, env), self._augmented(next_env_obs, then, env)
 
-    def _augmented(self, env_obs: Obs, skills: SkillArray, env: VecNormalize | None) -> th.Tensor:
-        obs = self._normalize_obs(self.skill_space.append(env_obs, skills), env)
+    def _augmented(self, env_obs: Obs, one_hot: FloatArray, env: VecNormalize | None) -> th.Tensor:
+        obs = self._normalize_obs(self.skill_space.append_weights(env_obs, one_hot), env)
         tensors: th.Tensor = map_parts(self._tensor, obs)
         return tensors
 
@@ -279,8 +264,8 @@ class SkillReplayBuffer(ReplayBuffer):
                 "This SkillReplayBuffer has no discriminator to compute rewards with. Pass "
                 "callback=DIAYNCallback() to learn(); it binds the discriminator to the buffer."
             )
-        gate = None if self.gate is None else self._tensor(self._at(self.gate.is_open, where))
-        (obs, skills, actions), task = transitions, self._tensor(self._at(self.rewards, where))
+        gate = None if self.gate is None else self._tensor(self.gate.is_open.take(where))
+        (obs, skills, actions), task = transitions, self._tensor(self.rewards.take(where))
         if learn is None:
             rewards = self.skill_reward(obs, skills, task, actions, gate)
         else:

@@ -5,7 +5,6 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
@@ -13,13 +12,14 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from sb3_diayn.attachment import attach_wrappers, batch_device, bind_buffer
 from sb3_diayn.checkpoint import FORMAT_VERSION, STATE_ATTRIBUTE, LiveState, State, check_state
 from sb3_diayn.compatibility import check_gate, check_model, quiet_evaluations
-from sb3_diayn.discriminator import Discriminator, SkillReward
+from sb3_diayn.discriminator import Discriminator
 from sb3_diayn.extraction import ObsFunction, check_function, function_path, import_function
 from sb3_diayn.guards import check_buffer, check_finite
 from sb3_diayn.indices import ObsIndices, resolve_selection
 from sb3_diayn.observations import describe_space
 from sb3_diayn.options import check_options, check_saved
 from sb3_diayn.returns import EpisodeReturns
+from sb3_diayn.rewards import SkillReward
 from sb3_diayn.rollouts import SkillRollout
 from sb3_diayn.seam import Seam
 from sb3_diayn.skills import SkillSpace
@@ -108,9 +108,6 @@ class DIAYNCallback(BaseCallback):
         arguments = locals()
         super().__init__(verbose)
         self.options = check_options({name: arguments[name] for name in _defaults()})
-        self.options["net_arch"] = list(net_arch)
-        if isinstance(obs_indices, np.ndarray):
-            self.options["obs_indices"] = obs_indices.tolist()
         self._obs_function = None if obs_function is None else import_function(obs_function)
         if self._obs_function is not None:  # a zip keeps its name
             self.options["obs_function"] = function_path(self._obs_function)
@@ -189,17 +186,17 @@ class DIAYNCallback(BaseCallback):
         self._check_finite(losses)  # before a spoiled policy acts
         if not self._shares and (on_policy or is_due):
             self._attach_wrappers()
-        self._finish_batch()
+        self._stop_learning()
 
     def _on_training_end(self) -> None:
-        self._finish_batch()
+        self._stop_learning()
+        self.trainer.step()
         self._seam.end_training()
 
-    def _finish_batch(self) -> None:
-        """The model has trained: learn from its last batch, and from no sample that follows."""
+    def _stop_learning(self) -> None:
+        """The model has trained: learn from no sample that follows."""
         if isinstance(self.model, OffPolicyAlgorithm):
             self._buffer.learn = None
-            self.trainer.step()
 
     def _on_step(self) -> bool:
         infos, dones = self.locals["infos"], self.locals["dones"]
@@ -250,6 +247,7 @@ class DIAYNCallback(BaseCallback):
         is_due = self.model.num_timesteps - self._last_p_z >= self.options["p_z_update_freq"]
         if self.options["learn_p_z"] and is_due and not self._seam.holds:
             self._last_p_z = self.model.num_timesteps
+            self.trainer.step()
             self.trainer.update_p_z(*(batch or self._sample(P_Z_BATCH)))
             self._attach_wrappers()
 

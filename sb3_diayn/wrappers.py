@@ -15,9 +15,9 @@ from gymnasium import spaces
 from gymnasium.utils.env_checker import data_equivalence
 from stable_baselines3.common.env_util import is_wrapped
 
-from sb3_diayn.discriminator import SkillReward
 from sb3_diayn.episodes import EpisodeRecord
 from sb3_diayn.observations import Obs, real_keys
+from sb3_diayn.rewards import RewardOfOne, SkillReward
 from sb3_diayn.skills import SkillSpace, check_skill
 
 SKILL_VARIABLE = "DIAYN_SKILL"
@@ -86,6 +86,7 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any]):
         self._p = np.full(self.n_skills, 1 / self.n_skills)
         self._round: list[int] = []
         self._skill_reward: SkillReward | None = None
+        self._reward_of_one: RewardOfOne | None = None
         self._task_reward_expected = False
         self._episode_steps = self._total_steps = 0
         self._record: EpisodeRecord | None = None
@@ -115,6 +116,7 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any]):
         self._skill_reward = skill_reward
         self._task_reward_expected = skill_reward is None
         if skill_reward is not None:
+            self._reward_of_one = skill_reward.of_one()
             p = np.exp(skill_reward.discriminator.log_p.cpu().double().numpy())
             self._p = p / p.sum()  # float32 logarithms do not sum to 1 in float64
 
@@ -213,11 +215,11 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any]):
 
     def _reward(self, obs: Obs, action: npt.NDArray[Any], info: dict[str, Any]) -> float:
         task_reward: float = info["task_reward"]
-        if self._skill_reward is None:
+        if self._skill_reward is None or self._reward_of_one is None:
             self._warn_once()
             return task_reward
         env_obs = self.skill_space.split(obs)[0]
-        info["skill_reward"] = self._skill_reward.single(env_obs, self.skill, action)
+        info["skill_reward"] = self._reward_of_one(env_obs, self.skill, action)
         return float(self._skill_reward.mix(info["skill_reward"], task_reward))
 
     def _warn_once(self) -> None:

@@ -10,35 +10,58 @@ import sb3_diayn
 
 PACKAGE = Path(sb3_diayn.__file__).parent
 MODULES = sorted(path for path in PACKAGE.glob("**/*.py"))
+# From the lowest level to the highest: a module imports from lower ones only.
 LEVELS = {
-    **dict.fromkeys(["observations", "indices"], -1),
-    **dict.fromkeys(["skills", "extraction", "metrics", "arguments", "arrays", "options"], 0),
-    **dict.fromkeys(["gating", "presets", "returns", "nesting", "warmup"], 0),
-    **dict.fromkeys(["discriminator", "states"], 1),
-    **dict.fromkeys(
-        ["folding", "wrappers", "buffers", "rollouts", "checkpoint", "results", "importance"], 2
-    ),
-    **dict.fromkeys(["trainer", "attachment", "compatibility", "trajectories", "runs"], 3),
-    **dict.fromkeys(["guards"], 3),
-    **dict.fromkeys(["callbacks", "evaluation", "description", "export", "ranking"], 4),
-    **dict.fromkeys(["saving", "episodes", "training_state"], 0),
-    **dict.fromkeys(["folders"], 1),
-    **dict.fromkeys(["seam", "resuming"], 3),
-    **dict.fromkeys(["checkpointing"], 4),
-    **dict.fromkeys(["learning"], 5),
-    **dict.fromkeys(["tasks", "navigation", "locomotion"], 0),
-    **dict.fromkeys(["retrieval", "composition"], 3),
-    **dict.fromkeys(["hierarchy", "plotting", "video", "diagnosis", "monitoring", "zoo_export"], 5),
-    **dict.fromkeys(["report", "comparison", "zoo", "downstream"], 6),
-    **dict.fromkeys(["console", "playing", "finetuning"], 7),
-    **dict.fromkeys(["commands", "imitation"], 8),
-    **dict.fromkeys(["downstream_commands"], 9),
-    **dict.fromkeys(["cli"], 10),
-    **dict.fromkeys(["provenance"], 3),
-    **dict.fromkeys(["grid"], 7),
-    **dict.fromkeys(["tuning"], 8),
-    **dict.fromkeys(["sweep"], 9),
-    **dict.fromkeys(["sweep_child"], 11),
+    name: level
+    for level, names in enumerate(
+        [
+            ["indices", "observations"],
+            [
+                "arguments",
+                "arrays",
+                "episodes",
+                "extraction",
+                "gating",
+                "locomotion",
+                "metrics",
+                "navigation",
+                "nesting",
+                "options",
+                "presets",
+                "returns",
+                "saving",
+                "skills",
+                "tasks",
+                "training_state",
+                "warmup",
+            ],
+            ["discriminator", "folders", "states"],
+            ["rewards"],
+            ["buffers", "checkpoint", "folding", "importance", "results", "rollouts", "wrappers"],
+            [
+                "attachment",
+                "compatibility",
+                "composition",
+                "guards",
+                "provenance",
+                "resuming",
+                "retrieval",
+                "runs",
+                "seam",
+                "trainer",
+                "trajectories",
+            ],
+            ["callbacks", "checkpointing", "description", "evaluation", "export", "ranking"],
+            ["diagnosis", "hierarchy", "learning", "monitoring", "plotting", "video", "zoo_export"],
+            ["comparison", "downstream", "report", "zoo"],
+            ["console", "finetuning", "grid", "playing"],
+            ["commands", "imitation", "tuning"],
+            ["downstream_commands", "sweep"],
+            ["cli"],
+            ["sweep_child"],
+        ]
+    )
+    for name in names
 }
 EXEMPT = {"__init__", "__main__"}
 VERSION = "__version__"  # of the package itself

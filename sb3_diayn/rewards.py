@@ -1,0 +1,161 @@
+"""What the agent is paid, made of the discriminator."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch as th
+from stable_baselines3.common.type_aliases import PyTorchObs
+from torch import nn
+
+from sb3_diayn.discriminator import Discriminator
+from sb3_diayn.extraction import VectorExtractor, to_batch
+from sb3_diayn.observations import Obs
+
+FloatArray = npt.NDArray[np.float32]
+RewardOfOne = Callable[[Obs, int, npt.NDArray[Any] | int], float]
+
+
+@dataclass(frozen=True)
+class SkillReward:
+    """
+    What the agent is paid for a transition:
+    ``scale * (skill_weight * skill reward + task_weight * task reward)``.
+
+    The one object that wrappers and buffers share with the callback. They always see the
+    discriminator of this moment, since they hold the same object.
+
+    :param discriminator: q(z | s')
+    :param scale: factor of the whole reward
+    :param skill_weight: weight of the skill reward (nats)
+    :param task_weight: weight of the environment's own reward
+    :param min_task_return: a replay buffer pays the skill reward in episodes of at least this task
+        return only, see :class:`~sb3_diayn.gating.EpisodeGate`; None for all episodes
+    """
+
+    discriminator: Discriminator
+    scale: float = 1.0
+    skill_weight: float = 1.0
+    task_weight: float = 0.0
+    min_task_return: float | None = None
+
+    def __call__(
+        self,
+        next_obs: PyTorchObs,
+        skill: th.Tensor,
+        task_reward: th.Tensor,
+        actions: th.Tensor | None = None,
+        gate: th.Tensor | None = None,
+    ) -> th.Tensor:
+        """
+        :param next_obs: next observations of the environment, shape ``(n, d)``
+        :param skill: indices of skills, int64, shape ``(n,)``
+        :param task_reward: the environment's own rewards, shape ``(n,)``
+        :param actions: see :meth:`Discriminator.forward`
+        :param gate: factors of the skill rewards, 0 or 1, shape ``(n,)``; None for 1
+        :return: rewards, shape ``(n,)``
+        """
+        with th.no_grad():
+            log_q = self.discriminator.log_prob(next_obs, skill, actions)
+            return self.from_log_q(log_q, skill, task_reward, gate)
+
+    def from_log_q(
+        self,
+        log_q: th.Tensor,
+        skill: th.Tensor,
+        task_reward: th.Tensor,
+        gate: th.Tensor | None = None,
+    ) -> th.Tensor:
+        """
+        The second half of a call, for those who know log q(z|s') already.
+
+        :param log_q: log q(z|s') in nats, no gradient, shape ``(n,)``
+        :param skill: indices of skills, int64, shape ``(n,)``
+        :param task_reward: the environment's own rewards, shape ``(n,)``
+        :param gate: see the call
+        :return: rewards, shape ``(n,)``
+        """
+        skill_reward = self.discriminator.to_reward(log_q, skill)
+        if gate is not None:
+            skill_reward = skill_reward * gate
+        reward: th.Tensor = self.mix(skill_reward, task_reward)
+        return reward
+
+    def mix(self, skill_reward: Any, task_reward: Any) -> Any:
+        """
+        :param skill_reward: skill rewards in nats, a number, array or tensor
+        :param task_reward: the environment's own rewards, the same shape
+        :return: the weighted sum of the two
+        """
+        if (self.scale, self.skill_weight, self.task_weight) == (1, 1, 0):
+            return skill_reward  # nearly always so, and three operations less in each batch
+        return self.scale * (self.skill_weight * skill_reward + self.task_weight * task_reward)
+
+    def single(self, next_obs: Obs, skill: int, action: npt.NDArray[Any] | int) -> float:
+        """
+        The skill reward of one transition, as a wrapper sees it.
+
+        :param next_obs: next observation of the environment, shape ``(d,)``
+        :param skill: index of the skill
+        :param action: the action as the environment takes it
+        :return: skill reward in nats
+        """
+        disc = self.discriminator
+        device = disc.log_p.device
+        obs = to_batch(next_obs, disc.observation_space, device)
+        actions = None
+        if disc.action_space is not None:
+            scaled = disc.scale_action(np.asarray(action)).reshape(1, -1)
+            actions = th.as_tensor(scaled, device=device)
+        return float(disc.reward(obs, th.tensor([skill], device=device), actions))
+
+    def of_one(self) -> RewardOfOne:
+        """
+        :return: :meth:`single`, or where the discriminator is a plain net over a vector on the CPU
+            the same in numpy, in a quarter of the time: on one row torch spends most of it on its
+            calls. It shares the parameters, so it follows the training
+        """
+        disc = self.discriminator
+        extractor: Any = disc.extractor
+        is_plain = disc.action_space is None and not disc.spectral_norm
+        if is_plain and isinstance(extractor, VectorExtractor) and disc.log_p.device.type == "cpu":
+            return _NumpyReward(disc, extractor)
+        return self.single
+
+
+class _NumpyReward:
+    """``SkillReward.single`` of a plain net. Its arrays are the memory of the tensors."""
+
+    def __init__(self, discriminator: Discriminator, extractor: VectorExtractor) -> None:
+        self.discriminator = discriminator
+        self.indices = None if extractor.reads_all else extractor.indices.numpy()
+        self.mean, self.var = discriminator.obs_mean.numpy(), discriminator.obs_var.numpy()
+        self.log_p = discriminator.log_p.numpy()
+        self.layers: list[tuple[FloatArray, FloatArray]] = [
+            (layer.weight.detach().numpy(), layer.bias.detach().numpy())
+            for layer in discriminator.net
+            if isinstance(layer, nn.Linear)
+        ]
+
+    def __call__(self, next_obs: Obs, skill: int, action: npt.NDArray[Any] | int) -> float:
+        with np.errstate(all="ignore"):  # guards.py says it better if the discriminator diverges
+            logits = self._logits(next_obs)
+            logits -= logits.max()
+            log_q = float(logits[skill] - np.log(np.exp(logits).sum()))
+        disc = self.discriminator
+        if disc.log_q_min is not None:
+            log_q = max(log_q, disc.log_q_min)
+        return log_q - float(self.log_p[skill]) if disc.subtract_log_p else log_q
+
+    def _logits(self, next_obs: Obs) -> FloatArray:
+        row: FloatArray = np.asarray(next_obs, np.float32)
+        if self.indices is not None:
+            row = row[self.indices]
+        if self.discriminator.normalize_obs:
+            row = (row - self.mean) / np.sqrt(self.var + np.float32(1e-8))
+        *hidden, (last_weight, last_bias) = self.layers
+        for weight, bias in hidden:
+            row = np.maximum(weight @ row + bias, 0)
+        return last_weight @ row + last_bias

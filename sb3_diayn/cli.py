@@ -43,15 +43,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _train(args: argparse.Namespace) -> None:
     if args.episodes is None:
         args.episodes = 1 if args.no_report else 5
-    start = time.perf_counter()
+    start, cpu_start = time.perf_counter(), time.process_time()
     folder = train(args)
-    wall_time = time.perf_counter() - start
+    wall_time, cpu_time = time.perf_counter() - start, time.process_time() - cpu_start
     run = find_run(folder)
     evaluation = playing.measure(run, args)
     evaluation.save(folder / "evaluation.json")
     if not args.no_report:
         _report(run, args, evaluation)
-    save_provenance(folder, args.command, wall_time, args.device)
+    save_provenance(folder, args.command, wall_time, cpu_time, args.device)
     console.print_table(evaluation)
     print(f"Run saved in {folder}\nPlay it:      sb3-diayn play {folder}")
 

@@ -20,7 +20,9 @@ FILE = "run.json"
 LIBRARIES = ("sb3-contrib", "sbx-rl", "rl_zoo3", "mujoco", "box2d")
 
 
-def save_provenance(folder: Path, command: str, wall_time: float, device: str) -> None:
+def save_provenance(
+    folder: Path, command: str, wall_time: float, cpu_time: float, device: str
+) -> None:
     """
     Write ``run.json`` into a run's folder. It is written last and at once, so a run that has it is
     complete.
@@ -28,11 +30,14 @@ def save_provenance(folder: Path, command: str, wall_time: float, device: str) -
     :param folder: the run's
     :param command: that made the run
     :param wall_time: of the training, in seconds
+    :param cpu_time: of the training, in seconds of one core: what the others of a shared machine
+        do not stretch. Environments in processes of their own do not count
     :param device: option of that name, for example ``auto``
     """
     content = {
         "command": command,
         "wall_time": round(wall_time, 1),
+        "cpu_time": round(cpu_time, 1),
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "versions": _versions(),
         "machine": _machine(device),
@@ -44,8 +49,8 @@ def save_provenance(folder: Path, command: str, wall_time: float, device: str) -
 def load_provenance(folder: Path) -> dict[str, Any] | None:
     """
     :param folder: of a run
-    :return: ``command``, ``wall_time`` of the training in seconds, ``finished``, ``versions`` and
-        ``machine``; None for a run that is not complete
+    :return: ``command``, ``wall_time`` and ``cpu_time`` of the training in seconds, ``finished``,
+        ``versions`` and ``machine``; None for a run that is not complete
     """
     file = folder / FILE
     return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None

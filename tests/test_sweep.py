@@ -132,7 +132,7 @@ def test_a_run_is_a_folder_of_the_zoo_with_its_origin(swept):
     assert origin["versions"]["sb3-diayn"] == __version__
     assert {"PyTorch", "Stable-Baselines3", "rl_zoo3", "mujoco"} <= origin["versions"].keys()
     assert origin["machine"]["device"] == "cpu" and origin["machine"]["threads"] >= 1
-    assert 0 < origin["wall_time"] < 600
+    assert 0 < origin["wall_time"] < 600 and 0 < origin["cpu_time"] < 600
 
 
 def test_a_failed_run_is_tried_again_and_reported_with_its_output(swept):

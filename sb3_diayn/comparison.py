@@ -11,7 +11,7 @@ from scipy.stats import bootstrap  # type: ignore[import-untyped]
 
 from sb3_diayn.results import SkillEvaluation
 
-__all__ = ["METRICS", "compare", "plot_comparison", "summarize_groups"]
+__all__ = ["METRICS", "compare", "interval", "plot_comparison", "summarize_groups"]
 
 METRICS = {
     "distinct_skills": "distinct skills",
@@ -80,7 +80,7 @@ def summarize_groups(frame: pd.DataFrame, *, seed: int | None = 0) -> pd.DataFra
         run
     """
     rows = [
-        {"group": group, "metric": metric, "runs": len(part), **_interval(part[metric], seed)}
+        {"group": group, "metric": metric, "runs": len(part), **interval(part[metric], seed)}
         for group, part in frame.groupby("group", sort=False)
         for metric in METRICS
     ]
@@ -88,7 +88,13 @@ def summarize_groups(frame: pd.DataFrame, *, seed: int | None = 0) -> pd.DataFra
     return summary
 
 
-def _interval(values: npt.ArrayLike, seed: int | None) -> dict[str, float]:
+def interval(values: npt.ArrayLike, seed: int | None = 0) -> dict[str, float]:
+    """
+    :param values: one per run
+    :param seed: of the resampling; None for another one each time
+    :return: ``mean``, and ``low`` and ``high``, the ends of its 95 % percentile bootstrap
+        interval, NaN for a single run
+    """
     data = np.asarray(values, dtype=float)
     low = high = float("nan")
     if len(data) > 1:

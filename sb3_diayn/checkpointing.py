@@ -2,7 +2,6 @@
 
 import warnings
 from pathlib import Path
-from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
 
@@ -14,6 +13,7 @@ from sb3_diayn.folders import (
     run_folder,
     save_checkpoint,
 )
+from sb3_diayn.options import check_positive
 from sb3_diayn.saving import check_writable
 
 
@@ -57,8 +57,8 @@ class DIAYNCheckpointCallback(BaseCallback):
     ) -> None:
         super().__init__(verbose)
         self.save_path = Path(save_path)
-        self.save_freq = _positive("save_freq", save_freq)
-        self.keep = None if keep is None else _positive("keep", keep)
+        self.save_freq = check_positive("save_freq", save_freq)
+        self.keep = None if keep is None else check_positive("keep", keep)
         self.save_replay_buffer = save_replay_buffer
 
     def _on_training_start(self) -> None:
@@ -109,12 +109,3 @@ class DIAYNCheckpointCallback(BaseCallback):
             return
         if self.verbose:
             print(f"Checkpoint saved in {path}")
-
-
-def _positive(name: str, value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(
-            f"{name}={value!r} is not a positive number; expected an integer of at least 1. "
-            "Choose one."
-        )
-    return value

@@ -20,6 +20,7 @@ from stable_baselines3.common.vec_env import (
 from sb3_diayn.checkpoint import STATE_ATTRIBUTE
 from sb3_diayn.evaluation import SkillEvaluation, evaluate_skills
 from sb3_diayn.folders import run_folder
+from sb3_diayn.options import check_positive
 from sb3_diayn.saving import replacing, write_bytes
 from sb3_diayn.trajectories import as_vec_env, unchanged
 from sb3_diayn.wrappers import DIAYNWrapper
@@ -86,9 +87,9 @@ class SkillEvaluationCallback(BaseCallback):
         verbose: int = 0,
     ) -> None:
         super().__init__(verbose)
-        self.eval_freq = _positive("eval_freq", eval_freq)
-        self.n_episodes = _positive("n_episodes", n_episodes)
-        self.n_envs = _positive("n_envs", n_envs)
+        self.eval_freq = check_positive("eval_freq", eval_freq)
+        self.n_episodes = check_positive("n_episodes", n_episodes)
+        self.n_envs = check_positive("n_envs", n_envs)
         self.deterministic, self.seed = deterministic, seed
         self.save_path, self.save_best = save_path, save_best
         self.stop_at_mutual_information = stop_at_mutual_information
@@ -244,12 +245,3 @@ def _rebuildable(spec: EnvSpec | None) -> EnvSpec:
             )
     kwargs = {key: value for key, value in spec.kwargs.items() if key != "render_mode"}
     return replace(spec, kwargs=kwargs, additional_wrappers=tuple(wrappers))
-
-
-def _positive(name: str, value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(
-            f"{name}={value!r} is not a positive number; expected an integer of at least 1. "
-            "Choose one."
-        )
-    return value

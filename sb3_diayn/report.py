@@ -15,6 +15,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import yaml
+from gymnasium import spaces
 
 from sb3_diayn.description import Description
 from sb3_diayn.diagnosis import Diagnosis, diagnose
@@ -194,12 +195,7 @@ def save_figures(
             "Training of the discriminator",
             lambda ax: plotting.plot_training(history, n_skills=evaluation.n_skills, ax=ax),
         )
-    # A vector, since two switches have that shape too.
-    if (
-        discriminator is not None
-        and is_vector(space := discriminator.observation_space)
-        and space.shape == (2,)
-    ):
+    if discriminator is not None and _is_plane(discriminator.observation_space):
         draw["regions.png"] = (
             "Where the discriminator sees which skill",
             lambda ax: plotting.plot_discriminator_regions(discriminator, evaluation, ax=ax),
@@ -208,6 +204,10 @@ def save_figures(
     for file, (_, plot) in draw.items():
         _save_figure(folder / file, plot, width)
     return {file: title for file, (title, _) in draw.items()}
+
+
+def _is_plane(space: spaces.Space[Any]) -> bool:
+    return is_vector(space) and space.shape == (2,)  # two switches have that shape too
 
 
 def _save_figure(file: Path, plot: Callable[[Any], Any], width: float) -> None:

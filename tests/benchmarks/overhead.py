@@ -3,21 +3,23 @@ Wall time per step of stock SAC on the augmented environment with and without ``
 
     python -m tests.benchmarks.overhead
 
-All train the same nets (256x2) with the same batches (256) on Hopper-v5 with K = 20, one update per
-step, in interleaved slices of one process; the ratios are medians over slices. Without the callback
-the model learns from the environment's own reward and SB3's buffer. The floor is that stock model
-with nothing but bare torch calls added: a forward pass and an update of a net of the
+All train the same nets with the same batches (256) on Hopper-v5, one update per step, in
+interleaved slices of one process; the ratios are medians over slices. Without the callback the
+model learns from the environment's own reward and SB3's buffer. The floor is that stock model with
+nothing but bare torch calls added: a forward pass and an update of a net of the
 discriminator's size.
 """
 
 import time
 import warnings
+from dataclasses import dataclass
 
 import gymnasium as gym
 import numpy as np
 import torch as th
 from stable_baselines3 import SAC
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.torch_layers import create_mlp
 from torch import nn
 from torch.nn import functional as F
@@ -27,36 +29,75 @@ from tests.benchmarks.timing import report
 
 
 class BareCalls(BaseCallback):
-    """What cannot be saved: a forward pass and an update of a 256x2 net, without any data."""
+    """What cannot be saved: a forward pass and an update of a net of that size, without data."""
 
-    def _init_callback(self) -> None:
-        self.net = nn.Sequential(*create_mlp(11, 20, [256, 256]))
+    def __init__(self, net_arch: list[int], n_skills: int, n_updates: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(*create_mlp(11, n_skills, net_arch))
         self.optimizer = th.optim.Adam(self.net.parameters(), fused=True)
-        self.obs, self.skills = th.randn(256, 11), th.randint(0, 20, (256,))
+        self.obs, self.skills = th.randn(256, 11), th.randint(0, n_skills, (256,))
+        self.n_updates = n_updates
 
     def _on_step(self) -> bool:
         return True
 
     def _on_rollout_end(self) -> None:
-        with th.no_grad():
-            F.cross_entropy(self.net(self.obs), self.skills, reduction="none")
-        self.optimizer.zero_grad()
-        F.cross_entropy(self.net(self.obs), self.skills).backward()
-        self.optimizer.step()
+        for _ in range(self.n_updates):
+            with th.no_grad():
+                F.cross_entropy(self.net(self.obs), self.skills, reduction="none")
+            self.optimizer.zero_grad()
+            F.cross_entropy(self.net(self.obs), self.skills).backward()
+            self.optimizer.step()
 
 
-STEPS, SLICES, WARM_UP = 150, 12, 300
+STEPS, SLICES, WARM_UP = 160, 12, 320  # multiples of the numbers of environments
 
 
-def make_model(n_skills: int) -> SAC:
-    env = DIAYNWrapper(gym.make("Hopper-v5"), n_skills=n_skills)
-    return SAC("MlpPolicy", env, ent_coef=0.1, learning_starts=100, seed=0, buffer_size=100_000)
+@dataclass(frozen=True)
+class Case:
+    """What is compared: Hopper-v5, one update per step."""
+
+    n_skills: int = 20
+    width: int = 256
+    n_envs: int = 1
+    threads: int = 1
+
+    def make_model(self) -> SAC:
+        def make_env() -> gym.Env:
+            return DIAYNWrapper(gym.make("Hopper-v5"), n_skills=self.n_skills)
+
+        return SAC(
+            "MlpPolicy",
+            make_vec_env(make_env, self.n_envs),
+            policy_kwargs={"net_arch": [self.width] * 2},
+            ent_coef=0.1,
+            gradient_steps=self.n_envs,
+            learning_starts=100,
+            seed=0,
+            buffer_size=100_000,
+        )
+
+    def make_callbacks(self) -> dict[str, BaseCallback | None]:
+        net_arch = [self.width] * 2
+        bare = BareCalls(net_arch, self.n_skills, self.n_envs)
+        return {"stock": None, "floor": bare, "skilled": DIAYNCallback(net_arch=net_arch)}
 
 
-def measure(n_skills: int, threads: int) -> dict[str, float]:
-    th.set_num_threads(threads)
-    arms = {name: make_model(n_skills) for name in ("stock", "floor", "skilled")}
-    callbacks = {"stock": None, "floor": BareCalls(), "skilled": DIAYNCallback()}
+# One factor at a time.
+CASES = [
+    Case(),
+    Case(threads=2),
+    Case(width=300),
+    Case(n_skills=200),
+    Case(n_envs=8),
+    Case(n_envs=8, threads=2),
+]
+
+
+def measure(case: Case) -> dict[str, float]:
+    th.set_num_threads(case.threads)
+    callbacks = case.make_callbacks()
+    arms = {name: case.make_model() for name in callbacks}
     seconds: dict[str, list[float]] = {name: [] for name in arms}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # two of the models are meant to have none
@@ -70,8 +111,10 @@ def measure(n_skills: int, threads: int) -> dict[str, float]:
     ratios = np.array(seconds["skilled"]) / np.array(seconds["stock"])
     floors = np.array(seconds["floor"]) / np.array(seconds["stock"])
     return {
-        "K": n_skills,
-        "torch threads": threads,
+        "K": case.n_skills,
+        "units of both layers": case.width,
+        "environments": case.n_envs,
+        "torch threads": case.threads,
         "stock SAC ms": float(np.median(seconds["stock"]) * 1e3),
         "with DIAYN ms": float(np.median(seconds["skilled"]) * 1e3),
         "ratio of the floor": float(np.median(floors)),
@@ -82,4 +125,4 @@ def measure(n_skills: int, threads: int) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    report("overhead", [measure(20, threads) for threads in (1, 2)])
+    report("overhead", [measure(case) for case in CASES])

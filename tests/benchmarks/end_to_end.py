@@ -1,0 +1,86 @@
+"""
+Time to learn skills that can be told apart: Hopper-v5, K = 20, until the running log q(z|s') of
+replayed states reaches -0.6 and -0.45 nats.
+
+    python -m tests.benchmarks.end_to_end [FILE.json [SEED]]
+
+The plain setting (SB3's SAC with 300x2 nets, one environment, one update per step, the whole
+replay), the same with SBX where it is installed, and the provided configuration. One thread each,
+one after the other; processor time does not count what else runs on the machine. A setting that has
+not arrived after 100,000 steps is given up (nan).
+"""
+
+import importlib.util
+import math
+import sys
+import time
+from typing import Any
+
+import gymnasium as gym
+import torch as th
+import yaml
+from stable_baselines3 import SAC
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
+from stable_baselines3.common.env_util import make_vec_env
+
+from sb3_diayn import DIAYNCallback, DIAYNWrapper
+from sb3_diayn.zoo import config_path
+from tests.benchmarks.timing import report
+
+LEVELS, MAX_STEPS, NETS = (-0.6, -0.45), 100_000, [300, 300]
+
+
+class Watch(BaseCallback):
+    """Notes when each level is reached, and stops at the last."""
+
+    def __init__(self, diayn: DIAYNCallback) -> None:
+        super().__init__()
+        self.diayn = diayn
+        self.reached: dict[float, tuple[int, float, float]] = {}
+
+    def _on_training_start(self) -> None:
+        self.start = time.perf_counter(), time.process_time()
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps % 100 == 0 and self.diayn.trainer.n_updates > 1000:
+            log_q = self.diayn.trainer.metrics()["log_q_z"]
+            now = time.perf_counter() - self.start[0], time.process_time() - self.start[1]
+            for level in LEVELS:
+                if log_q >= level:
+                    self.reached.setdefault(level, (self.num_timesteps, *now))
+        return len(self.reached) < len(LEVELS)
+
+
+def measure(name: str, cls: type[BaseAlgorithm], n_envs: int, seed: int, **options: Any) -> dict:
+    env = make_vec_env(
+        lambda: DIAYNWrapper(gym.make("Hopper-v5"), n_skills=20, skill="balanced"), n_envs, seed
+    )
+    model = cls("MlpPolicy", env, seed=seed, device="cpu", gradient_steps=n_envs, **options)
+    callback = DIAYNCallback(net_arch=NETS)
+    watch = Watch(callback)
+    model.learn(MAX_STEPS, callback=CallbackList([callback, watch]))
+    row: dict[str, Any] = {"setting": name, "environments": n_envs}
+    for level in LEVELS:
+        steps, wall, cpu = watch.reached.get(level, (math.nan,) * 3)
+        row |= {f"steps to {level}": steps, f"wall s to {level}": wall, f"cpu s to {level}": cpu}
+    return row
+
+
+def main() -> None:
+    th.set_num_threads(1)
+    seed = int(sys.argv[2]) if len(sys.argv) > 2 else 0
+    plain = {"ent_coef": 0.1, "learning_starts": 1000, "policy_kwargs": {"net_arch": NETS}}
+    config = yaml.safe_load(config_path("sac").read_text(encoding="utf-8"))["Hopper-v5"]
+    rows = [measure("plain", SAC, 1, seed, **plain)]
+    if importlib.util.find_spec("sbx"):
+        from sbx import SAC as SBXSAC
+
+        rows.append(measure("plain, SBX", SBXSAC, 1, seed, **plain))
+    provided = plain | {"buffer_size": config["buffer_size"]}
+    rows.append(measure("provided", SAC, config["n_envs"], seed, **provided))
+    report("end_to_end", rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -8,10 +8,12 @@ from sb3_diayn.checkpointing import DIAYNCheckpointCallback
 from sb3_diayn.discriminator import Discriminator
 from sb3_diayn.evaluation import SkillEvaluation, evaluate_skills
 from sb3_diayn.export import export_skill, export_vec_normalize
+from sb3_diayn.gym_vec_env import GymVecEnv
 from sb3_diayn.monitoring import SkillEvaluationCallback
 from sb3_diayn.ranking import best_skill, rank_skills
 from sb3_diayn.resuming import resume
 from sb3_diayn.rewards import SkillReward
+from sb3_diayn.vec_wrapper import VecDIAYNWrapper
 from sb3_diayn.warmup import WarmUp
 from sb3_diayn.wrappers import DIAYNWrapper
 
@@ -22,10 +24,12 @@ __all__ = [
     "DIAYNCheckpointCallback",
     "DIAYNWrapper",
     "Discriminator",
+    "GymVecEnv",
     "SkillEvaluation",
     "SkillEvaluationCallback",
     "SkillReplayBuffer",
     "SkillReward",
+    "VecDIAYNWrapper",
     "WarmUp",
     "best_skill",
     "evaluate_skills",

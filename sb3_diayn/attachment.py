@@ -9,7 +9,7 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, is_vecenv_wrapped
 from torch import nn
 from torch.nn.utils import parametrize
 
@@ -19,6 +19,7 @@ from sb3_diayn.gating import EpisodeGate
 from sb3_diayn.observations import put_parts, take_parts
 from sb3_diayn.rewards import SkillReward
 from sb3_diayn.skills import SkillSpace
+from sb3_diayn.vec_wrapper import VecDIAYNWrapper
 
 
 def batch_device(model: BaseAlgorithm) -> th.device:
@@ -106,7 +107,7 @@ def attach_wrappers(env: VecEnv, skill_reward: SkillReward) -> bool:
     :param skill_reward: where the wrappers' rewards come from
     :return: whether the wrappers will see every change of the discriminator
     """
-    shares = isinstance(env.unwrapped, DummyVecEnv)
+    shares = isinstance(env.unwrapped, DummyVecEnv) or is_vecenv_wrapped(env, VecDIAYNWrapper)
     if shares:
         env.env_method("set_skill_reward", skill_reward)
     else:

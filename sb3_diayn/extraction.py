@@ -20,7 +20,7 @@ from sb3_diayn.indices import (
     resolve_selection,
     select_space,
 )
-from sb3_diayn.observations import Obs, is_vector, like_space, map_parts, map_spaces
+from sb3_diayn.observations import Obs, cast, is_vector, like_space, map_parts, map_spaces
 
 ObsFunction = Callable[[Any], th.Tensor]
 
@@ -172,15 +172,15 @@ class FunctionExtractor(nn.Module):
 
 def to_batch(obs: Obs, space: spaces.Space[Any], device: th.device) -> PyTorchObs:
     """
-    :param obs: one observation as the environment gives it
-    :param space: its space as the discriminator knows it
+    :param obs: a batch of observations as the environment gives them
+    :param space: their space as the discriminator knows it
     :param device: where to
-    :return: a batch of it
+    :return: the same as tensors
     """
     if is_vector(space):
-        return th.as_tensor(obs, dtype=th.float32, device=device).unsqueeze(0)
+        return th.as_tensor(obs, dtype=th.float32, device=device)
     batch: PyTorchObs = map_parts(
-        lambda part: th.as_tensor(np.asarray(part)[None], device=device), like_space(obs, space)
+        lambda part: th.as_tensor(cast(part), device=device), like_space(obs, space)
     )
     return batch
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from sb3_diayn.discriminator import Discriminator
 from sb3_diayn.extraction import VectorExtractor, to_batch
-from sb3_diayn.observations import Obs
+from sb3_diayn.observations import Obs, map_parts
 
 FloatArray = npt.NDArray[np.float32]
 RewardOfOne = Callable[[Obs, int, npt.NDArray[Any] | int], float]
@@ -93,23 +93,39 @@ class SkillReward:
             return skill_reward  # nearly always so, and three operations less in each batch
         return self.scale * (self.skill_weight * skill_reward + self.task_weight * task_reward)
 
+    def batch(
+        self, next_obs: Obs, skills: npt.NDArray[Any], actions: npt.NDArray[Any]
+    ) -> FloatArray:
+        """
+        The skill rewards of one step of many environments, as a wrapper sees it.
+
+        :param next_obs: next observations of the environments, shape ``(n, d)``
+        :param skills: indices of skills, shape ``(n,)``
+        :param actions: the actions as the environments take them, shape ``(n, ...)``
+        :return: skill rewards in nats, float32, shape ``(n,)``
+        """
+        disc = self.discriminator
+        device = disc.log_p.device
+        inputs = None
+        if disc.action_space is not None:
+            scaled = disc.scale_action(actions).reshape(len(skills), -1)
+            inputs = th.as_tensor(scaled, device=device)
+        obs = to_batch(next_obs, disc.observation_space, device)
+        rewards = disc.reward(obs, th.as_tensor(skills, device=device).long(), inputs)
+        on_cpu: FloatArray = rewards.cpu().numpy()
+        return on_cpu
+
     def single(self, next_obs: Obs, skill: int, action: npt.NDArray[Any] | int) -> float:
         """
-        The skill reward of one transition, as a wrapper sees it.
+        The skill reward of one transition.
 
         :param next_obs: next observation of the environment, shape ``(d,)``
         :param skill: index of the skill
         :param action: the action as the environment takes it
         :return: skill reward in nats
         """
-        disc = self.discriminator
-        device = disc.log_p.device
-        obs = to_batch(next_obs, disc.observation_space, device)
-        actions = None
-        if disc.action_space is not None:
-            scaled = disc.scale_action(np.asarray(action)).reshape(1, -1)
-            actions = th.as_tensor(scaled, device=device)
-        return float(disc.reward(obs, th.tensor([skill], device=device), actions))
+        obs = map_parts(lambda part: np.asarray(part)[None], next_obs)
+        return float(self.batch(obs, np.array([skill]), np.asarray(action)[None])[0])
 
     def of_one(self) -> RewardOfOne:
         """

@@ -92,7 +92,10 @@ def restore_training(model: BaseAlgorithm, state: State) -> bool:
 
 def _restore_episodes(env: VecEnv, episodes: list[State | None]) -> bool:
     if None in episodes:
-        reason = "the checkpoint was made within a rollout, or an episode was too long to be kept"
+        reason = (
+            "the checkpoint was made within a rollout, an episode was too long to be kept, or "
+            "VecDIAYNWrapper does not know the state of the simulator"
+        )
     else:
         reason = "an environment did not come back to the same observation"
         came_back = [

@@ -1,8 +1,6 @@
 """The environment of a policy conditioned on a skill."""
 
-import os
 import pickle
-import warnings
 from copy import deepcopy
 from dataclasses import asdict
 from typing import Any, SupportsFloat
@@ -15,13 +13,13 @@ from gymnasium import spaces
 from gymnasium.utils.env_checker import data_equivalence
 from stable_baselines3.common.env_util import is_wrapped
 
+from sb3_diayn.drawing import SkillDraw, check_duration, probabilities, warn_of_task_reward
 from sb3_diayn.episodes import EpisodeRecord
+from sb3_diayn.finite import bad_action, bad_observation, moment
 from sb3_diayn.observations import Obs, real_keys
 from sb3_diayn.rewards import RewardOfOne, SkillReward
-from sb3_diayn.skills import SkillSpace, check_skill
+from sb3_diayn.skills import SkillSpace
 
-SKILL_VARIABLE = "DIAYN_SKILL"
-SKILL_RULES = ("uniform", "balanced", "cycle")
 _IMMUTABLE = (int, float, str, bytes, np.generic, type(None))
 
 
@@ -80,11 +78,9 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any]):
         self.n_skills = self.skill_space.n_skills
         self._real_keys = real_keys(self.observation_space)
         self.env_id = None if env.unwrapped.spec is None else env.unwrapped.spec.id
-        self.skill_duration = _check_duration(skill_duration)
-        self.set_skill(os.environ.get(SKILL_VARIABLE) or skill)
+        self.skill_duration = check_duration(skill_duration)
+        self._draw = SkillDraw(self.n_skills, skill)
         self.skill = 0
-        self._p = np.full(self.n_skills, 1 / self.n_skills)
-        self._round: list[int] = []
         self._skill_reward: SkillReward | None = None
         self._reward_of_one: RewardOfOne | None = None
         self._task_reward_expected = False
@@ -99,14 +95,12 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any]):
         :param skill: see the class
         :raises ValueError: if it is neither a rule nor one of the skills
         """
-        if isinstance(skill, str) and skill not in SKILL_RULES:
-            if not skill.lstrip("-").isdigit():
-                raise ValueError(
-                    f"skill={skill!r} is not a rule for drawing skills; expected an index or one "
-                    f"of {SKILL_RULES}. It may also come from the variable {SKILL_VARIABLE}."
-                )
-            skill = int(skill)
-        self.skill_rule = skill if isinstance(skill, str) else check_skill(skill, self.n_skills)
+        self._draw.set_rule(skill)
+
+    @property
+    def skill_rule(self) -> int | str:
+        """:return: the standing rule, see the class"""
+        return self._draw.rule
 
     def set_skill_reward(self, skill_reward: SkillReward | None) -> None:
         """
@@ -117,8 +111,7 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any]):
         self._task_reward_expected = skill_reward is None
         if skill_reward is not None:
             self._reward_of_one = skill_reward.of_one()
-            p = np.exp(skill_reward.discriminator.log_p.cpu().double().numpy())
-            self._p = p / p.sum()  # float32 logarithms do not sum to 1 in float64
+            self._draw.p = probabilities(skill_reward.discriminator.log_p.cpu().numpy())
 
     def load_skill_reward(self, pickled: bytes) -> None:
         """
@@ -140,15 +133,13 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any]):
         :return: the observation with the skill, and ``info`` with the key ``skill``
         """
         random_state = dict(self.np_random.bit_generator.state)
-        self._record = EpisodeRecord(random_state, seed, options, self._p, tuple(self._round))
+        draw = self._draw
+        self._record = EpisodeRecord(random_state, seed, options, draw.p, tuple(draw.round))
         inner = {key: value for key, value in (options or {}).items() if key != "skill"}
         obs, info = self.env.reset(seed=seed, options=inner or None)
         if seed is not None:
-            self._round = []  # what is left of a round belongs to the old seed
-        if options is not None and "skill" in options:
-            self.skill = check_skill(options["skill"], self.n_skills)
-        else:
-            self.skill = self._draw_skill()
+            draw.round = []  # what is left of a round belongs to the old seed
+        self.skill = draw.draw(self.np_random, options)
         self._episode_steps = 0
         self._last_obs = self._augment(obs)
         return self._last_obs, {**info, "skill": self.skill}
@@ -175,7 +166,7 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any]):
             info["terminal_env_obs"] = self.skill_space.split(obs)[0]
         elif self.skill_duration and self._episode_steps % self.skill_duration == 0:
             # ``info["skill"]`` keeps the skill that acted, the next action belongs to the new one.
-            self.skill = self._draw_skill()
+            self.skill = self._draw.draw(self.np_random)
             obs = self.skill_space.append(self.skill_space.split(obs)[0], self.skill)
         self._last_obs = obs
         return obs, reward, terminated, truncated, info
@@ -188,7 +179,7 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any]):
         if self._record is None or self._record.actions is None:
             return None
         random_state = dict(self.np_random.bit_generator.state)
-        now = {"random_state": random_state, "observation": self._last_obs, "p": self._p}
+        now = {"random_state": random_state, "observation": self._last_obs, "p": self._draw.p}
         return {"record": asdict(self._record), "now": now}
 
     def restore_episode(self, state: dict[str, Any]) -> bool:
@@ -201,7 +192,7 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any]):
         """
         record, now = EpisodeRecord(**state["record"]), state["now"]
         self.np_random.bit_generator.state = record.random_state
-        self._p, self._round = record.p, list(record.round)
+        self._draw.p, self._draw.round = record.p, list(record.round)
         self.reset(seed=record.seed, options=record.options)
         over = False
         for action in record.actions or []:
@@ -209,7 +200,7 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any]):
                 return False
             _, _, terminated, truncated, _ = self.step(action)
             over = terminated or truncated
-        self._p = now["p"]
+        self._draw.p = now["p"]
         same_observation = data_equivalence(self._last_obs, now["observation"], exact=True)
         return same_observation and self.np_random.bit_generator.state == now["random_state"]
 
@@ -223,63 +214,26 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any]):
         return float(self._skill_reward.mix(info["skill_reward"], task_reward))
 
     def _warn_once(self) -> None:
-        if self._task_reward_expected or isinstance(self.skill_rule, int):
-            return
-        self._task_reward_expected = True
-        warnings.warn(
-            "DIAYNWrapper returns the environment's own reward, since no discriminator is "
-            "attached. That is right for playing and evaluating; to learn skills, pass "
-            "callback=DIAYNCallback() to learn().",
-            stacklevel=3,
-        )
-
-    def _draw_skill(self) -> int:
-        if isinstance(self.skill_rule, int):
-            return self.skill_rule
-        if self.skill_rule == "uniform":
-            return int(self.np_random.choice(self.n_skills, p=self._p))
-        if not self._round:
-            order = np.arange(self.n_skills)
-            if self.skill_rule == "balanced":
-                order = self.np_random.permutation(self.n_skills)
-            self._round = [int(skill) for skill in order]
-        return self._round.pop(0)
+        if not self._task_reward_expected and not isinstance(self.skill_rule, int):
+            self._task_reward_expected = True
+            warn_of_task_reward("DIAYNWrapper")
 
     def _check_action(self, action: npt.NDArray[Any]) -> None:
         if isinstance(self.action_space, spaces.Box) and not np.isfinite(action).all():
-            raise ValueError(
-                f"action={action} is not finite at step {self._episode_steps} of the episode (step "
-                f"{self._total_steps} of this environment, skill {self.skill}); expected finite "
-                "numbers. The policy has diverged: lower the learning_rate of the model, and go on "
-                "from an earlier checkpoint."
-            )
+            raise bad_action(action, self._moment())
 
     def _augment(self, env_obs: Obs) -> Obs:
         obs = self.skill_space.append(env_obs, self.skill)
         if not self.skill_space.is_vector:
             for key in self._real_keys:
                 self._check_finite(obs[key], f"observation[{key!r}]")
-        elif not np.isfinite(obs).all():
+        else:
             self._check_finite(obs, "observation")
         return obs
 
     def _check_finite(self, part: npt.NDArray[Any], name: str) -> None:
-        if np.isfinite(part).all():
-            return
-        index = tuple(int(i) for i in np.argwhere(~np.isfinite(part))[0])
-        raise ValueError(
-            f"{name}{list(index)}={float(part[index])} is not finite at step "
-            f"{self._episode_steps} of the episode (step {self._total_steps} of this "
-            f"environment, skill {self.skill}); expected finite numbers. Look at the "
-            "environment: an unstable simulation or a division by zero is the usual cause."
-        )
+        if not np.isfinite(part).all():
+            raise bad_observation(part, name, self._moment())
 
-
-def _check_duration(skill_duration: int | None) -> int | None:
-    is_integer = isinstance(skill_duration, int) and not isinstance(skill_duration, bool)
-    if skill_duration is not None and (not is_integer or skill_duration < 1):
-        raise ValueError(
-            f"skill_duration={skill_duration!r} is not a number of steps; expected a positive "
-            "integer. Leave it out to hold a skill for the whole episode."
-        )
-    return skill_duration
+    def _moment(self) -> str:
+        return moment(self._episode_steps, self._total_steps, self.skill)

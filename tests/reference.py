@@ -27,13 +27,13 @@ import yaml
 from sb3_diayn.arrays import unpack_arrays
 from sb3_diayn.checkpoint import HISTORY, load_state, training_history
 from sb3_diayn.comparison import interval
-from sb3_diayn.plotting import plot_task_returns, plot_trajectories
+from sb3_diayn.plotting import plot_trajectories
 from sb3_diayn.results import SkillEvaluation
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "zoo_configs" / "results"
 RANDOM = RESULTS / "random_policy.json"
-IMAGES = ROOT / "docs" / "pages" / "images"
+IMAGES = ROOT / "docs" / "pages" / "images" / "results"
 BEGIN, END = "<!-- table: python -m tests.reference -->", "<!-- end of the table -->"
 SIGNIFICANT_DIGITS = 5  # of paths, which fill most of an evaluation and are there to be drawn
 WITH_MODEL = (  # seed 0 of these keeps its zip
@@ -134,6 +134,7 @@ def measure_random(episodes: int = 100) -> None:
     :param episodes: of each environment with uniformly drawn actions, seeds 0, 1, 2, ...
     """
     returns = {env_id: float(np.mean(list(_random(env_id, episodes)))) for env_id in REFERENCES}
+    RESULTS.mkdir(exist_ok=True)
     RANDOM.write_text(json.dumps({"episodes": episodes, "returns": returns}, indent=1) + "\n")
 
 
@@ -253,17 +254,25 @@ PAGES = (ROOT / "README.md", ROOT / "docs" / "pages" / "results.md")
 
 def draw(env_id: str) -> None:
     """
-    :param env_id: an environment: task returns and paths of the skills, a row for each seed
+    :param env_id: an environment: the task return of every skill of every seed, and the paths of
+        the skills of seed 0
     """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 5.4), layout="constrained")
     folders = sorted(RESULTS.glob(f"*/{env_id}_*"))
-    size = (9, 2.6 * len(folders))
-    figure, axes = plt.subplots(len(folders), 2, figsize=size, squeeze=False, layout="constrained")
-    for folder, (left, right) in zip(folders, axes, strict=True):
-        evaluation = SkillEvaluation.load(folder / "evaluation.json")
-        plot_task_returns(evaluation, ax=left)
-        plot_trajectories(evaluation, ax=right)
-        left.set_title(f"{env_id}, seed {int(folder.name.rpartition('_')[2]) - 1}")
-    figure.savefig(RESULTS / f"{env_id}.png", dpi=60)
+    evaluations = [SkillEvaluation.load(folder / "evaluation.json") for folder in folders]
+    for seed, evaluation in enumerate(evaluations):
+        returns = evaluation.task_returns.mean(axis=1)
+        left.scatter(np.full(len(returns), seed), returns, s=30, alpha=0.5, color="tab:blue")
+    random = json.loads(RANDOM.read_text(encoding="utf-8"))["returns"][env_id]
+    left.axhline(random, color="gray", linestyle=":", label="random policy")
+    if (solved := REFERENCES[env_id].solved) is not None:
+        left.axhline(solved, color="tab:green", linestyle="--", label="solved")
+    left.set(xlabel="seed", xticks=range(len(folders)), ylabel="task return of a skill")
+    left.legend()
+    plot_trajectories(evaluations[0], ax=right)
+    figure.suptitle(env_id)
+    for folder in (RESULTS, IMAGES):  # the pages of the documentation reach their own folder only
+        figure.savefig(folder / f"{env_id}.png", dpi=64)
     plt.close(figure)
 
 
@@ -275,5 +284,6 @@ if __name__ == "__main__":
     else:
         for page in PAGES:
             page.write_text(with_tables(page), encoding="utf-8")
+        IMAGES.mkdir(exist_ok=True)
         for env_id in sorted(set(runs()["env"])):
             draw(env_id)

@@ -1,0 +1,54 @@
+"""Every figure of the reference results comes from a file, and no run is left out."""
+
+import json
+
+import pytest
+import yaml
+
+from sb3_diayn import load_discriminator
+from sb3_diayn.zoo import config_path
+from tests.reference import PAGES, REFERENCES, RESULTS, WITH_MODEL, runs, with_tables
+
+FOLDERS = sorted(file.parent for file in RESULTS.glob("*/*/run.json"))
+MEBIBYTE = 2**20
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_tables_are_those_of_the_files(page):
+    assert page.read_text(encoding="utf-8") == with_tables(page), "run python -m tests.reference"
+
+
+def test_no_seed_is_left_out():
+    for (env_id, algo), part in runs().groupby(["env", "algo"]):
+        assert list(part["seed"]) == list(range(len(part))), (env_id, algo)
+        assert part[["K", "steps"]].nunique().eq(1).all()
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_a_run_used_the_provided_configuration(folder):
+    env_id = folder.name.rpartition("_")[0]
+    algo = folder.parent.name
+    used = yaml.load((folder / env_id / "config.yml").read_text(), Loader=yaml.UnsafeLoader)
+    provided = yaml.safe_load(config_path(algo).read_text(encoding="utf-8"))[env_id]
+    # In lists of callbacks and wrappers one without options is its name alone.
+    assert {k: _listed(v) for k, v in used.items()} == {k: _listed(v) for k, v in provided.items()}
+    command = json.loads((folder / "run.json").read_text(encoding="utf-8"))["command"]
+    assert f"--env {env_id} " in command and "--hyperparams" not in command
+
+
+def _listed(value):
+    return [value] if isinstance(value, str) and value.startswith("sb3_diayn.") else value
+
+
+@pytest.mark.parametrize("env_id", WITH_MODEL)
+def test_models_to_try_at_once(env_id):
+    model = RESULTS / "sac" / f"{env_id}_1" / f"{env_id}.zip"
+    if not model.parent.is_dir():
+        pytest.skip("no run yet")
+    n_skills = runs().set_index("env").loc[[env_id], "K"].iloc[0]
+    assert load_discriminator(model).n_skills == n_skills
+
+
+def test_the_results_are_small():
+    assert sum(file.stat().st_size for file in RESULTS.rglob("*")) < 20 * MEBIBYTE
+    assert set(runs()["env"]) <= set(REFERENCES)

@@ -113,6 +113,7 @@ class DIAYNCallback(BaseCallback):
             self.options["obs_function"] = function_path(self._obs_function)
         self._given = {k: v for k, v in self.options.items() if v != _defaults()[k]}
         self._live_state: LiveState | None = None
+        self._is_set_up = False
         self._returns = EpisodeReturns()
 
     # -- set-up ------------------------------------------------------------------------------
@@ -146,6 +147,7 @@ class DIAYNCallback(BaseCallback):
         self._last_p_z = progress.get("last_p_z", self.model.num_timesteps)
         self._attach_wrappers()
         self._last_sync: int = progress.get("last_sync", self.model.num_timesteps)
+        self._is_set_up = True
 
     def _on_training_start(self) -> None:
         quiet_evaluations(self.locals.get("callback"))
@@ -189,9 +191,10 @@ class DIAYNCallback(BaseCallback):
         self._stop_learning()
 
     def _on_training_end(self) -> None:
-        self._stop_learning()
-        self.trainer.step()
-        self._seam.end_training()
+        if self._is_set_up:  # the zoo also ends what was refused at the start
+            self._stop_learning()
+            self.trainer.step()
+            self._seam.end_training()
 
     def _stop_learning(self) -> None:
         """The model has trained: learn from no sample that follows."""

@@ -4,6 +4,7 @@ import argparse
 import shlex
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -35,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("Interrupted.", file=sys.stderr)
         return 130
     except (ValueError, OSError, ImportError, gym.error.Error) as error:
+        if getattr(args, "verbose", 0):  # where in the caller's own code it began
+            traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

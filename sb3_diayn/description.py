@@ -126,9 +126,11 @@ def _origin(stats_path: Path | None) -> dict[str, Any]:
     """Command and seed, as the zoo writes them down."""
     if stats_path is None:
         return {}
-    args = yaml.load((stats_path / "args.yml").read_text(), Loader=yaml.UnsafeLoader)
+    args = yaml.load((stats_path / "args.yml").read_bytes(), Loader=yaml.UnsafeLoader)
     command = stats_path / "command.txt"
-    known = {"Command": _shorten(command.read_text())} if command.is_file() else {}
+    known = {}
+    if command.is_file():  # written in whatever encoding that machine has
+        known["Command"] = _shorten(command.read_text(encoding="utf-8", errors="replace"))
     return {"Seed": args["seed"], **known}
 
 

@@ -10,9 +10,10 @@ import torch as th
 import yaml
 from stable_baselines3.common.utils import set_random_seed
 
+from sb3_diayn.hyperparams import check_names
 from sb3_diayn.runs import Run
 from sb3_diayn.warmup import WarmUp
-from sb3_diayn.zoo import check_names, learn_and_save
+from sb3_diayn.zoo import learn_and_save
 from sb3_diayn.zoo_export import export_run, saved_run
 
 
@@ -35,7 +36,7 @@ def finetune(args: argparse.Namespace, run: Run, skill: int) -> Run:
         args.algo, args.env, args.skill = exported.folder.parent.name, run.env_id, skill
         args.env_kwargs = args.env_kwargs or run.env_kwargs or None
         config = Path(folder, "config.yml")
-        config.write_text(yaml.safe_dump({args.env: _hyperparams(args, exported)}))
+        config.write_text(yaml.safe_dump({args.env: _hyperparams(args, exported)}), "utf-8")
         saved = learn_and_save(args, config, exported.model_path, [WarmUp()])
     return saved_run(exported, saved)
 

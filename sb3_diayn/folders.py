@@ -1,5 +1,6 @@
 """Checkpoints on disk: folders that are complete or absent."""
 
+import functools
 import os
 import re
 import shutil
@@ -11,7 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from sb3_diayn.nesting import callbacks_in
-from sb3_diayn.saving import replacing
+from sb3_diayn.saving import replacing, write_through_memory
 from sb3_diayn.training_state import training_state
 
 MODEL_FILE, BUFFER_FILE, STATE_FILE = "model.zip", "replay_buffer.pkl", "training_state.pt"
@@ -37,7 +38,7 @@ def save_checkpoint(
         return path
     with replacing(path) as temporary:
         temporary.mkdir()
-        model.save(temporary / MODEL_FILE)
+        write_through_memory(temporary / MODEL_FILE, model.save)
         if save_replay_buffer and isinstance(model, OffPolicyAlgorithm):
             model.save_replay_buffer(temporary / BUFFER_FILE)
         normalizer = model.get_vec_normalize_env()
@@ -46,7 +47,8 @@ def save_checkpoint(
             statistics = temporary / str(normalizer.get_attr("env_id")[0]).replace("/", "-")
             statistics.mkdir()
             normalizer.save(str(statistics / STATISTICS))
-        th.save(training_state(model), temporary / STATE_FILE)
+        write_state = functools.partial(th.save, training_state(model))
+        write_through_memory(temporary / STATE_FILE, write_state)
     return path
 
 

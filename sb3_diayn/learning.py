@@ -12,7 +12,7 @@ from sb3_diayn.checkpoint import load_state
 from sb3_diayn.checkpointing import DIAYNCheckpointCallback
 from sb3_diayn.folders import AUTO_FOLDER, MODEL_FILE, STATE_FILE, STATISTICS, list_checkpoints
 from sb3_diayn.resuming import attach_training_state, load_training_state
-from sb3_diayn.saving import replacing
+from sb3_diayn.saving import replacing, write_through_memory
 
 
 def resume_point(model_path: Path, folder: Path) -> Path:
@@ -78,7 +78,7 @@ def save(manager: Any, model: BaseAlgorithm) -> None:
         with replacing(Path(manager.params_path, STATISTICS)) as temporary:
             normalizer.save(str(temporary))
     with replacing(folder / f"{manager.env_name}.zip") as temporary:
-        model.save(temporary)
+        write_through_memory(temporary, model.save)
 
 
 def _learns_skills(manager: Any) -> bool:

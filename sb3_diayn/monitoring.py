@@ -21,7 +21,7 @@ from sb3_diayn.checkpoint import STATE_ATTRIBUTE
 from sb3_diayn.evaluation import SkillEvaluation, evaluate_skills
 from sb3_diayn.folders import run_folder
 from sb3_diayn.options import check_positive
-from sb3_diayn.saving import replacing, write_bytes
+from sb3_diayn.saving import replacing, write_bytes, write_through_memory
 from sb3_diayn.trajectories import as_vec_env, unchanged
 from sb3_diayn.wrappers import DIAYNWrapper
 
@@ -202,7 +202,7 @@ class SkillEvaluationCallback(BaseCallback):
         write_bytes(self._folder / HISTORY_FILE, json.dumps(self.history, indent=1).encode())
         if is_best and self.save_best:
             with replacing(self._folder / BEST_MODEL) as temporary:
-                self.model.save(temporary)
+                write_through_memory(temporary, self.model.save)
             normalizer = unwrap_vec_normalize(self.training_env)
             if normalizer is not None:
                 with replacing(self._folder / STATISTICS) as temporary:

@@ -133,19 +133,32 @@ def find_run(path: str | Path, env_id: str | None = None) -> Run:
     stats_path = configs[0].parent
     model_path = path if path.is_file() else _newest_zip(folder, stats_path.name)
     state = load_state(model_path)
-    hyperparams, _ = require_zoo().get_saved_hyperparams(str(stats_path), test_mode=True)
-    args = yaml.load((stats_path / "args.yml").read_text(), Loader=yaml.UnsafeLoader)
-    env_kwargs = {**hyperparams.pop("env_kwargs", {}), **(args["env_kwargs"] or {})}
+    hyperparams, saved_env_id, env_kwargs = _read_configuration(stats_path)
     return Run(
         model_path,
         state["algo"],
-        env_id or args["env"],
+        env_id or saved_env_id,
         state["n_skills"],
         hyperparams,
         env_kwargs,
         stats_path,
         folder,
     )
+
+
+def _read_configuration(stats_path: Path) -> tuple[dict[str, Any], str, dict[str, Any]]:
+    """Hyperparameters, the environment's id and its arguments, of the zoo's two files."""
+    try:
+        hyperparams, _ = require_zoo().get_saved_hyperparams(str(stats_path), test_mode=True)
+        args = yaml.load((stats_path / "args.yml").read_bytes(), Loader=yaml.UnsafeLoader)
+        env_kwargs = {**hyperparams.pop("env_kwargs", {}), **(args["env_kwargs"] or {})}
+        return hyperparams, args["env"], env_kwargs
+    except (yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"RUN={str(stats_path.parent)!r} has a damaged config.yml or args.yml "
+            f"({type(error).__name__}: {error}); expected what the zoo wrote. Pass a zip, copied "
+            "out of the folder, and --env."
+        ) from error
 
 
 def _bare_zip(path: Path, env_id: str | None) -> Run:

@@ -1,8 +1,9 @@
 """Files that are whole or absent: written under another name first, and then renamed."""
 
+import io
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -15,7 +16,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     that is killed, a full disk or any other exception leaves what was there before as it was::
 
         with replacing("model.zip") as temporary:
-            model.save(temporary)
+            write_through_memory(temporary, model.save)
 
     What a killed process left under the temporary name is overwritten the next time.
 
@@ -49,6 +50,20 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
     """
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def write_through_memory(path: Path, save: Callable[[io.BytesIO], object]) -> None:
+    """
+    PyTorch's own writer answers a full disk with a ``RuntimeError`` about positions in a file, and
+    so does SB3, which saves through it. Python's says what it is.
+
+    :param path: a file to write
+    :param save: writes its content into a buffer
+    :raises OSError: if it cannot be written
+    """
+    buffer = io.BytesIO()
+    save(buffer)
+    path.write_bytes(buffer.getbuffer())
 
 
 def check_writable(folder: str | os.PathLike[str]) -> Path:

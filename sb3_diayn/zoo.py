@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import torch as th
 import yaml
@@ -15,6 +16,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import set_random_seed
 
 from sb3_diayn.callbacks import DIAYNCallback
+from sb3_diayn.hyperparams import check_hyperparams, check_names, read_entry
 from sb3_diayn.learning import learn, resume_point, save
 from sb3_diayn.presets import describe_preset
 from sb3_diayn.runs import WRAPPER, Run, check_env_id, find_run, require_zoo
@@ -22,19 +24,6 @@ from sb3_diayn.wrappers import DIAYNWrapper
 
 __all__ = ["Run", "config_path", "find_run", "read_config", "train"]
 
-# What the zoo reads from a file of hyperparameters beside the arguments of the algorithm.
-ZOO_KEYS = (
-    "n_timesteps",
-    "n_envs",
-    "normalize",
-    "env_wrapper",
-    "vec_env_wrapper",
-    "callback",
-    "env_kwargs",
-    "monitor_kwargs",
-    "noise_type",
-    "noise_std",
-)
 CALLBACK = "sb3_diayn.DIAYNCallback"
 # Where the zoo's files name the classes whose arguments are hyperparameters too.
 CLASSES: dict[str, tuple[type, str, str]] = {
@@ -72,10 +61,12 @@ def read_config(args: argparse.Namespace, resumed: Run | None = None) -> dict[st
     elif getattr(args, "preset", None):  # an option of train alone
         hyperparams = _read_preset(args)
     else:
-        hyperparams = _read_entry(args, config_path(args.algo))
+        hyperparams = read_entry(Path(args.conf_file or config_path(args.algo)), args.env)
     _set_argument(hyperparams, "env_wrapper", WRAPPER, "n_skills", args.n_skills)
     _set_argument(hyperparams, "callback", CALLBACK, "reward_scale", args.reward_scale)
-    return override(args.algo, hyperparams, chosen_hyperparams(args))
+    hyperparams = override(args.algo, hyperparams, chosen_hyperparams(args))
+    check_hyperparams(args.algo, hyperparams)
+    return hyperparams
 
 
 def chosen_hyperparams(args: argparse.Namespace) -> dict[str, Any]:
@@ -120,50 +111,18 @@ def _check_argument(name: str, value: Any) -> tuple[type, str, str]:
     return known[name]
 
 
-def _read_entry(args: argparse.Namespace, provided: Path) -> dict[str, Any]:
-    entries = yaml.safe_load(Path(args.conf_file or provided).read_text())
-    hyperparams: dict[str, Any] | None = entries.get(args.env) or entries.get("default")
-    if hyperparams is None:
-        raise ValueError(
-            f"env={args.env!r} is not in {args.conf_file}; expected an entry for it or one "
-            "named 'default'. Add one."
-        )
-    return hyperparams
-
-
 def _read_preset(args: argparse.Namespace) -> dict[str, Any]:
     """Only how long to train is left to the configuration."""
     values = describe_preset(args.preset, args.env)
     check_names(args.algo, values["model"])
     return {
         "policy": "MlpPolicy",
-        "n_timesteps": _read_entry(args, config_path())["n_timesteps"],
+        "n_timesteps": read_entry(config_path(), args.env)["n_timesteps"],
         **values["model"],
         **values["noise"],
         "env_wrapper": [{WRAPPER: values["wrapper"]}],
         "callback": [{CALLBACK: values["callback"]}],
     }
-
-
-def check_names(algo: str, hyperparams: dict[str, Any]) -> dict[str, Any]:
-    """
-    :param algo: name of an algorithm as the zoo spells it
-    :param hyperparams: as in the zoo's files
-    :return: the algorithm's arguments with their defaults
-    :raises ValueError: if the algorithm or one of the hyperparameters is not known
-    """
-    algorithms = require_zoo().ALGOS
-    if algo not in algorithms:
-        raise ValueError(f"algo={algo!r} is not known; expected one of {sorted(algorithms)}.")
-    parameters = inspect.signature(algorithms[algo]).parameters
-    known = {*parameters, *ZOO_KEYS}
-    for name in hyperparams:
-        if name not in known:
-            raise ValueError(
-                f"{name}={hyperparams[name]!r} is not a hyperparameter of {algo}; expected one of "
-                f"{sorted(known)}. Leave it out, or choose another algorithm."
-            )
-    return {name: parameter.default for name, parameter in parameters.items()}
 
 
 def _set_argument(hyperparams: dict[str, Any], key: str, path: str, name: str, value: Any) -> None:
@@ -211,7 +170,7 @@ def prepared_config(args: argparse.Namespace, resumed: Run | None = None) -> Ite
         th.set_num_threads(args.num_threads)
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder, f"{args.algo}.yml")
-        config.write_text(yaml.safe_dump({args.env: hyperparams}))
+        config.write_text(yaml.safe_dump({args.env: hyperparams}), encoding="utf-8")
         yield config
 
 
@@ -233,8 +192,11 @@ def learn_and_save(
     manager = _make_manager(args, config, trained_agent)
     try:
         model, _ = manager.setup_experiment()
-    except AssertionError as error:  # how SB3 says that an algorithm does not fit
-        raise ValueError(f"{args.algo} cannot train on {args.env}: {error}") from error
+    except (ValueError, OSError, ImportError, gym.error.Error):
+        raise
+    except Exception as error:  # SB3 asserts, and the zoo evaluates strings: nearly anything
+        kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
+        raise ValueError(f"{args.algo} cannot train on {args.env}: {kind}{error}") from error
     manager.callbacks.extend(callbacks)
     complete = learn(manager, model, args)
     save(manager, model)

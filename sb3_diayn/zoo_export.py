@@ -11,7 +11,7 @@ from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from sb3_diayn.export import export_skill, export_vec_normalize
 from sb3_diayn.runs import Run, require_zoo
-from sb3_diayn.saving import replacing
+from sb3_diayn.saving import replacing, write_through_memory
 
 PACKAGE = "sb3_diayn"
 
@@ -38,7 +38,7 @@ def export_run(run: Run, skill: int, log_folder: str | Path, *, reset_critics: b
     with replacing(target.folder) as folder:
         stats_path = folder / target.model_path.stem
         stats_path.mkdir(parents=True)
-        exported.save(folder / target.model_path.name)
+        write_through_memory(folder / target.model_path.name, exported.save)
         if normalizer is not None:
             statistics = export_vec_normalize(normalizer, env)
             statistics.training = True  # the zoo stops it in environments that are to be played

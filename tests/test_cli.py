@@ -1,6 +1,7 @@
 """The command line, in this process where that is possible."""
 
 import builtins
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -242,6 +243,15 @@ class TestMistakes:
             return  # has no output of its own
         message = error_of(capsys, command, run, "-o", tmp_path / "file" / "e.json")
         assert message.startswith("error: ") and "file" in message
+
+
+@pytest.mark.parametrize("name", ["config.yml", "args.yml"])
+@pytest.mark.parametrize("text", ["", "5", "a: [1,"])
+def test_run_with_a_damaged_file(run, tmp_path, capsys, name, text):
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder, ignore=shutil.ignore_patterns("report", "videos"))
+    (folder / ENV / name).write_text(text)
+    assert "damaged config.yml or args.yml" in error_of(capsys, "evaluate", folder)
 
 
 def test_mistakes_of_train(run, tmp_path, capsys):

@@ -3,6 +3,7 @@
 import errno
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from sb3_diayn import (
     load_discriminator,
     resume,
 )
-from sb3_diayn.folders import list_checkpoints, newest_checkpoint
+from sb3_diayn.folders import list_checkpoints, newest_checkpoint, save_checkpoint
 from tests.envs import PointEnv
 from tests.models import K, make_callback, make_sac
 
@@ -83,6 +84,10 @@ def full_disk(*args: Any, **kwargs: Any) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def said_of(caught: list[warnings.WarningMessage]) -> list[str]:
+    return [str(warning.message) for warning in caught if warning.category is UserWarning]
+
+
 def learn(model: Any, folder: Path, steps: int, reset: bool = False) -> None:
     saving = DIAYNCheckpointCallback(folder, save_freq=20, keep=2)
     callback = [make_callback(), saving]
@@ -97,7 +102,7 @@ def test_a_full_disk_costs_one_checkpoint(tmp_path, monkeypatch, writer):
         warnings.simplefilter("always")
         patch.setattr(writer, full_disk)
         learn(model, tmp_path, 25)
-    said = [str(warning.message) for warning in caught if warning.category is UserWarning]
+    said = said_of(caught)
     assert len(said) == 2 and model.num_timesteps == 65
     assert "at 60 steps could not be written ([Errno 28] No space left on device" in said[0]
     assert list(list_checkpoints(tmp_path)) == [20, 40]
@@ -108,6 +113,81 @@ def test_a_full_disk_costs_one_checkpoint(tmp_path, monkeypatch, writer):
     learn(model, tmp_path, 20)
     assert list(list_checkpoints(tmp_path)) == [80, 85]
     assert resume(tmp_path, make_env(), device="cpu").num_timesteps == 85
+
+
+def learn_with_a_limit(model: Any, folder: Path, limit: int, sender: Any) -> None:
+    """In a process of its own: no file may grow beyond ``limit`` bytes."""
+    import resource
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # or the process ends at the first byte beyond
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        learn(model, folder, 25)
+    sender.send((said_of(caught), model.num_timesteps))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.skipif("fork" not in METHODS, reason="the limit is of POSIX systems")
+@pytest.mark.parametrize("limit", [1_000, 20_000, 100_000])
+def test_a_system_that_writes_no_more(tmp_path, limit):
+    """In the first bytes, within the model's zip, or within the replay buffer."""
+    model = make_sac(make_env(), buffer_size=5000)
+    learn(model, tmp_path, 40)
+    sizes = {file.name: file.stat().st_size for file in tmp_path.glob("checkpoint_40_steps/*")}
+    assert 20_000 < sizes["model.zip"] < 100_000 < sizes["replay_buffer.pkl"]
+    receiver, sender = PROCESSES.Pipe(duplex=False)
+    child = PROCESSES.Process(target=learn_with_a_limit, args=(model, tmp_path, limit, sender))
+    child.start()
+    said, steps = receiver.recv()
+    child.join()
+    assert steps == 65 and len(said) == 2
+    assert "at 60 steps could not be written ([Errno 27] File too large" in said[0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "checkpoint_20_steps",
+        "checkpoint_40_steps",
+    ]
+    assert resume(tmp_path, make_env(), device="cpu").num_timesteps == 40
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Makes a file system of so many bytes, where one may: as root, in most containers."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def make(size: int) -> Path:
+        words = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+        if shutil.which("mount") is None or subprocess.run(words, capture_output=True).returncode:
+            pytest.skip("no file system may be mounted here")
+        return folder
+
+    yield make
+    if os.path.ismount(folder):
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("file", ["model.zip", "training_state.pt"])
+def test_a_disk_that_is_full(tmp_path, small_disk, file):
+    """Room for one checkpoint and half of that file of the next one."""
+    model = make_sac(make_env())
+    model.learn(20, callback=make_callback())
+    whole = save_checkpoint(model, tmp_path, save_replay_buffer=False)
+    sizes = {file.name: file.stat().st_size for file in whole.iterdir()}
+    room = sum(sizes.values()) + sizes[file] // 2 + 20_000
+    room += sizes["model.zip"] if file == "training_state.pt" else 0
+    disk = small_disk(room)
+    saving = DIAYNCheckpointCallback(disk, save_freq=20, save_replay_buffer=False)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.learn(45, callback=[DIAYNCallback(), saving], reset_num_timesteps=False)
+    said = said_of(caught)
+    assert model.num_timesteps == 65 and said
+    assert all("[Errno 28] No space left on device" in each for each in said)
+    assert [path.name for path in disk.iterdir()] == ["checkpoint_40_steps"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert resume(disk, make_env(), device="cpu").num_timesteps == 40
 
 
 # -- the command line --------------------------------------------------------------------------

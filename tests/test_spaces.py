@@ -1,6 +1,7 @@
 """Every observation space: what the policy sees, what the discriminator reads, what it learns."""
 
 import json
+import multiprocessing
 import subprocess
 import sys
 
@@ -221,7 +222,8 @@ def test_other_processes():
     def make():
         return DIAYNWrapper(EchoEnv("dict", box=True), N_SKILLS)
 
-    env = SubprocVecEnv([make] * 2, start_method="fork")
+    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"  # quick
+    env = SubprocVecEnv([make] * 2, start_method=method)
     try:
         model = Row("dict", SAC).make_model(env)
         callback = make_callback(obs_indices=["position"])

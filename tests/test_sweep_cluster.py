@@ -22,7 +22,11 @@ ENV = "Pendulum-v1"
 SEEDS = 4
 STEPS = 1600
 # Dask and Ray open sockets and files that they leave to the end of the process.
-pytestmark = [pytest.mark.expensive, pytest.mark.filterwarnings("default")]
+pytestmark = [
+    pytest.mark.expensive,
+    pytest.mark.filterwarnings("default"),
+    pytest.mark.skipif(sys.platform == "win32", reason="a process is to be killed from outside"),
+]
 
 
 def sweep(folder, *args):

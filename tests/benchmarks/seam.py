@@ -30,7 +30,7 @@ from sb3_diayn.checkpointing import DIAYNCheckpointCallback
 from sb3_diayn.folders import BUFFER_FILE, newest_checkpoint
 from sb3_diayn.resuming import resume
 
-ENV, K, STEPS, SEEDS, EVERY = "Pendulum-v1", 5, 8_000, 1, 100
+ENV, K, STEPS, SEEDS, EVERY = "Pendulum-v1", 5, 8_000, 3, 100
 LABELS = {
     "exact": "with the replay buffer",
     "guarded": "without it, waiting (default)",

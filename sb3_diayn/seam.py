@@ -1,8 +1,11 @@
 """The seam between a training and the one that goes on from it."""
 
+from typing import Any
+
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.utils import LinearSchedule
 
 from sb3_diayn.buffers import SkillReplayBuffer
 from sb3_diayn.checkpoint import TRAINING, State
@@ -14,7 +17,7 @@ class Seam:
     """
     What a model that brings a discriminator along needs in order to go on without a scar:
 
-    - no second warm-up with random actions;
+    - no second warm-up with random actions, and DQN's epsilon falls from where it was;
     - if it comes from a checkpoint, the random states and all the rest of that moment;
     - off-policy with an empty replay buffer, no updates until that holds enough of every skill. A
       discriminator that sees few skills learns to answer those whatever it reads: its loss falls
@@ -40,11 +43,21 @@ class Seam:
         if isinstance(model, OffPolicyAlgorithm):
             assert model.replay_buffer is not None
             self.holds |= saved is not None and model.replay_buffer.size() == 0
-            self._options = {
+            self._options: dict[str, Any] = {
                 "learning_starts": model.learning_starts,
                 "gradient_steps": model.gradient_steps,
             }
             model.learning_starts = max(0, model.learning_starts - self.steps_before)
+            if self.steps_before:
+                self._explore_on(model)
+
+    def _explore_on(self, model: OffPolicyAlgorithm) -> None:
+        """DQN's epsilon falls anew in each ``learn``: from where it was, then, not from 1."""
+        known = vars(model)
+        if "exploration_schedule" in known:
+            self._options["exploration_schedule"] = known["exploration_schedule"]
+            names = ("exploration_rate", "exploration_final_eps", "exploration_fraction")
+            known["exploration_schedule"] = LinearSchedule(*(known[name] for name in names))
 
     @property
     def total_timesteps(self) -> int:

@@ -46,10 +46,20 @@ def fresh_accuracy(model, env, discriminator) -> float:
     return float(np.mean(hits))
 
 
+@pytest.fixture(scope="session")
+def compiled_once(tmp_path_factory):
+    """Compiling is most of what SBX does here: what JAX keeps on disk serves loaded models too."""
+    pytest.importorskip("sbx")
+    jax = pytest.importorskip("jax")
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("jax")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
 @pytest.mark.parametrize(("row", "options"), CASES)
-def test_learns_saves_loads_and_goes_on(row, options, tmp_path):
+def test_learns_saves_loads_and_goes_on(row, options, tmp_path, request):
     if row.is_sbx:
-        pytest.importorskip("sbx")
+        request.getfixturevalue("compiled_once")
     env = make_vec_env(row.make_env, 2)
     model, callback = learned(row, env, **options)
     assert model.num_timesteps == 200

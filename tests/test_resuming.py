@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
-from sb3_contrib import TQC, RecurrentPPO
+from sb3_contrib import QRDQN, TQC, RecurrentPPO
 from stable_baselines3 import DQN, PPO, SAC, TD3
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
@@ -209,6 +209,27 @@ def test_a_new_counter_brings_no_second_warm_up_and_the_options_come_back(saved)
     assert {starts for starts, _ in settings.rows} == {0}
     assert model.learning_starts == 30
     assert model._n_updates == 40 + 20
+
+
+@pytest.mark.parametrize("cls", [DQN, QRDQN])
+def test_epsilon_falls_from_where_it_was(tmp_path, cls):
+    env = envs("CartPole-v1", 1)
+    model = build(cls, env, **OFF_POLICY, exploration_fraction=1.0, exploration_final_eps=0.1)
+    callback = make_callback()
+    model.learn(50, callback=callback)
+    model.learn(50, callback=callback, reset_num_timesteps=False)  # SB3: falls again, from a half
+    assert model.exploration_rate == pytest.approx(0.1)
+    model.save(tmp_path / "model")
+    loaded, rates = cls.load(tmp_path / "model", env=env, device="cpu"), []
+
+    class Rates(BaseCallback):
+        def _on_step(self) -> bool:
+            rates.append(self.model.exploration_rate)
+            return True
+
+    loaded.learn(20, callback=[DIAYNCallback(hold=0), Rates()])  # as the zoo's -i does
+    assert len(rates) == 20 and max(rates) <= 0.1 + 1e-6
+    assert loaded.exploration_schedule(1.0) == 1.0  # the option of the model is as it was
 
 
 def test_what_was_missing_of_the_first_warm_up_is_made_up_for(saved):

@@ -193,7 +193,8 @@ def test_a_disk_that_is_full(tmp_path, small_disk, file):
 # -- the command line --------------------------------------------------------------------------
 
 TRAIN = "train --env Pendulum-v1 --n-skills 3 --no-progress --no-report --seed 1".split()
-SMALL = "--hyperparams learning_starts:50 n_envs:2 gradient_steps:1 buffer_size:2000".split()
+SMALL = "--hyperparams learning_starts:50 n_envs:2 gradient_steps:1".split()
+SMALL += ["buffer_size:2000", "batch_size:16"]
 
 
 def cli(*args: Any) -> int:

@@ -1,10 +1,18 @@
-"""The zoo's own commands, as real processes, on runs of this package."""
+"""
+The zoo's own commands on runs of this package: each once as a real process, then in this one, which
+need not import everything again.
+"""
 
+import io
 import json
 import os
+import runpy
 import subprocess
 import sys
+import warnings
 import zipfile
+from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +26,7 @@ from sb3_diayn.checkpoint import load_state, training_history
 from sb3_diayn.zoo import config_path
 
 ENV = "Pendulum-v1"
-SMALL = "learning_starts:100 n_envs:2 gradient_steps:1 buffer_size:1000".split()
+SMALL = "learning_starts:100 n_envs:2 gradient_steps:1 buffer_size:1000 batch_size:16".split()
 
 
 def zoo(command: str, folder: Path, *args: str, **variables: str) -> str:
@@ -29,9 +37,24 @@ def zoo(command: str, folder: Path, *args: str, **variables: str) -> str:
     return done.stdout + done.stderr
 
 
-def train(folder: Path, *args: str) -> str:
+def zoo_here(command: str, folder: Path, *args: str, **variables: str) -> str:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        io.StringIO() as output,
+        redirect_stdout(output),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        patch.setattr(sys, "argv", [f"rl_zoo3.{command}", "-f", str(folder), *args])
+        for name, value in ({"MPLBACKEND": "Agg"} | variables).items():
+            patch.setenv(name, value)
+        runpy.run_module(f"rl_zoo3.{command}", run_name="__main__")
+        return output.getvalue()
+
+
+def train(folder: Path, *args: str, run: Callable[..., str] = zoo_here) -> str:
     config = ["--algo", "sac", "--env", ENV, "--conf-file", str(config_path("sac"))]
-    return zoo("train", folder, *config, "--seed", "1", *args, "-params", *SMALL)
+    return run("train", folder, *config, "--seed", "1", *args, "-params", *SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +62,7 @@ def logs(tmp_path_factory):
     """A run with every way of saving, in other processes; the output is kept beside it."""
     folder = tmp_path_factory.mktemp("logs")
     saving = "--save-freq 200 --save-replay-buffer --eval-freq 200 --eval-episodes 1".split()
-    output = train(folder, "-n", "420", "--vec-env", "subproc", *saving)
+    output = train(folder, "-n", "420", "--vec-env", "subproc", *saving, run=zoo)
     (folder / "output.txt").write_text(output)
     return folder
 
@@ -58,8 +81,8 @@ def test_evaluation_environment_does_not_warn(logs):
 def test_enjoy_plays_the_skill_that_the_variable_names(logs):
     args = ["--algo", "sac", "--env", ENV, "--no-render", "-n", "200"]
     returns = []
-    for skill in ("3", "3", "4"):
-        output = zoo("enjoy", logs, *args, DIAYN_SKILL=skill)
+    for skill, run in (("3", zoo), ("3", zoo_here), ("4", zoo_here)):
+        output = run("enjoy", logs, *args, DIAYN_SKILL=skill)
         returns.append([line for line in output.splitlines() if "Episode Reward" in line])
     assert len(returns[0]) == 1
     assert returns[0] == returns[1] != returns[2]
@@ -72,7 +95,7 @@ def test_record_video(logs):
 
 
 def test_plot_train(logs):
-    zoo("plots.plot_train", logs, "-a", "sac", "-e", ENV, "-w", "1")
+    zoo_here("plots.plot_train", logs, "-a", "sac", "-e", ENV, "-w", "1")
 
 
 def test_train_again_goes_on_with_discriminator_and_buffer(logs):
@@ -120,7 +143,7 @@ def test_a_configuration_can_judge_the_best_model_by_its_skills(tmp_path):
     config = tmp_path / "sac.yml"
     config.write_text(yaml.safe_dump({ENV: entry}))
     args = ["--algo", "sac", "--env", ENV, "--conf-file", str(config), "--eval-freq", "200"]
-    zoo("train", tmp_path, *args, "--eval-episodes", "1", "-n", "400", "-params", *SMALL)
+    zoo_here("train", tmp_path, *args, "--eval-episodes", "1", "-n", "400", "-params", *SMALL)
     folder = tmp_path / "sac" / f"{ENV}_1" / "skills"
     assert load_discriminator(folder / "best_model.zip").n_skills == 10
     assert len(json.loads((folder / "evaluations.json").read_text())) == 2

@@ -130,17 +130,19 @@ WAYS: dict[str, Callable[[], DIAYNCallback]] = {
 
 
 def draw(runs: list[dict[str, Any]], file: Path) -> None:
-    """One panel for the loss of the log, one for the loss on old transitions; the first seed."""
+    """One panel for the loss of the log, one for the loss on old transitions; a line each seed."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8.4, 3.2), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
-    before = np.array(runs[0]["before"])
-    axes[0].plot(before[:, 0], before[:, 1], color="black", lw=1)
-    for way, color in zip(SHOWN, ("tab:green", "tab:blue", "tab:red"), strict=True):
-        rows = np.array(runs[0][way]["rows"])
-        for column, axis in enumerate(axes, 1):
-            axis.plot(rows[:, 0], rows[:, column], color=color, lw=1, label=LABELS[way])
+    for index, run in enumerate(runs):
+        before = np.array(run["before"])
+        axes[0].plot(before[:, 0], before[:, 1], color="black", lw=0.8)
+        for way, color in zip(SHOWN, ("tab:green", "tab:blue", "tab:red"), strict=True):
+            rows = np.array(run[way]["rows"])
+            label = None if index else LABELS[way]
+            for column, axis in enumerate(axes, 1):
+                axis.plot(rows[:, 0], rows[:, column], color=color, lw=0.8, label=label)
     titles = ("on the batches it learns from (the log)", "on what the old buffer holds")
     for axis, title in zip(axes, titles, strict=True):
         axis.set(title=title, xlabel="environment steps", ylim=(0, None))
@@ -152,16 +154,16 @@ def draw(runs: list[dict[str, Any]], file: Path) -> None:
 
 
 def table(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mean over seeds of what the seam costs."""
+    """What the seam costs, by seed."""
     result = []
     for way in WAYS:
         rows = [np.array(run[way]["rows"]) for run in runs]
         result.append(
             {
                 "way": LABELS[way],
-                "lowest loss in the log": np.mean([np.nanmin(r[:, 1]) for r in rows]),
-                "highest loss on old": np.mean([r[:, 2].max() for r in rows]),
-                "final loss in the log": np.mean([r[-1, 1] for r in rows]),
+                "lowest loss in the log": [round(np.nanmin(r[:, 1]), 2) for r in rows],
+                "highest loss on old": [round(r[:, 2].max(), 2) for r in rows],
+                "final loss in the log": [round(r[-1, 1], 2) for r in rows],
                 "final MI": [round(run[way]["mutual_information"], 2) for run in runs],
             }
         )

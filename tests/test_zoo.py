@@ -15,14 +15,13 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 
 pytest.importorskip("rl_zoo3")
 
 from sb3_diayn import load_discriminator
-from sb3_diayn.checkpoint import load_state, training_history
+from sb3_diayn.checkpoint import load_state
 from sb3_diayn.zoo import config_path
 
 ENV = "Pendulum-v1"
@@ -105,8 +104,6 @@ def test_train_again_goes_on_with_discriminator_and_buffer(logs):
     state = load_state(logs / "sac" / f"{ENV}_2" / f"{ENV}.zip")
     assert state["counters"]["n_updates"] == 160 + 100  # without a second warm-up
     assert state["progress"]["total_timesteps"] == 420 + 200
-    history = training_history(state)["time/total_timesteps"]
-    assert (np.diff(history) > 0).all() and history[-1] > 420
     with zipfile.ZipFile(logs / "sac" / f"{ENV}_2" / f"{ENV}.zip") as archive:
         assert json.loads(archive.read("data"))["num_timesteps"] == 200  # the zoo's counter
 

@@ -102,17 +102,21 @@ def _absorb(buffer: SkillReplayBuffer, stock: ReplayBuffer) -> None:
 def attach_wrappers(env: VecEnv, skill_reward: SkillReward) -> bool:
     """
     Share the discriminator with ``DIAYNWrapper`` of this process, send a copy to other processes.
+    Of one on a GPU it is always a copy, on the CPU: each step would otherwise wait for the device.
 
     :param env: the training environment
     :param skill_reward: where the wrappers' rewards come from
     :return: whether the wrappers will see every change of the discriminator
     """
-    shares = isinstance(env.unwrapped, DummyVecEnv) or is_vecenv_wrapped(env, VecDIAYNWrapper)
-    if shares:
+    discriminator = skill_reward.discriminator
+    is_here = isinstance(env.unwrapped, DummyVecEnv) or is_vecenv_wrapped(env, VecDIAYNWrapper)
+    shares = is_here and discriminator.log_p.device.type == "cpu"
+    if not shares:
+        skill_reward = replace(skill_reward, discriminator=_copy_to_send(discriminator))
+    if is_here:
         env.env_method("set_skill_reward", skill_reward)
     else:
-        copied = replace(skill_reward, discriminator=_copy_to_send(skill_reward.discriminator))
-        env.env_method("load_skill_reward", pickle.dumps(copied))
+        env.env_method("load_skill_reward", pickle.dumps(skill_reward))
     return shares
 
 

@@ -254,11 +254,13 @@ PAGES = (ROOT / "README.md", ROOT / "docs" / "pages" / "results.md")
 
 def draw(env_id: str) -> None:
     """
-    :param env_id: an environment: the task return of every skill of every seed, and the paths of
-        the skills of seed 0
+    :param env_id: an environment: log q of every seed while it was trained, the task return of
+        every skill of every seed, and the paths of the skills of seed 0
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 5.4), layout="constrained")
+    size = {"figsize": (15, 5.2), "layout": "constrained"}
+    figure, (training, left, right) = plt.subplots(1, 3, **size)
     folders = sorted(RESULTS.glob(f"*/{env_id}_*"))
+    _draw_training(folders, training)
     evaluations = [SkillEvaluation.load(folder / "evaluation.json") for folder in folders]
     for seed, evaluation in enumerate(evaluations):
         returns = evaluation.task_returns.mean(axis=1)
@@ -272,8 +274,19 @@ def draw(env_id: str) -> None:
     plot_trajectories(evaluations[0], ax=right)
     figure.suptitle(env_id)
     for folder in (RESULTS, IMAGES):  # the pages of the documentation reach their own folder only
-        figure.savefig(folder / f"{env_id}.png", dpi=64)
+        figure.savefig(folder / f"{env_id}.png", dpi=60)
     plt.close(figure)
+
+
+def _draw_training(folders: list[Path], ax: plt.Axes) -> None:
+    for seed, folder in enumerate(folders):
+        history = pd.read_csv(folder / "history.csv")
+        ax.plot(history[HISTORY[0]], history[HISTORY[1]], label=f"seed {seed}", linewidth=1)
+    n_skills = SkillEvaluation.load(folders[0] / "evaluation.json").n_skills
+    ax.axhline(-np.log(n_skills), color="gray", linestyle=":", label="-log K")
+    ax.ticklabel_format(axis="x", style="sci", scilimits=(3, 3))
+    ax.set(xlabel="environment steps", ylabel="log q(z|s') of replayed states (nats)")
+    ax.legend()
 
 
 if __name__ == "__main__":

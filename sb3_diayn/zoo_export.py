@@ -106,7 +106,7 @@ def without_skills(hyperparams: dict[str, Any]) -> dict[str, Any]:
     :return: the same without wrappers and callbacks of this package
     """
     result = dict(hyperparams)
-    for key in ("env_wrapper", "callback"):
+    for key in ("env_wrapper", "vec_env_wrapper", "callback"):
         entries = result.pop(key, None) or []
         entries = entries if isinstance(entries, list) else [entries]
         kept = [entry for entry in entries if not _class_path(entry).startswith(f"{PACKAGE}.")]

@@ -20,14 +20,16 @@ from sb3_diayn.hyperparams import check_hyperparams, check_names, read_entry
 from sb3_diayn.learning import learn, resume_point, save
 from sb3_diayn.presets import describe_preset
 from sb3_diayn.runs import WRAPPER, Run, check_env_id, find_run, require_zoo
+from sb3_diayn.vec_wrapper import VecDIAYNWrapper
 from sb3_diayn.wrappers import DIAYNWrapper
 
 __all__ = ["Run", "config_path", "find_run", "read_config", "train"]
 
-CALLBACK = "sb3_diayn.DIAYNCallback"
+CALLBACK, VEC_WRAPPER = "sb3_diayn.DIAYNCallback", "sb3_diayn.VecDIAYNWrapper"
 # Where the zoo's files name the classes whose arguments are hyperparameters too.
 CLASSES: dict[str, tuple[type, str, str]] = {
     "DIAYNWrapper": (DIAYNWrapper, "env_wrapper", WRAPPER),
+    "VecDIAYNWrapper": (VecDIAYNWrapper, "vec_env_wrapper", VEC_WRAPPER),
     "DIAYNCallback": (DIAYNCallback, "callback", CALLBACK),
 }
 
@@ -62,7 +64,7 @@ def read_config(args: argparse.Namespace, resumed: Run | None = None) -> dict[st
         hyperparams = _read_preset(args)
     else:
         hyperparams = read_entry(Path(args.conf_file or config_path(args.algo)), args.env)
-    _set_argument(hyperparams, "env_wrapper", WRAPPER, "n_skills", args.n_skills)
+    _set_argument(hyperparams, *_wrapper(hyperparams), "n_skills", args.n_skills)
     _set_argument(hyperparams, "callback", CALLBACK, "reward_scale", args.reward_scale)
     hyperparams = override(args.algo, hyperparams, chosen_hyperparams(args))
     check_hyperparams(args.algo, hyperparams)
@@ -84,7 +86,7 @@ def override(algo: str, hyperparams: dict[str, Any], chosen: dict[str, Any]) -> 
     :param algo: name of the algorithm as the zoo spells it
     :param hyperparams: as in the zoo's files
     :param chosen: what shall be otherwise: arguments of the algorithm and the zoo's keys, and as
-        ``DIAYNCallback.learning_rate`` or ``DIAYNWrapper.skill`` those of the two classes
+        ``DIAYNCallback.learning_rate`` or ``DIAYNWrapper.skill`` those of our classes
     :return: hyperparameters with them
     :raises ValueError: if a name is not known
     """
@@ -123,6 +125,13 @@ def _read_preset(args: argparse.Namespace) -> dict[str, Any]:
         "env_wrapper": [{WRAPPER: values["wrapper"]}],
         "callback": [{CALLBACK: values["callback"]}],
     }
+
+
+def _wrapper(hyperparams: dict[str, Any]) -> tuple[str, str]:
+    """Where the skills come from: the list that names the class, and its path."""
+    _, key, path = CLASSES["VecDIAYNWrapper"]
+    is_named = path.split(".")[-1] in str(hyperparams.get(key))
+    return CLASSES["VecDIAYNWrapper" if is_named else "DIAYNWrapper"][1:]
 
 
 def _set_argument(hyperparams: dict[str, Any], key: str, path: str, name: str, value: Any) -> None:

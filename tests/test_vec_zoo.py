@@ -21,7 +21,7 @@ ENTRY = {
     "batch_size": 32,
     "n_epochs": 1,
     "normalize": {"norm_reward": False},
-    "vec_env_wrapper": [{"sb3_diayn.VecDIAYNWrapper": {"n_skills": 3, "skill": "balanced"}}],
+    "vec_env_wrapper": [{"sb3_diayn.VecDIAYNWrapper": {"n_skills": 9, "skill": "balanced"}}],
     "callback": [{"sb3_diayn.DIAYNCallback": {"net_arch": [8]}}],
 }
 
@@ -32,7 +32,8 @@ def run(tmp_path_factory):
     config = folder / "ppo.yml"
     config.write_text(yaml.safe_dump({ENV: ENTRY}))
     options = ["--conf-file", str(config), "-f", str(folder), "--seed", "1", "--no-progress"]
-    options += ["--eval-freq", "-1", "--episodes", "1", "--device", "cpu"]
+    options += ["--eval-freq", "-1", "--episodes", "1", "--device", "cpu", "--n-skills", "3"]
+    options += ["--hyperparams", "VecDIAYNWrapper.skill_duration:50"]
     assert main(["train", "--algo", "ppo", "--env", ENV, *options]) == 0
     return folder / "ppo" / f"{ENV}_1"
 
@@ -43,7 +44,7 @@ def test_the_run_is_trained_and_evaluated(run):
     assert (run / "report" / "index.html").is_file()
     assert without_skills(found.hyperparams).keys().isdisjoint({"vec_env_wrapper", "callback"})
     env = found.make_env(3)
-    assert isinstance(env.venv, VecDIAYNWrapper)
+    assert isinstance(env.venv, VecDIAYNWrapper) and env.skill_duration == 50
     evaluation = evaluate_skills(found.load_model(device="cpu"), env, n_episodes=1)
     assert evaluation.lengths.tolist() == [[200], [200], [200]]
 

@@ -21,7 +21,7 @@ from sb3_diayn.guards import last_good_checkpoint
 from tests.envs import PointEnv
 from tests.models import K, counting, counting_vec, make_callback, make_sac, small_net
 
-STEPS, SEAM = 240, 100
+STEPS, SEAM = 160, 70
 OFF_POLICY = {"learning_starts": 40, "batch_size": 16, "buffer_size": 500}
 ON_POLICY = {"n_steps": 24, "batch_size": 8, "n_epochs": 2}
 

@@ -19,7 +19,8 @@ from sb3_diayn.results import SkillEvaluation
 
 ENV = "Pendulum-v1"
 TINY = ["-n", "240", "--backend", "loky", "--n-jobs", "2", "--seeds", "1"]
-TRAIN = ["--", "--device", "cpu", "--no-report", "--hyperparams", "learning_starts:100"]
+TRAIN = ["--", "--device", "cpu", "--no-report"]
+TRAIN += ["--hyperparams", "learning_starts:100", "batch_size:16"]
 
 
 def words(folder, *args):

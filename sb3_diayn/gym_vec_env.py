@@ -32,8 +32,8 @@ class GymVecEnv(VecEnv):
     between, which would have to be learned from; it is refused.
 
     :param env: with ``AutoresetMode.SAME_STEP``, or with ``DISABLED``: then ended episodes begin
-        anew by ``reset(options={"reset_mask": mask})``. JAX or torch arrays first go through
-        ``gymnasium.wrappers.vector.JaxToNumpy`` or ``TorchToNumpy``
+        anew by ``reset(options={"reset_mask": mask})``. Infos of JAX or torch arrays
+        first go through ``gymnasium.wrappers.vector.JaxToNumpy`` or ``TorchToNumpy``
     :raises ValueError: if it is no ``VectorEnv`` or resets in another mode
     """
 

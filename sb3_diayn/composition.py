@@ -76,7 +76,7 @@ class ScheduledSkills(gym.Wrapper[Any, Any, Any, Any]):
     def _current(self) -> Weights:
         last = len(self._weights)
         row = self._step % last if self._repeat else min(self._step, last - 1)
-        weights: Weights = self._weights[row]
+        weights: Weights = self._weights[row].copy()  # a Dict observation holds it as it is
         return weights
 
     def reset(

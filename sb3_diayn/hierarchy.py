@@ -12,6 +12,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from sb3_diayn.export import model_n_skills
+from sb3_diayn.observations import channels_first, map_parts
 from sb3_diayn.skills import SkillSpace, check_skill
 
 __all__ = ["SkillActionEnv", "SkillActionVecEnv", "WaitAtEnd"]
@@ -85,8 +86,8 @@ class SkillActionEnv(gym.Wrapper[Any, Any, Any, Any]):
         skill = check_skill(action, self.n_skills)
         reward = task_reward = 0.0
         for steps in range(self.steps_per_skill):
-            obs, skills = np.asarray(self._obs)[None], np.array([skill])
-            low_level = self._skills.act(obs, skills, self._starts)[0]
+            obs = map_parts(lambda part: np.asarray(part)[None], self._obs)
+            low_level = self._skills.act(obs, np.array([skill]), self._starts)[0]
             self._obs, step_reward, terminated, truncated, info = self.env.step(low_level)
             self._starts[:] = False
             reward += self.gamma**steps * float(step_reward)
@@ -244,7 +245,7 @@ class _FrozenSkills:
 
     def _check_spaces(self, env: gym.Env[Any, Any] | VecEnv) -> None:
         takes = {
-            "observation_space": self._space.observation_space,
+            "observation_space": channels_first(self._space.observation_space),
             "action_space": env.action_space,
         }
         for name, given in takes.items():

@@ -12,8 +12,9 @@ from gymnasium import spaces
 LAYOUTS = {
     "box": [(-1.0, -1.0, 1.0, 1.0)],
     "hallway": [(-2.0, -0.15, 0.0, 0.15), (0.0, -1.0, 1.0, 1.0)],
+    "umaze": [(-1.0, -1.0, 1.0, -0.7), (0.7, -1.0, 1.0, 1.0), (-1.0, 0.7, 1.0, 1.0)],
 }
-STARTS = {"box": (0.0, 0.0), "hallway": (-1.9, 0.0)}
+STARTS = {"box": (0.0, 0.0), "hallway": (-1.9, 0.0), "umaze": (-0.85, -0.85)}
 STEP = 0.1
 START_NOISE = 0.02
 PIXELS_PER_UNIT = 100
@@ -26,19 +27,25 @@ class PointNavigationEnv(gym.Env[Array, Array]):
     A point that moves where it is told, in a room with walls, after the "2D navigation" of
     Eysenbach et al. (2019), arXiv 1802.06070, figure 2; sizes and the goal are our own.
 
-    **Observation**: the position (x, y), in lengths of the room, ``Box`` of shape ``(2,)``.
+    **Observation**: the position (x, y), in lengths of the room, ``Box`` of shape ``(2,)``; with
+    ``velocity=True`` of shape ``(4,)``, the last step's change of position behind it, in units of
+    0.1 lengths and clipped to [-1, 1]: what of the action the walls let through.
     **Action**: the velocity in [-1, 1] per coordinate, ``Box`` of shape ``(2,)``; 1 is 0.1 lengths
     per step. A step that would end in a wall ends at the closest free point, as in the paper.
     **Layouts**: ``"box"``, 2 by 2 lengths, starting in its centre; ``"hallway"``, a corridor of
-    2 by 0.3 lengths that opens into a room of 1 by 2, starting at the corridor's far end.
+    2 by 0.3 lengths that opens into a room of 1 by 2, starting at the corridor's far end;
+    ``"umaze"``, a corridor of 0.3 lengths along three sides of the box, starting at its lower left
+    end. No constant action leads through it.
     Starts vary by a normal deviation of 0.02 lengths.
     **Reward**: 1 on reaching the goal, which ends the episode (terminated), 0 otherwise.
-    **Episode end**: the goal, or the time limit of the registered ids, 100 steps (truncated).
+    **Episode end**: the goal, or the time limit of the registered ids, 100 steps or, in the
+    ``"umaze"``, 200 (truncated).
     ``info`` has ``x_position``, ``y_position``, ``is_success``.
 
-    :param layout: ``"box"`` or ``"hallway"``
+    :param layout: ``"box"``, ``"hallway"`` or ``"umaze"``
     :param goal: (x, y) of the goal, in lengths; None for no goal, so that every reward is 0
     :param goal_radius: how close counts as reached, in lengths
+    :param velocity: observe the last change of position too
     :param render_mode: None or ``"rgb_array"``
     :raises ValueError: if there is no such layout, or the goal is not in it
     """
@@ -52,6 +59,7 @@ class PointNavigationEnv(gym.Env[Array, Array]):
         *,
         goal: Sequence[float] | None = None,
         goal_radius: float = 0.2,
+        velocity: bool = False,
         render_mode: str | None = None,
     ) -> None:
         if layout not in LAYOUTS:
@@ -63,10 +71,15 @@ class PointNavigationEnv(gym.Env[Array, Array]):
         self._goal = None if goal is None else self._check_goal(goal)
         self._goal_radius = goal_radius
         self._low, self._high = self._rooms[:, :2].min(axis=0), self._rooms[:, 2:].max(axis=0)
-        self.observation_space = spaces.Box(self._low, self._high, dtype=np.float32)
+        self._sees_velocity = velocity
+        bounds = [self._low, self._high]
+        if velocity:
+            ones = np.ones(2, np.float32)
+            bounds = [np.append(self._low, -ones), np.append(self._high, ones)]
+        self.observation_space = spaces.Box(*bounds, dtype=np.float32)
         self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
         self.render_mode = render_mode
-        self._position = self._start
+        self._position, self._velocity = self._start, np.zeros(2, np.float32)
 
     def _check_goal(self, goal: Sequence[float]) -> Array:
         point = np.array(goal, np.float32)
@@ -87,6 +100,10 @@ class PointNavigationEnv(gym.Env[Array, Array]):
             return False
         return bool(np.linalg.norm(self._position - self._goal) <= self._goal_radius)
 
+    def _obs(self) -> Array:
+        parts = [self._position, self._velocity] if self._sees_velocity else [self._position]
+        return np.concatenate(parts)
+
     def _info(self) -> dict[str, Any]:
         x, y = (float(value) for value in self._position)
         return {"x_position": x, "y_position": y, "is_success": self._is_success()}
@@ -102,17 +119,19 @@ class PointNavigationEnv(gym.Env[Array, Array]):
         super().reset(seed=seed)
         noise = self.np_random.normal(0.0, START_NOISE, 2).astype(np.float32)
         self._position = self._nearest_free(self._start + noise)
-        return self._position.copy(), self._info()
+        self._velocity = np.zeros(2, np.float32)
+        return self._obs(), self._info()
 
     def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
         """
         :param action: the velocity, shape ``(2,)``; clipped to [-1, 1]
         :return: as any environment
         """
-        velocity = np.clip(action, -1.0, 1.0).astype(np.float32)
-        self._position = self._nearest_free(self._position + np.float32(STEP) * velocity)
+        before, move = self._position, np.clip(action, -1.0, 1.0).astype(np.float32)
+        self._position = self._nearest_free(before + np.float32(STEP) * move)
+        self._velocity = np.clip((self._position - before) / np.float32(STEP), -1.0, 1.0)
         info = self._info()
-        return self._position.copy(), float(info["is_success"]), info["is_success"], False, info
+        return self._obs(), float(info["is_success"]), info["is_success"], False, info
 
     def render(self) -> npt.NDArray[np.uint8]:
         """:return: the plane from above, y upwards, 100 pixels per length"""

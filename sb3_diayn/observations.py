@@ -13,6 +13,7 @@ from stable_baselines3.common.preprocessing import (
     is_image_space_channels_first,
     maybe_transpose,
 )
+from stable_baselines3.common.vec_env import VecTransposeImage
 from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
 
 # An array, or for an environment with a Dict space an array for each of its keys.
@@ -139,6 +140,20 @@ def like_space(obs: Obs, space: Space) -> Obs:
     if is_vector(space):
         return obs
     return map_parts(maybe_transpose, obs, map_spaces(lambda part: part, space))
+
+
+def channels_first(space: Space) -> Space:
+    """
+    :param space: observation space of an environment
+    :return: that of a model trained in it, for whose images SB3 puts the channels first
+    """
+
+    def transpose(part: Space) -> Space:
+        is_last = is_image_space(part) and not is_image_space_channels_first(part)  # type: ignore[arg-type]
+        return VecTransposeImage.transpose_space(part) if is_last else part  # type: ignore[arg-type]
+
+    parts = map_spaces(transpose, space)
+    return spaces.Dict(parts) if isinstance(parts, dict) else parts
 
 
 # -- spaces in words -------------------------------------------------------------------------

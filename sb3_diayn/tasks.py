@@ -5,6 +5,7 @@ Registers the sparse tasks of the paper (section 4.2.2) with gymnasium, by ``imp
 |---|---|
 | ``sb3_diayn/PointBox-v0`` | a point in a box, no reward: to look at skills |
 | ``sb3_diayn/PointHallway-v0`` | a point in a corridor, a goal in the room behind it |
+| ``sb3_diayn/PointUMaze-v0`` | a point in a corridor with two bends, a goal at its end |
 | ``sb3_diayn/HalfCheetahHurdle-v0`` | 1 for each hurdle passed |
 | ``sb3_diayn/AntWaypoints-v0`` | 1 for each of five waypoints reached in order |
 
@@ -21,6 +22,11 @@ _TASKS: dict[str, tuple[str, int, dict[str, Any]]] = {
         "navigation:PointNavigationEnv",
         100,
         {"layout": "hallway", "goal": (0.8, 0.8)},
+    ),
+    "PointUMaze": (
+        "navigation:PointNavigationEnv",
+        200,
+        {"layout": "umaze", "goal": (-0.85, 0.85), "velocity": True},
     ),
     "HalfCheetahHurdle": ("locomotion:HalfCheetahHurdleEnv", 1000, {}),
     "AntWaypoints": ("locomotion:AntWaypointsEnv", 2000, {}),

@@ -9,7 +9,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 
 from sb3_diayn import DIAYNWrapper
 from sb3_diayn.composition import ScheduledSkills, mix_skills
-from tests.envs import CountingEnv, PointEnv
+from tests.envs import CountingEnv, EchoEnv, PointEnv
 from tests.models import make_sac
 from tests.scripted import DIRECTIONS, K, scripted
 
@@ -70,6 +70,17 @@ def test_a_pure_schedule_is_the_skill_itself():
     np.testing.assert_array_equal(ours.reset()[0], theirs.reset()[0])
     action = np.zeros(1, np.float32)
     np.testing.assert_array_equal(ours.step(action)[0], theirs.step(action)[0])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # SB3's of small images
+@pytest.mark.parametrize("kind", ["dict", "discrete", "image"])
+def test_a_schedule_of_other_observations_is_a_key_beside_them(kind):
+    env = ScheduledSkills(EchoEnv(kind), K, [(1, 1), ({0: 1, 1: 1}, 1)])
+    obs, _ = env.reset(seed=0)
+    np.testing.assert_array_equal(obs["skill"], [0, 1, 0, 0])
+    obs, *_ = env.step(env.action_space.sample())
+    np.testing.assert_array_equal(obs["skill"], [0.5, 0.5, 0, 0])
+    check_env(env)
 
 
 def test_an_episode_begins_with_the_first_skill_again():

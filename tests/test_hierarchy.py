@@ -20,7 +20,7 @@ from stable_baselines3.common.vec_env import (
 
 from sb3_diayn import DIAYNWrapper
 from sb3_diayn.hierarchy import SkillActionEnv, SkillActionVecEnv, WaitAtEnd
-from tests.envs import CountingEnv, PointEnv
+from tests.envs import CountingEnv, EchoEnv, PointEnv
 from tests.models import K as COUNTING_K
 from tests.models import counting, make_callback, make_dqn, make_sac, small_net
 from tests.scripted import DIRECTIONS, K, scripted, walker
@@ -144,6 +144,30 @@ def test_vectorised_is_the_same_as_one_by_one():
                 np.testing.assert_array_equal(infos[index]["terminal_observation"], obs)
                 obs, _ = env.reset()
             expected.append(obs)
+
+
+@pytest.mark.parametrize("n_envs", [0, 2])  # 0: a single one, not vectorised
+@pytest.mark.parametrize("kind", ["discrete", "image", "image_dict"])
+def test_dicts_and_images_reach_the_skills(kind, n_envs):
+    task = EchoEnv(kind, box=True)
+    model = with_skills(
+        SAC("MultiInputPolicy", DIAYNWrapper(task), buffer_size=10, device="cpu"), 20
+    )
+    seen, predict = [], model.predict
+    model.predict = lambda obs, *args: seen.append(obs) or predict(obs, *args)
+    if n_envs:
+        venv = DummyVecEnv([lambda: WaitAtEnd(EchoEnv(kind, box=True))] * n_envs)
+        env = SkillActionVecEnv(venv, model, steps_per_skill=3)
+    else:
+        env = SkillActionEnv(task, model, steps_per_skill=3)
+    assert env.observation_space == task.observation_space
+    env.reset()
+    env.step([2] * n_envs if n_envs else 2)
+    assert len(seen) == 3
+    for obs in seen:
+        assert len(obs["skill"]) == (n_envs or 1) and (obs["skill"][:, 2] == 1).all()
+        row = {key: part[-1] for key, part in obs.items()}
+        assert DIAYNWrapper(task).observation_space.contains(row)  # SB3 transposes in predict
 
 
 @pytest.mark.parametrize("truncate", [False, True])

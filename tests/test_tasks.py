@@ -11,7 +11,7 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 import sb3_diayn  # noqa: F401  (registers them)
 from sb3_diayn.navigation import PointNavigationEnv
 
-POINT = ["PointBox", "PointHallway"]
+POINT = ["PointBox", "PointHallway", "PointUMaze"]
 MUJOCO = ["HalfCheetahHurdle", "AntWaypoints"]
 
 
@@ -75,6 +75,40 @@ def test_the_goal_pays_once_and_ends_the_episode():
     assert np.linalg.norm(obs - goal) <= 0.2
 
 
+def test_the_maze_takes_three_directions():
+    env = make("PointUMaze")
+    obs, _ = env.reset(seed=0)
+    right, up, left = np.array([(1, 0), (0, 1), (-1, 0)], np.float32)
+    for direction, wall in ((right, (1, -0.85)), (up, (1, 1)), (left, (-0.8, 1))):
+        for _ in range(25):
+            obs, reward, terminated, _, info = env.step(direction)
+            if terminated:
+                break
+        np.testing.assert_allclose(obs[:2], wall, atol=0.06)
+    assert reward == 1 and terminated and info["is_success"]
+
+
+@pytest.mark.parametrize("angle", np.linspace(0, 2 * np.pi, 12, endpoint=False))
+def test_no_constant_action_leads_through_the_maze(angle):
+    env = make("PointUMaze")
+    env.reset(seed=0)
+    action = np.sqrt(2) * np.array([np.cos(angle), np.sin(angle)])
+    steps = [env.step(action) for _ in range(200)]
+    assert not any(step[1] for step in steps)
+    assert [step[3] for step in steps] == [False] * 199 + [True]
+
+
+def test_the_velocity_is_what_the_walls_let_through():
+    env = PointNavigationEnv("box", velocity=True)
+    obs, _ = env.reset(seed=0)
+    assert obs.shape == (4,) and (obs[2:] == 0).all()
+    obs, *_ = env.step(np.array([7.0, -0.5], np.float32))
+    np.testing.assert_allclose(obs[2:], [1.0, -0.5], atol=1e-5)
+    for _ in range(20):
+        obs, *_ = env.step(np.array([1.0, -0.1], np.float32))
+    np.testing.assert_allclose(obs[2:], [0.0, -0.1], atol=1e-5)
+
+
 def test_without_a_goal_a_point_has_its_time_limit_and_no_reward():
     env = make("PointHallway", goal=None)
     env.reset(seed=0)
@@ -96,7 +130,7 @@ def test_a_point_is_drawn_where_it_is():
 @pytest.mark.parametrize(
     ("kwargs", "match"),
     [
-        ({"layout": "maze"}, r"layout='maze' is not known; expected one of \['box', 'hallway'\]"),
+        ({"layout": "maze"}, r"layout='maze' is not known; .*\['box', 'hallway', 'umaze'\]"),
         ({"goal": (2, 0)}, r"goal=\(2, 0\) is not a free point .*Move it inside"),
         ({"goal": (1, 2, 3)}, r"goal=\(1, 2, 3\) is not a free point .*expected x and y"),
     ],

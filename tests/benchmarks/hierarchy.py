@@ -1,5 +1,5 @@
 """
-A controller of skills against flat PPO and flat SAC on the sparse hallway:
+A controller of skills against flat PPO and flat SAC on a sparse task:
 ``python -m tests.benchmarks.hierarchy``. What is done is kept in the folder and not done again.
 """
 
@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 import torch as th
@@ -20,18 +21,23 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_diayn import DIAYNCallback, DIAYNWrapper
 from sb3_diayn.hierarchy import SkillActionVecEnv, WaitAtEnd
 
-TASK = "sb3_diayn/PointHallway-v0"
-N_ENVS = 8
-N_SKILLS = 10
+TASK = "sb3_diayn/PointUMaze-v0"
+OPEN_ROOM = "sb3_diayn/PointBox-v0"
+N_ENVS = 16
+N_SKILLS = 20
 STEPS_PER_SKILL = 10
 GAMMA = 0.99
-SKILL_STEPS = 40_000
+SKILL_STEPS = 15_000
 TASK_STEPS = 30_000
 FLAT_STEPS = SKILL_STEPS + TASK_STEPS
-BIN = 2_500
+BIN = 5_000  # longer than an episode of all environments
 NET = {"net_arch": [64, 64]}
-METHODS = ("hierarchy", "mirrored", "ppo", "sac")
-MIRRORED = (0.8, -0.8)  # the other corner: do the same skills lead there?
+METHODS = {
+    "controller": "skills, then a PPO controller",
+    "ppo": "flat PPO",
+    "sac": "flat SAC",
+    "held": f"flat PPO, each action held {STEPS_PER_SKILL} steps",
+}
 
 
 class Successes(BaseCallback):
@@ -50,6 +56,17 @@ class Successes(BaseCallback):
         return self.steps < self.total_steps
 
 
+class HeldAction(gym.Wrapper[Any, Any, Any, Any]):
+    """What a controller has beside the skills: one decision every so many steps."""
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        total, steps, done = 0.0, 0, False
+        while steps < STEPS_PER_SKILL and not done:
+            obs, reward, terminated, truncated, info = self.env.step(action)
+            total, steps, done = total + float(reward), steps + 1, terminated or truncated
+        return obs, total, terminated, truncated, {**info, "primitive_steps": steps}
+
+
 def sac(env: VecEnv, seed: int, **kwargs: Any) -> SAC:
     return SAC(
         "MlpPolicy",
@@ -57,7 +74,7 @@ def sac(env: VecEnv, seed: int, **kwargs: Any) -> SAC:
         learning_rate=1e-3,
         batch_size=128,
         learning_starts=1000,
-        policy_kwargs=NET,
+        policy_kwargs=dict(NET),  # SB3 adds keys of its own
         seed=seed,
         device="cpu",
         **kwargs,
@@ -70,51 +87,60 @@ def ppo(env: VecEnv, seed: int, **kwargs: Any) -> PPO:
         env,
         learning_rate=1e-3,
         ent_coef=0.01,
-        policy_kwargs=NET,
+        policy_kwargs=dict(NET),  # SB3 adds keys of its own
         seed=seed,
         device="cpu",
         **kwargs,
     )
 
 
-def learn_skills(folder: Path, seed: int) -> None:
-    """No goal, no reward: nothing of the task."""
+def learn_skills(file: Path, seed: int) -> None:
+    """In an open room, by velocity: no walls, no goal, no reward, nothing of the task."""
     env = make_vec_env(
-        TASK,
+        OPEN_ROOM,
         N_ENVS,
         seed,
         wrapper_class=DIAYNWrapper,
-        wrapper_kwargs={"n_skills": N_SKILLS, "skill": "balanced"},
-        env_kwargs={"goal": None},
+        wrapper_kwargs={
+            "n_skills": N_SKILLS,
+            "skill": "balanced",
+            "skill_duration": STEPS_PER_SKILL,
+        },
+        env_kwargs={"velocity": True},
     )
-    model = sac(env, seed, ent_coef=0.1, gamma=0.95, gradient_steps=2)
-    model.learn(SKILL_STEPS, callback=DIAYNCallback(net_arch=[64, 64], learning_rate=1e-3))
-    model.save(folder / f"skills_{seed}.zip")
+    model = sac(env, seed, ent_coef=0.1, gamma=0.9, gradient_steps=4)
+    callback = DIAYNCallback(obs_indices="2:4", net_arch=NET["net_arch"], learning_rate=1e-3)
+    model.learn(SKILL_STEPS, callback=callback)
+    model.save(file)
 
 
-def controller_env(skills: SAC, n_envs: int, seed: int, task: dict[str, Any]) -> VecEnv:
-    venv = make_vec_env(TASK, n_envs, seed, wrapper_class=WaitAtEnd, env_kwargs=task)
-    return SkillActionVecEnv(venv, skills, steps_per_skill=STEPS_PER_SKILL, gamma=GAMMA)
+def task_env(method: str, n_envs: int, seed: int, skills: SAC | None) -> VecEnv:
+    wrappers: dict[str, type[gym.Wrapper[Any, Any, Any, Any]]] = {
+        "held": HeldAction,
+        "controller": WaitAtEnd,
+    }
+    env = make_vec_env(TASK, n_envs, seed, wrapper_class=wrappers.get(method))
+    if skills is None:
+        return env
+    return SkillActionVecEnv(env, skills, steps_per_skill=STEPS_PER_SKILL, gamma=GAMMA)
 
 
 def learn_task(folder: Path, method: str, seed: int) -> None:
-    model: BaseAlgorithm
-    if method in ("hierarchy", "mirrored"):
+    skills = None
+    if method == "controller":
         skills = SAC.load(folder / f"skills_{seed}.zip", device="cpu", buffer_size=1)
-        task = {"goal": MIRRORED} if method == "mirrored" else {}
-        env = controller_env(skills, N_ENVS, seed, task)
-        total, gamma = TASK_STEPS, GAMMA**STEPS_PER_SKILL
-        model = ppo(env, seed, gamma=gamma, n_steps=16, batch_size=64)
-        test_env = controller_env(skills, 1, seed + 1000, task)
+    env, test_env = (
+        task_env(method, n_envs, first_seed, skills)
+        for n_envs, first_seed in ((N_ENVS, seed), (1, seed + 1000))
+    )
+    model: BaseAlgorithm
+    if method == "sac":
+        model = sac(env, seed, gamma=GAMMA, train_freq=1)
+    elif method == "ppo":
+        model = ppo(env, seed, gamma=GAMMA, n_steps=64, batch_size=256)
     else:
-        env = make_vec_env(TASK, N_ENVS, seed)
-        total = FLAT_STEPS
-        if method == "ppo":
-            model = ppo(env, seed, gamma=GAMMA, n_steps=128, batch_size=256)
-        else:
-            model = sac(env, seed, gamma=GAMMA, train_freq=2)
-        test_env = make_vec_env(TASK, 1, seed + 1000)
-    log = Successes(total)
+        model = ppo(env, seed, gamma=GAMMA**STEPS_PER_SKILL, n_steps=8, batch_size=64)
+    log = Successes(TASK_STEPS if skills else FLAT_STEPS)
     model.learn(10**9, callback=log)
     test, _ = evaluate_policy(model, test_env, n_eval_episodes=20, return_episode_rewards=True)
     np.savez(folder / f"{method}_{seed}.npz", ends=log.ends, test=np.array(test) > 0)
@@ -122,50 +148,61 @@ def learn_task(folder: Path, method: str, seed: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("-o", "--output", type=Path, default=Path("benchmark_hierarchy"))
     args = parser.parse_args()
     th.set_num_threads(1)
-    args.output.mkdir(parents=True, exist_ok=True)
-    for seed in range(args.seeds):
-        if not (args.output / f"skills_{seed}.zip").exists():
-            learn_skills(args.output, seed)
-    for method in METHODS:
-        for seed in range(args.seeds):
-            file = args.output / f"{method}_{seed}.npz"
-            if not file.exists():
-                learn_task(args.output, method, seed)
-            print(
-                f"{method:9}  seed {seed}  success {np.load(file)['test'].mean():.2f}", flush=True
-            )
-    draw(args.output, range(args.seeds))
+    folder = args.output
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed in args.seeds:
+        for method in args.methods:
+            skills, result = folder / f"skills_{seed}.zip", folder / f"{method}_{seed}.npz"
+            if method == "controller" and not skills.exists():
+                learn_skills(skills, seed)
+            if not result.exists():
+                learn_task(folder, method, seed)
+            describe(result)
+    draw(folder, args.methods)
 
 
-def success_rates(folder: Path, method: str, seeds: range) -> npt.NDArray[np.float64]:
-    """Of the training episodes that end within each bin of steps, of the seeds that are done."""
-    total = TASK_STEPS if method == "hierarchy" else FLAT_STEPS
-    known = [seed for seed in seeds if (folder / f"{method}_{seed}.npz").exists()]
-    rates = np.full((len(known), total // BIN), np.nan)
-    for row, seed in zip(rates, known, strict=True):
-        steps, success = np.load(folder / f"{method}_{seed}.npz")["ends"].T
-        for index in range(len(row)):
-            row[index] = success[(steps - 1) // BIN == index].mean()
-    return rates
+def describe(result: Path) -> None:
+    """Success of the tests, and the bin since which 90 % of the training episodes succeed."""
+    rates = success_rates(result)
+    unsolved = np.flatnonzero(rates < 0.9)
+    first = unsolved[-1] + 1 if len(unsolved) else 0
+    since = f"{BIN * (first + 1):,}" if first < len(rates) else "never"
+    ends, test = (np.load(result)[key] for key in ("ends", "test"))
+    print(
+        f"{result.stem:12}  success {test.mean():.2f}  steps to 90 % in training: {since}"
+        f"  successes: {int(ends[:, 1].sum()):,} of {len(ends):,}",
+        flush=True,
+    )
 
 
-def draw(folder: Path, seeds: range) -> None:
+def success_rates(result: Path) -> npt.NDArray[np.float64]:
+    """Of the training episodes that end within each bin of steps."""
+    steps, success = np.load(result)["ends"].T
+    bins = (steps - 1) // BIN
+    return np.array([success[bins == index].mean() for index in range(round(steps.max() / BIN))])
+
+
+def draw(folder: Path, methods: list[str]) -> None:
     """Means over seeds, and each seed as a thin line."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(8.4, 3.4), layout="constrained")
-    curves = [("hierarchy", SKILL_STEPS, "-", "skills, then a PPO controller")]
-    curves += [("hierarchy", 0, "--", "the controller's own steps alone")]
-    curves += [("ppo", 0, "-.", "flat PPO"), ("sac", 0, ":", "flat SAC")]
-    for color, (method, offset, style, label) in enumerate(curves):
-        rates = success_rates(folder, method, seeds)
-        steps = offset + BIN * (np.arange(rates.shape[1]) + 1)
-        axes.plot(steps, rates.mean(axis=0), style, color=f"C{color}", linewidth=2.5, label=label)
-        axes.plot(steps, rates.T, style, color=f"C{color}", alpha=0.3, linewidth=0.8)
+    figure, axes = plt.subplots(figsize=(8.8, 3.4), layout="constrained")
+    for color, method in enumerate(methods):
+        rates = [success_rates(file) for file in sorted(folder.glob(f"{method}_*.npz"))]
+        length = min(map(len, rates))
+        curves = np.array([rate[:length] for rate in rates])
+        steps = BIN * (np.arange(length) + 1)
+        if method == "controller":
+            own = {"linestyle": ":", "label": "the controller's own steps alone"}
+            axes.plot(steps, curves.mean(axis=0), color=f"C{color}", lw=2, **own)
+            steps += SKILL_STEPS
+        axes.plot(steps, curves.mean(axis=0), color=f"C{color}", lw=2.5, label=METHODS[method])
+        axes.plot(steps, curves.T, color=f"C{color}", alpha=0.3, lw=0.8)
     axes.axvspan(0, SKILL_STEPS, color="black", alpha=0.06, label="learning skills, no reward")
     axes.set(
         xlabel="steps of the environment", ylabel="success rate in training", ylim=(-0.03, 1.03)

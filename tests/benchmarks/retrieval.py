@@ -1,7 +1,7 @@
 """
 Is the retrieved skill closer to the expert than the mean skill? Experts are the skills of another
-seed's model, and a walker written by hand. It takes the skills of tests.benchmarks.hierarchy:
-``python -m tests.benchmarks.retrieval``.
+seed's model, and a walker written by hand: ``python -m tests.benchmarks.retrieval``. Skills that
+are in the folder are not learned again.
 """
 
 import argparse
@@ -14,16 +14,34 @@ import torch as th
 from stable_baselines3 import SAC
 from stable_baselines3.common.env_util import make_vec_env
 
-from sb3_diayn import DIAYNWrapper, load_discriminator
+from sb3_diayn import DIAYNCallback, DIAYNWrapper, load_discriminator
 from sb3_diayn.downstream import infer_skill
 from sb3_diayn.trajectories import play_skills
-from tests.benchmarks.hierarchy import N_SKILLS, TASK
+from tests.benchmarks.hierarchy import sac
+
+TASK = "sb3_diayn/PointHallway-v0"
+N_SKILLS = 10
+SKILL_STEPS = 40_000
 
 # Where the walker goes: along the corridor, and to the room's middle, corners and walls.
 TARGETS = [(-1.5, 0), (-1, 0), (-0.5, 0), (0.2, 0), (0.5, 0), (0.9, 0), (0.5, 0.9), (0.5, -0.9)]
 TARGETS += [(0.9, 0.9), (0.9, -0.9)]
 
 Array = np.ndarray[Any, Any]
+
+
+def learn_skills(file: Path, seed: int) -> None:
+    env = make_vec_env(
+        TASK,
+        8,
+        seed,
+        wrapper_class=DIAYNWrapper,
+        wrapper_kwargs={"n_skills": N_SKILLS, "skill": "balanced"},
+        env_kwargs={"goal": None},
+    )
+    model = sac(env, seed, ent_coef=0.1, gamma=0.95, gradient_steps=2)
+    model.learn(SKILL_STEPS, callback=DIAYNCallback(net_arch=[64, 64], learning_rate=1e-3))
+    model.save(file)
 
 
 def play(file: Path) -> Array:
@@ -67,10 +85,15 @@ def compare(file: Path, skills: Array, expert: Array) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", nargs="?", type=Path, default=Path("benchmark_hierarchy"))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("-o", "--output", type=Path, default=Path("benchmark_retrieval"))
     args = parser.parse_args()
     th.set_num_threads(1)
-    files = sorted(args.folder.glob("skills_*.zip"))
+    args.output.mkdir(parents=True, exist_ok=True)
+    files = [args.output / f"skills_{seed}.zip" for seed in range(args.seeds)]
+    for seed, file in enumerate(files):
+        if not file.exists():
+            learn_skills(file, seed)
     plays = [play(file) for file in files]
     walks = [walk(target) for target in TARGETS]
     results: dict[str, list[dict[str, float]]] = {"another seed's skills": [], "walker": []}
@@ -86,7 +109,7 @@ def main() -> None:
         share = (columns["retrieved"] < columns["mean"]).mean()
         medians = {key: float(np.median(columns[key])) for key in columns if key != "skill"}
         print(f"{name}: closer in {share:.0%} of {len(found)}; medians {medians}")
-    draw(results, walks, plays[0], [compare(files[0], plays[0], w) for w in walks], args.folder)
+    draw(results, walks, plays[0], [compare(files[0], plays[0], w) for w in walks], args.output)
 
 
 def draw(

@@ -7,9 +7,14 @@ against SAC from scratch.
 
 Each seed has its own pretraining of 100,000 steps. What is finished is kept: run the command again
 to go on. At the end it prints the table and draws ``finetuning/finetuning.png``.
+
+    python -m tests.benchmarks.finetuning -o finetuning --seeds 1 2 3 4 5 --weights 0 0.1 1
+
+compares the skills of pretrainings that are paid the task reward too, with these weights.
 """
 
 import argparse
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -48,12 +53,17 @@ def make_env(n_envs: int, seed: int, skills: bool = False) -> VecEnv:
     return make_vec_env(ENV, n_envs=n_envs, seed=seed, **(kwargs if skills else {}))
 
 
-def pretrain(file: Path, seed: int) -> SAC:
+def pretrain(file: Path, seed: int, task_reward_weight: float = 0.0) -> SAC:
     if file.is_file():
         return SAC.load(file, device="cpu")
     env = make_env(16, seed, skills=True)
     model = SAC("MlpPolicy", env, seed=seed, learning_starts=4_000, **HYPERPARAMS)
-    callback = DIAYNCallback(net_arch=[64, 64], normalize_obs=True, learning_rate=1e-3)
+    callback = DIAYNCallback(
+        net_arch=[64, 64],
+        normalize_obs=True,
+        learning_rate=1e-3,
+        task_reward_weight=task_reward_weight,
+    )
     model.learn(PRETRAINING_STEPS, callback=callback)
     model.save(file)
     return model
@@ -142,13 +152,33 @@ def plot(folder: Path, seeds: list[int]) -> None:
     figure.savefig(folder / "finetuning.png", dpi=90)
 
 
+def weigh(folder: Path, seed: int, weight: float) -> None:
+    """The skills of a pretraining that is paid the task reward too."""
+    name = f"skills_{seed}.zip" if weight == 0 else f"skills_{seed}_weight_{weight}.zip"
+    model = pretrain(folder / name, seed, weight)
+    evaluation = evaluate_skills(model, make_env(N_SKILLS, seed + 1000, skills=True), n_episodes=3)
+    returns = evaluation.task_returns.mean(axis=1)
+    print(
+        f"weight {weight}, seed {seed}: {(returns >= SOLVED).sum()} of {N_SKILLS} skills at "
+        f"{SOLVED:.0f}, best {returns.max():.1f}, median {np.median(returns):.1f}, "
+        f"accuracy {evaluation.accuracy.mean():.2f}, "
+        f"distinct skills {evaluation.distinct_skills:.1f}",
+        flush=True,
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-o", "--output", type=Path, default=Path("finetuning"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    parser.add_argument("--weights", type=float, nargs="+", help="of the task reward")
     args = parser.parse_args()
     th.set_num_threads(1)
     args.output.mkdir(parents=True, exist_ok=True)
+    if args.weights is not None:
+        for weight, seed in itertools.product(args.weights, args.seeds):
+            weigh(args.output, seed, weight)
+        return
     for seed in args.seeds:
         run(args.output, seed)
     print_table(args.output, args.seeds)

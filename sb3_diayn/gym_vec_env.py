@@ -128,8 +128,8 @@ class GymVecEnv(VecEnv):
             results = self.env.unwrapped.call(method_name, *method_args, **kwargs)
         else:
             raise NotImplementedError(
-                f"{method_name} cannot be called for environments {targets}: a VectorEnv has "
-                "methods for all of them together, if any."
+                f"{method_name} cannot be called for environments {targets}; expected all of "
+                "them, and a VectorEnv that has call(). Call it on the VectorEnv itself."
             )
         return [results[index] for index in targets]
 

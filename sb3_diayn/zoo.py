@@ -36,9 +36,10 @@ CLASSES: dict[str, tuple[type, str, str]] = {
 
 def config_path(algo: str = "sac") -> Path:
     """
-    :param algo: name of an algorithm as the zoo spells it
+    :param algo: name of an algorithm as the zoo spells it, or ``"sac_travel"``, in whose entries
+        the discriminator reads positions
     :return: the file with the provided hyperparameters, from a wheel as from a checkout
-    :raises ValueError: if there is none for this algorithm
+    :raises ValueError: if there is none of this name
     """
     package = Path(__file__).parent
     folders = (package / "zoo_configs", package.parent / "zoo_configs")
@@ -63,12 +64,19 @@ def read_config(args: argparse.Namespace, resumed: Run | None = None) -> dict[st
     elif getattr(args, "preset", None):  # an option of train alone
         hyperparams = _read_preset(args)
     else:
-        hyperparams = read_entry(Path(args.conf_file or config_path(args.algo)), args.env)
+        hyperparams = read_entry(_conf_file(args), args.env)
     _set_argument(hyperparams, *_wrapper(hyperparams), "n_skills", args.n_skills)
     _set_argument(hyperparams, "callback", CALLBACK, "reward_scale", args.reward_scale)
     hyperparams = override(args.algo, hyperparams, chosen_hyperparams(args))
     check_hyperparams(args.algo, hyperparams)
     return hyperparams
+
+
+def _conf_file(args: argparse.Namespace) -> Path:
+    """A path, or the name of a provided file; by default that of the algorithm."""
+    chosen = Path(args.conf_file or args.algo)
+    is_path = args.conf_file is not None and (chosen.suffix != "" or chosen.is_file())
+    return chosen if is_path else config_path(chosen.name)
 
 
 def chosen_hyperparams(args: argparse.Namespace) -> dict[str, Any]:

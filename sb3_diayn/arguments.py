@@ -145,6 +145,8 @@ def tune(add: Add) -> None:
     add("--n-startup-trials", type=int, default=10, help="random trials before the sampler")
     add("--n-evaluations", type=_positive, default=4, help="evaluations of each trial")
     add("--episodes", type=_positive, default=1, help="episodes of each skill in an evaluation")
+    text = "what to search in place of all: one value, choices, or the two ends of a number"
+    add("--space", type=_range, nargs="+", default=[], metavar="NAME=V,V", help=text)
 
 
 # -- options that several commands share -----------------------------------------------------
@@ -239,13 +241,22 @@ def _values(text: str) -> tuple[str, list[str]]:
     return key, _words(values)
 
 
+def _range(text: str) -> tuple[str, list[Any]]:
+    key, words = _values(text)
+    return key, [_loaded(word) for word in words]
+
+
 def _pair(text: str) -> tuple[str, Any]:
     key, separator, value = text.partition(":")
     if not separator:
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form key:value")
-    loaded = yaml.safe_load(value)
+    return key, _loaded(value)
+
+
+def _loaded(text: str) -> Any:
+    loaded = yaml.safe_load(text)
     # YAML 1.1 takes 1e-4, without a point, for a word.
-    return key, _number_or_word(loaded) if isinstance(loaded, str) else loaded
+    return _number_or_word(loaded) if isinstance(loaded, str) else loaded
 
 
 class _Pairs(argparse.Action):

@@ -11,56 +11,12 @@ import yaml
 from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_SAMPLER
 from rl_zoo3.utils import ALGOS
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from sb3_diayn.monitoring import SkillEvaluationCallback
 from sb3_diayn.playing import MAX_ENVS
 from sb3_diayn.saving import write_bytes
+from sb3_diayn.search_space import Space, check_space, sample
 from sb3_diayn.zoo import chosen_hyperparams, override, prepared_config
-
-NETS = {"small": [64, 64], "medium": [256, 256], "big": [400, 300]}  # as the zoo names them
-
-
-def sample(
-    trial: optuna.trial.BaseTrial, algo: str, n_actions: int, pinned: Mapping[str, Any]
-) -> dict[str, Any]:
-    """
-    What the zoo samples, and what matters to DIAYN: how much the policy is paid to be random, how
-    many environments feed how many updates, and the discriminator.
-
-    :param trial: to ask
-    :param algo: name of the algorithm as the zoo spells it
-    :param n_actions: dimension of the action space
-    :param pinned: hyperparameters that stay as they are
-    :return: hyperparameters for :func:`sb3_diayn.zoo.override`, plain values only
-    """
-    n_envs = pinned.get("n_envs") or trial.suggest_categorical("n_envs", [1, 4, 8, 16])
-    her = {"using_her_replay_buffer": False, "her_kwargs": {}}
-    sampled: dict[str, Any] = HYPERPARAMS_SAMPLER[algo](trial, n_actions, n_envs, her)
-    sampled["n_envs"] = n_envs
-    sampled["policy_kwargs"] = _as_text(sampled["policy_kwargs"])
-    if sampled.pop("action_noise", None) is not None:
-        sampled |= {name: trial.params[name] for name in ("noise_type", "noise_std")}
-    if algo in ("sac", "tqc"):
-        sampled["ent_coef"] = trial.suggest_float("ent_coef", 0.01, 1.0, log=True)
-    if issubclass(ALGOS[algo], OffPolicyAlgorithm):
-        ratio = trial.suggest_categorical("updates_per_step", [0.125, 0.25, 0.5, 1.0])
-        sampled["gradient_steps"] = max(1, round(sampled["train_freq"] * n_envs * ratio))
-    callback = {
-        "learning_rate": trial.suggest_float("discriminator_learning_rate", 1e-4, 3e-3, log=True),
-        "net_arch": NETS[trial.suggest_categorical("discriminator_net_arch", list(NETS))],
-        "normalize_obs": trial.suggest_categorical("discriminator_normalize_obs", [False, True]),
-    }
-    return {**sampled, **{f"DIAYNCallback.{name}": callback[name] for name in callback}, **pinned}
-
-
-def _as_text(policy_kwargs: dict[str, Any]) -> str:
-    """As the zoo's files have it, in which ``nn`` is PyTorch's."""
-    words = {
-        key: f"nn.{value.__name__}" if isinstance(value, type) else repr(value)
-        for key, value in policy_kwargs.items()
-    }
-    return f"dict({', '.join(f'{key}={word}' for key, word in words.items())})"
 
 
 class TrialCallback(SkillEvaluationCallback):
@@ -91,6 +47,7 @@ class SkillSearch(ExperimentManager):  # type: ignore[misc]  # the zoo has no ty
 
     :param hyperparams: in the zoo's format, for all that is not searched
     :param pinned: hyperparameters that stay as they are
+    :param space: what to choose from, by the search's names, in place of all of it
     :param n_episodes: episodes of each skill in an evaluation
     :param args: for the zoo's ``ExperimentManager``
     :param kwargs: for the same
@@ -100,12 +57,13 @@ class SkillSearch(ExperimentManager):  # type: ignore[misc]  # the zoo has no ty
         self,
         hyperparams: Mapping[str, Any],
         pinned: Mapping[str, Any],
+        space: Space,
         n_episodes: int,
         *args: Any,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.fixed_hyperparams, self.pinned = hyperparams, pinned
+        self.fixed_hyperparams, self.pinned, self.space = hyperparams, pinned, space
         self.n_skill_episodes = n_episodes
 
     def with_trial(self, trial: optuna.trial.BaseTrial) -> dict[str, Any]:
@@ -113,7 +71,7 @@ class SkillSearch(ExperimentManager):  # type: ignore[misc]  # the zoo has no ty
         :param trial: to ask
         :return: all hyperparameters of the trial in the zoo's format
         """
-        chosen = sample(trial, self.algo, self.n_actions, self.pinned)
+        chosen = sample(trial, self.algo, self.n_actions, self.pinned, self.space)
         return override(self.algo, copy.deepcopy(dict(self.fixed_hyperparams)), chosen)
 
     def objective(self, trial: optuna.Trial) -> float:
@@ -160,13 +118,15 @@ def tune(args: argparse.Namespace) -> None:
     ``sb3-diayn tune``: start a study or join it, and write the best hyperparameters.
 
     :param args: its options
-    :raises ValueError: if the algorithm cannot be searched, or no trial has reached its end
+    :raises ValueError: if the algorithm cannot be searched, the space does not fit, or no trial has
+        reached its end
     """
     if args.algo not in HYPERPARAMS_SAMPLER or args.algo == "ars":
         raise ValueError(
             f"algo={args.algo!r} cannot be searched; expected one of "
             f"{sorted(set(HYPERPARAMS_SAMPLER) - {'ars'})}. Choose one."
         )
+    check_space(args.algo, chosen_hyperparams(args), dict(args.space))
     folder = Path(args.log_folder, args.algo)
     folder.mkdir(parents=True, exist_ok=True)
     args.study_name = args.study_name or f"{args.algo}_{args.env}".replace("/", "-")
@@ -189,6 +149,7 @@ def _make_search(
     return SkillSearch(
         hyperparams,
         chosen_hyperparams(args),
+        dict(args.space),
         args.episodes,
         args,
         args.algo,

@@ -64,7 +64,7 @@ LEVELS = {
                 "ranking",
             ],
             ["diagnosis", "hierarchy", "learning", "monitoring", "plotting", "video", "zoo_export"],
-            ["comparison", "downstream", "report", "zoo"],
+            ["comparison", "downstream", "report", "search_space", "zoo"],
             ["console", "finetuning", "grid", "playing"],
             ["commands", "imitation", "tuning"],
             ["downstream_commands", "sweep"],

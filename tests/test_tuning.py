@@ -3,7 +3,9 @@
 import math
 import subprocess
 import sys
+from contextlib import nullcontext
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -14,7 +16,8 @@ from optuna.trial import TrialState
 
 from sb3_diayn import DIAYNCallback, DIAYNWrapper
 from sb3_diayn.cli import main
-from sb3_diayn.tuning import TrialCallback, sample
+from sb3_diayn.search_space import check_space, sample
+from sb3_diayn.tuning import TrialCallback
 from sb3_diayn.zoo import override
 from tests.envs import CountingEnv
 from tests.models import counting, make_sac
@@ -93,6 +96,63 @@ def test_updates_follow_the_environments():
     params |= {"discriminator_net_arch": "small", "discriminator_normalize_obs": False}
     sampled = sample(optuna.trial.FixedTrial(params), "sac", 1, {})
     assert sampled["gradient_steps"] == 4  # a quarter of 2 x 8 steps
+
+
+def test_a_space_narrows_the_search():
+    space = {"n_envs": (8, 20), "batch_size_pow": (6, 8), "tau": (0.01,), "net_arch": ("small",)}
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(20):
+        study.tell(trial := study.ask(), len(sample(trial, "sac", 1, {}, space)))
+    asked = pd.DataFrame([trial.params for trial in study.trials])
+    assert set(asked["n_envs"]) == {8, 20} and set(asked["net_arch"]) == {"small"}
+    assert set(asked["batch_size_pow"]) == {6, 7, 8} and set(asked["tau"]) == {0.01}
+    assert asked["learning_rate"].min() < 1e-4 and asked["discriminator_net_arch"].nunique() == 3
+
+
+def test_what_is_pinned_is_not_asked_for():
+    """So that the sampler does not learn from numbers without effect."""
+    pinned = {"gamma": 0.9, "batch_size": 64, "learning_rate": "lin_1e-3", "train_freq": 4}
+    pinned |= {"policy_kwargs": "dict(net_arch=[8])", "DIAYNCallback.net_arch": [8], "n_envs": 2}
+    trial = optuna.create_study().ask()
+    sampled = sample(trial, "sac", 1, pinned, {"updates_per_step": (0.5,)})
+    assert set(trial.params) == {
+        *("tau", "ent_coef", "updates_per_step"),
+        *("discriminator_learning_rate", "discriminator_normalize_obs"),
+    }
+    assert sampled["gradient_steps"] == 4  # half of the pinned 4 x 2 steps
+    assert {name: sampled[name] for name in pinned} == pinned
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_all_that_is_searched_can_be_narrowed_to_what_it_was(algo):
+    trial = optuna.create_study().ask()
+    sample(trial, algo, 2, {})
+    space = {name: [value] for name, value in trial.params.items()}
+    check_space(algo, {}, space)
+    again = optuna.create_study().ask()
+    sample(again, algo, 2, {}, space)
+    assert again.params == trial.params
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        (["gammma=0.9"], "space='gammma' is not searched here; expected one of"),
+        (["n_envs=8"], "space='n_envs' is not searched here"),  # the command line pins it
+        (["tau=0.1,0.2,0.3"], "expected one positive number, or the two ends"),
+        (["learning_rate=-1e-3,1e-3"], "expected one positive number, or the two ends"),
+        (["batch_size_pow=6.5,8"], "expected one positive integer, or the two ends"),
+        (["net_arch=tiny"], "expected some of ['small', 'medium', 'big']"),
+        (["updates_per_step=0"], "expected positive numbers"),
+        (["discriminator_normalize_obs=2"], "expected some of [False, True]"),
+        (["tau"], "'tau' is not of the form key=value,value"),
+    ],
+)
+def test_a_space_that_does_not_fit(space, message, tmp_path, capsys):
+    with pytest.raises(SystemExit) if "form" in message else nullcontext():
+        assert main([*words(tmp_path, 1), "--space", *space]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_pruned_trial_ends():

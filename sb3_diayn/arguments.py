@@ -160,7 +160,11 @@ def _skills(add: Add, algo: str | None = "sac") -> None:
     add("--buffer-size", type=int, help="replay buffer; default: the configuration's")
     add("--reward-scale", type=float, help="factor of the reward; default: the configuration's")
     add("--ent-coef", type=_number_or_word, help="entropy coefficient, a number or auto")
-    add("--conf-file", metavar="YML", help="file of hyperparameters, or sac_travel; default: the provided one")
+    add(
+        "--conf-file",
+        metavar="YML",
+        help="file of hyperparameters, or sac_travel; default: the provided one",
+    )
 
 
 def _learning(add: Add) -> None:

@@ -225,9 +225,11 @@ def _coordinates(trajectories: Sequence[Trajectory]) -> tuple[list[str], list[Ar
         return names, points
     n_features = trajectories[0].states.shape[1]
     if known:
-        names = [known[0], "observation 0"]
-        points = [np.stack([t.positions[known[0]], t.states[:, 0]], axis=1) for t in trajectories]
-        return names, points
+        index = _beside(trajectories, known[0])
+        points = [
+            np.stack([t.positions[known[0]], t.states[:, index]], axis=1) for t in trajectories
+        ]
+        return [known[0], f"observation {index}"], points
     if n_features <= 2:
         names = [f"observation {index}" for index in range(2)]
         pad = 2 - n_features
@@ -235,6 +237,12 @@ def _coordinates(trajectories: Sequence[Trajectory]) -> tuple[list[str], list[Ar
     mean, axes = metrics.principal_components(np.concatenate([t.states for t in trajectories]))
     names = ["principal component 1", "principal component 2"]
     return names, [(t.states - mean) @ axes for t in trajectories]
+
+
+def _beside(trajectories: Sequence[Trajectory], key: str) -> int:
+    """The first number of the observation that is not this position once more."""
+    repeats = all(np.allclose(t.positions[key], t.states[:, 0], atol=1e-4) for t in trajectories)
+    return int(repeats and trajectories[0].states.shape[1] > 1)
 
 
 def _cell_size(names: Sequence[str], points: Sequence[Array]) -> Array:

@@ -7,7 +7,8 @@ from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_diayn import DIAYNWrapper
-from sb3_diayn.evaluation import evaluate_skills, model_discriminator
+from sb3_diayn.evaluation import evaluate_skills, model_discriminator, summarize
+from sb3_diayn.trajectories import Trajectory
 from tests.envs import CountingEnv, PointEnv
 from tests.models import constant_discriminator, make_callback, make_dqn, make_ppo, make_sac
 from tests.scripted import K, compass, frozen, ignorant, point_vec, walker
@@ -38,6 +39,19 @@ def test_a_walker_in_every_direction():
     assert e.sensitivity == pytest.approx(math.sqrt(0.5))  # of 1, 0, -1, 0
     assert e.paths.shape == (K, 2, 100, 2)
     assert e.paths[1, 0, -1] == pytest.approx([0, 20], abs=0.1)
+
+
+@pytest.mark.parametrize(("offset", "second"), [(0.0, "observation 1"), (5.0, "observation 0")])
+def test_a_position_that_the_observation_repeats_is_not_drawn_against_itself(offset, second):
+    x, y = np.arange(10.0), np.ones(10)
+    states = np.stack([x + offset, y], axis=1).astype(np.float32)
+    episodes = [
+        Trajectory(z, states, np.zeros((10, 2), np.float32), np.zeros(10), {"x_position": x})
+        for z in range(K)
+    ]
+    e = summarize(episodes, constant_discriminator([0.25] * K), 1)
+    assert e.info["coordinates"] == ["x_position", second]
+    assert e.paths[0, 0, -1].tolist() == [9, 1 if offset == 0 else 9 + offset]
 
 
 def test_coverage_is_one_cell_per_step():

@@ -7,9 +7,10 @@ import yaml
 
 from sb3_diayn import SkillEvaluation, load_discriminator
 from sb3_diayn.zoo import config_path
-from tests.reference import PAGES, REFERENCES, RESULTS, WITH_MODEL, runs, with_tables
+from tests.reference import WITH_MODEL
+from tests.reference_tables import PAGES, REFERENCES, RESULTS, TRAVEL, runs, with_tables
 
-FOLDERS = sorted(file.parent for file in RESULTS.glob("*/*/run.json"))
+FOLDERS = sorted(file.parent for file in RESULTS.rglob("run.json"))
 MEBIBYTE = 2**20
 
 
@@ -18,8 +19,9 @@ def test_the_tables_are_those_of_the_files(page):
     assert page.read_text(encoding="utf-8") == with_tables(page), "run python -m tests.reference"
 
 
-def test_no_seed_is_left_out():
-    for (env_id, algo), part in runs().groupby(["env", "algo"]):
+@pytest.mark.parametrize("results", [RESULTS, TRAVEL], ids=lambda folder: folder.name)
+def test_no_seed_is_left_out(results):
+    for (env_id, algo), part in runs(results).groupby(["env", "algo"]):
         assert list(part["seed"]) == list(range(len(part))), (env_id, algo)
         assert part[["K", "steps"]].nunique().eq(1).all()
 
@@ -27,12 +29,13 @@ def test_no_seed_is_left_out():
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_a_run_used_the_provided_configuration(folder):
     env_id = folder.name.rpartition("_")[0]
-    algo = folder.parent.name
+    algo = folder.parent.name + "_travel" * (folder.parent.parent == TRAVEL)
     used = yaml.load((folder / env_id / "config.yml").read_text(), Loader=yaml.UnsafeLoader)
     provided = yaml.safe_load(config_path(algo).read_text(encoding="utf-8"))[env_id]
     # In lists of callbacks and wrappers one without options is its name alone.
     assert {k: _listed(v) for k, v in used.items()} == {k: _listed(v) for k, v in provided.items()}
     command = json.loads((folder / "run.json").read_text(encoding="utf-8"))["command"]
+    assert (f"--conf-file {algo} " in command) == algo.endswith("travel")
     assert f"--env {env_id} " in command and "--hyperparams" not in command
 
 
@@ -42,8 +45,8 @@ def _listed(value):
 
 def test_models_to_try_at_once():
     """Of seed 0, where one is promised."""
-    folders = [each for each in FOLDERS if each.name in {f"{env_id}_1" for env_id in WITH_MODEL}]
-    assert folders
+    folders = [file.parent for file in RESULTS.rglob("*.zip")]
+    assert {f"{env_id}_1" for env_id in WITH_MODEL} == {folder.name for folder in folders}
     for folder in folders:
         model = folder / f"{folder.name.removesuffix('_1')}.zip"
         assert load_discriminator(model).n_skills == load_evaluation(folder).n_skills

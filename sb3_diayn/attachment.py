@@ -1,6 +1,7 @@
 """Puts a discriminator where a stock model's rewards come from."""
 
 import copy
+import os
 import pickle
 from dataclasses import replace
 
@@ -31,6 +32,21 @@ def batch_device(model: BaseAlgorithm) -> th.device:
         assert model.replay_buffer is not None
         return model.replay_buffer.device
     return model.device
+
+
+def limit_threads(model: BaseAlgorithm) -> int:
+    """
+    Give PyTorch one thread beside SBX, unless ``OMP_NUM_THREADS`` says how many: threads of OpenMP
+    spin while they wait for each other, on the cores that those of XLA need.
+
+    :param model: about to learn
+    :return: how many threads there were
+    """
+    n_threads = th.get_num_threads()
+    is_sbx = any(base.__module__.startswith("sbx.") for base in type(model).__mro__)
+    if is_sbx and "OMP_NUM_THREADS" not in os.environ:
+        th.set_num_threads(1)
+    return n_threads
 
 
 def bind_buffer(

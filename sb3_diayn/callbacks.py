@@ -5,11 +5,12 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
+import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-from sb3_diayn.attachment import attach_wrappers, batch_device, bind_buffer
+from sb3_diayn.attachment import attach_wrappers, batch_device, bind_buffer, limit_threads
 from sb3_diayn.checkpoint import FORMAT_VERSION, STATE_ATTRIBUTE, LiveState, State, check_state
 from sb3_diayn.compatibility import check_gate, check_model, quiet_evaluations
 from sb3_diayn.discriminator import Discriminator
@@ -147,6 +148,7 @@ class DIAYNCallback(BaseCallback):
         self._last_p_z = progress.get("last_p_z", self.model.num_timesteps)
         self._attach_wrappers()
         self._last_sync: int = progress.get("last_sync", self.model.num_timesteps)
+        self._n_threads = limit_threads(self.model)
         self._is_set_up = True
 
     def _on_training_start(self) -> None:
@@ -195,6 +197,7 @@ class DIAYNCallback(BaseCallback):
             self._stop_learning()
             self.trainer.step()
             self._seam.end_training()
+            th.set_num_threads(self._n_threads)
 
     def _stop_learning(self) -> None:
         """The model has trained: learn from no sample that follows."""
@@ -221,19 +224,16 @@ class DIAYNCallback(BaseCallback):
 
     def _train_off_policy(self, model: OffPolicyAlgorithm) -> None:
         """Learn from the batches that the model is about to draw, or from own ones."""
-        if self.options["n_updates"] == 1 and self._batch_size(model) == model.batch_size:
+        batch_size: int = self.options["batch_size"] or model.batch_size
+        if self.options["n_updates"] == 1 and batch_size == model.batch_size:
             self._buffer.learn = functools.partial(self.trainer.learn, model.batch_size)
         elif model.num_timesteps > model.learning_starts:
             gradient_steps = model.gradient_steps
             if gradient_steps < 0:
                 gradient_steps = self.locals["num_collected_steps"] * model.n_envs
             for _ in range(gradient_steps * self.options["n_updates"]):
-                self.trainer.update(*self._sample(self._batch_size(model)))
+                self.trainer.update(*self._sample(batch_size))
         self._update_p_z()
-
-    def _batch_size(self, model: OffPolicyAlgorithm) -> int:
-        batch_size: int = self.options["batch_size"] or model.batch_size
-        return batch_size
 
     def _sample(self, batch_size: int) -> Batch:
         return self._buffer.sample_transitions(batch_size, self.trainer.rng)

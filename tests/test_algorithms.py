@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch as th
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import SubprocVecEnv
@@ -83,6 +84,37 @@ def test_learns_saves_loads_and_goes_on(row, options, tmp_path, request):
     assert again.options == callback.options
     assert again.trainer.n_updates > callback.trainer.n_updates
     assert len(again.trainer.history) > len(callback.trainer.history)
+
+
+class CountThreads(BaseCallback):
+    def _on_step(self) -> bool:
+        self.n_threads = th.get_num_threads()
+        return True
+
+
+@pytest.mark.parametrize(
+    ("path", "chosen", "expected"),
+    [
+        ("stable_baselines3.SAC", None, 2),
+        pytest.param("sbx.SAC", None, 1, marks=pytest.mark.sbx),
+        pytest.param("sbx.SAC", "2", 2, marks=pytest.mark.sbx),
+    ],
+)
+def test_beside_sbx_pytorch_has_one_thread(path, chosen, expected, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if chosen:
+        monkeypatch.setenv("OMP_NUM_THREADS", chosen)
+    row = next(row for row in ROWS if row.path == path)
+    if row.is_sbx:
+        pytest.importorskip("sbx")
+    threads = CountThreads()
+    before = th.get_num_threads()
+    th.set_num_threads(2)
+    try:
+        row.make_model(make_vec_env(row.make_env, 1)).learn(2, [DIAYNCallback(), threads])
+        assert (threads.n_threads, th.get_num_threads()) == (expected, 2)
+    finally:
+        th.set_num_threads(before)
 
 
 @pytest.mark.parametrize("actions", ["Box", "Discrete"])

@@ -3,13 +3,16 @@ Bytes per transition, ``add`` and ``sample`` of ``SkillReplayBuffer`` beside SB3
 
     python -m tests.benchmarks.buffer
 
-Both hold the same augmented space, Hopper-v5's with K skills. The times are of interleaved rounds;
-the table shows medians and the ratio of the two. ``sample`` of the skill buffer includes the fresh
-rewards, that is a forward pass of the discriminator; the fair comparison is with SB3's ``sample``
-followed by such a pass. While the model trains, that pass serves the discriminator's own update
-too: what the rewards then cost is the difference to SB3's ``sample`` followed by an update.
+Both hold the same augmented space, Hopper-v5's with K skills, and are full: 10,000 to 1,000,000
+transitions (the largest of SB3's takes 1.7 GB). The times are processor time of interleaved rounds
+on one thread; the table shows medians and the ratio of the two. ``sample`` of the skill buffer
+includes the fresh rewards, that is a forward pass of the discriminator; the fair comparison is with
+SB3's ``sample`` followed by such a pass. While the model trains, that pass serves the
+discriminator's own update too: what the rewards then cost is the difference to SB3's ``sample``
+followed by an update.
 """
 
+import time
 from functools import partial
 
 import gymnasium as gym
@@ -22,29 +25,35 @@ from sb3_diayn.skills import SkillSpace
 from sb3_diayn.trainer import DiscriminatorTrainer
 from tests.benchmarks.timing import interleave, report
 
-SIZE, BATCH, ADDS, SAMPLES, ROUNDS = 20_000, 256, 500, 200, 15
+SIZES, BATCH, ADDS, SAMPLES, ROUNDS = (10_000, 100_000, 1_000_000), 256, 500, 60, 9
 
 
-def fill(buffer: ReplayBuffer, space: SkillSpace, action_dim: int, n: int) -> None:
-    rng = np.random.default_rng(0)
-    for _ in range(n):
-        skill = rng.integers(space.n_skills, size=1)
-        obs = space.append(rng.normal(size=(1, space.env_space.shape[0])), skill)
-        info = {"skill": int(skill[0]), "task_reward": 1.0}
-        action = rng.uniform(-1, 1, (1, action_dim))
-        buffer.add(obs, obs, action, np.ones(1), np.zeros(1), [info])
+def fill(stock: ReplayBuffer, lean: SkillReplayBuffer, space: SkillSpace) -> None:
+    """All rows, so that they are in memory, with the same transitions in both."""
+    rng, n = np.random.default_rng(0), SIZES[0]
+    env_obs = rng.normal(size=(n, *space.env_space.shape)).astype(np.float32)
+    skills = rng.integers(space.n_skills, size=n)
+    actions = rng.uniform(-1, 1, (n, 1, stock.action_dim))
+    obs = {stock: space.append(env_obs, skills), lean: env_obs}
+    for start in range(0, stock.buffer_size, n):
+        rows = slice(start, start + n)
+        for buffer in (stock, lean):
+            buffer.observations[rows] = buffer.next_observations[rows] = obs[buffer][:, None]
+            buffer.actions[rows], buffer.rewards[rows] = actions, 1
+            buffer.dones[rows] = buffer.timeouts[rows] = 0
+        lean.skills[rows] = skills[:, None]
+    stock.full = lean.full = True
 
 
-def measure(n_skills: int) -> dict[str, float]:
+def measure(n_skills: int, size: int) -> dict[str, float]:
     env = gym.make("Hopper-v5")
     space = SkillSpace(env.observation_space, n_skills)
-    arguments = (SIZE, space.observation_space, env.action_space, "cpu")
+    arguments = (size, space.observation_space, env.action_space, "cpu")
     stock = ReplayBuffer(*arguments)
     lean = SkillReplayBuffer(*arguments, n_skills=n_skills)
     discriminator = Discriminator(space.env_space, n_skills)
     lean.skill_reward = SkillReward(discriminator)
-    for buffer in (stock, lean):
-        fill(buffer, space, 3, 2_000)
+    fill(stock, lean, space)
     obs, skill = th.randn(BATCH, 11), th.zeros(BATCH, dtype=th.int64)
 
     def repeat(function, n):
@@ -82,12 +91,14 @@ def measure(n_skills: int) -> dict[str, float]:
             "stock sample, update of D": repeat(stock_and_update, SAMPLES),
         },
         ROUNDS,
+        time.process_time,
     )
     us = {k: v / (ADDS if "add" in k else SAMPLES) * 1e6 for k, v in seconds.items()}
     arrays = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
-    stock_bytes = sum(getattr(stock, name).nbytes for name in arrays) / SIZE
-    lean_bytes = sum(getattr(lean, name).nbytes for name in (*arrays, "skills")) / SIZE
+    stock_bytes = sum(getattr(stock, name).nbytes for name in arrays) / size
+    lean_bytes = sum(getattr(lean, name).nbytes for name in (*arrays, "skills")) / size
     return {
+        "transitions": size,
         "K": n_skills,
         "stock bytes": stock_bytes,
         "lean bytes": lean_bytes,
@@ -102,4 +113,4 @@ def measure(n_skills: int) -> dict[str, float]:
 
 if __name__ == "__main__":
     th.set_num_threads(1)
-    report("buffer", [measure(n_skills) for n_skills in (20, 50, 200)])
+    report("buffer", [measure(k, size) for k in (20, 50, 200) for size in SIZES])

@@ -22,7 +22,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 from examples.vectorized import SameStepCartPole
 from sb3_diayn import DIAYNWrapper, Discriminator, GymVecEnv, SkillReward, VecDIAYNWrapper
 from sb3_diayn.attachment import attach_wrappers
-from tests.benchmarks.timing import report
+from tests.benchmarks.timing import ratio, report
 
 K, SIZES, SLICE, SLICES = 20, (1, 4, 16, 64), 2048, 10
 # 64 processes that each import torch anew would take minutes to start.
@@ -67,10 +67,7 @@ def measure(n_envs: int) -> dict[str, float]:
     row: dict[str, float] = {"environments": n_envs}
     row |= {f"{name}, steps/s": float(np.median(each)) for name, each in warm.items()}
     for other in ("Dummy", "Subproc"):
-        ratios = warm["vector"] / warm[other]
-        quantiles = np.quantile(ratios, [0.5, 0.1, 0.9])
-        for label, value in zip(("", ", 10 %", ", 90 %"), quantiles, strict=True):
-            row[f"vector / {other}{label}"] = float(value)
+        row |= ratio(f"vector / {other}", warm["vector"], warm[other])
     return row
 
 

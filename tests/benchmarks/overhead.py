@@ -25,7 +25,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sb3_diayn import DIAYNCallback, DIAYNWrapper
-from tests.benchmarks.timing import report
+from tests.benchmarks.timing import ratio, report
 
 
 class BareCalls(BaseCallback):
@@ -99,17 +99,17 @@ def measure(case: Case) -> dict[str, float]:
     callbacks = case.make_callbacks()
     arms = {name: case.make_model() for name in callbacks}
     seconds: dict[str, list[float]] = {name: [] for name in arms}
+    cpu: dict[str, list[float]] = {name: [] for name in arms}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # two of the models are meant to have none
         for name, model in arms.items():
             model.learn(WARM_UP, callback=callbacks[name])
     for _ in range(SLICES):
         for name, model in arms.items():
-            start = time.perf_counter()
+            start, cpu_start = time.perf_counter(), time.process_time()
             model.learn(STEPS, callback=callbacks[name], reset_num_timesteps=False)
             seconds[name].append((time.perf_counter() - start) / STEPS)
-    ratios = np.array(seconds["skilled"]) / np.array(seconds["stock"])
-    floors = np.array(seconds["floor"]) / np.array(seconds["stock"])
+            cpu[name].append((time.process_time() - cpu_start) / STEPS)
     return {
         "K": case.n_skills,
         "units of both layers": case.width,
@@ -117,10 +117,10 @@ def measure(case: Case) -> dict[str, float]:
         "torch threads": case.threads,
         "stock SAC ms": float(np.median(seconds["stock"]) * 1e3),
         "with DIAYN ms": float(np.median(seconds["skilled"]) * 1e3),
-        "ratio of the floor": float(np.median(floors)),
-        "ratio with DIAYN": float(np.median(ratios)),
-        "ratio, 10 %": float(np.quantile(ratios, 0.1)),
-        "ratio, 90 %": float(np.quantile(ratios, 0.9)),
+        **ratio("floor / stock", seconds["floor"], seconds["stock"]),
+        **ratio("with DIAYN / stock", seconds["skilled"], seconds["stock"]),
+        **ratio("floor / stock, processor", cpu["floor"], cpu["stock"]),
+        **ratio("with DIAYN / stock, processor", cpu["skilled"], cpu["stock"]),
     }
 
 

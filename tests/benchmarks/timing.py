@@ -9,25 +9,43 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import stable_baselines3
 import torch as th
 
 
-def interleave(functions: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+def interleave(
+    functions: dict[str, Callable[[], Any]],
+    rounds: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, float]:
     """
     Call all functions in turn, so that noise of the machine meets all of them.
 
     :param functions: by name
     :param rounds: how often, after one round that does not count
+    :param clock: ``time.process_time`` for what has one thread, where the machine is shared
     :return: median seconds of each
     """
     times: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(rounds + 1):
         for name, function in functions.items():
-            start = time.perf_counter()
+            start = clock()
             function()
-            times[name].append(time.perf_counter() - start)
+            times[name].append(clock() - start)
     return {name: statistics.median(values[1:]) for name, values in times.items()}
+
+
+def ratio(name: str, above: Sequence[float], below: Sequence[float]) -> dict[str, float]:
+    """
+    :param name: of the ratio
+    :param above: numbers of each round
+    :param below: numbers of the same rounds, to divide by
+    :return: the median of their ratios and its spread, by names to print
+    """
+    quantiles = np.quantile(np.divide(above, below), [0.5, 0.1, 0.9])
+    names = (name, f"{name}, 10 %", f"{name}, 90 %")
+    return dict(zip(names, quantiles.tolist(), strict=True))
 
 
 def report(name: str, rows: Sequence[dict[str, Any]]) -> None:
@@ -50,7 +68,7 @@ def report(name: str, rows: Sequence[dict[str, Any]]) -> None:
             f"{row[key]:>12.3g}" if isinstance(row[key], float) else f"{row[key]:>12}"
             for row in rows
         )
-        print(f"{key:32s}" + "".join(cells))
+        print(f"{key:38s}" + "".join(cells))
     print(", ".join(f"{key} {value}" for key, value in versions.items()))
     path = Path(sys.argv[1] if len(sys.argv) > 1 else f"benchmark_{name}.json")
     path.write_text(json.dumps({"versions": versions, "rows": list(rows)}, indent=1))

@@ -106,7 +106,8 @@ def _settings(args: argparse.Namespace) -> Iterator[tuple[str, list[str]]]:
     axes = [args.envs, args.algo, args.n_skills or [None], *(values for _, values in args.param)]
     for env_id, algo, n_skills, *values in itertools.product(*axes):
         words = [*args.train_options, "--env", env_id, "--algo", algo, "--no-progress"]
-        words += ["-n", str(args.total_timesteps)]
+        # Not otherwise: it would undo a -n among the options of ``train``.
+        words += ["-n", str(args.total_timesteps)] if args.total_timesteps != -1 else []
         words += [] if n_skills is None else ["--n-skills", n_skills]
         pairs = list(zip(keys, values, strict=True))
         words += ["--hyperparams", *(f"{key}:{value}" for key, value in pairs)] if pairs else []

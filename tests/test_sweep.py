@@ -56,6 +56,8 @@ def test_options_for_every_run_and_those_of_the_grid_add_up(tmp_path):
     (run,) = expand(tmp_path, "--envs", ENV, "--seeds", "1", "--param", "tau=0.01", *train)
     hyperparams = grid.parse_train(run.command).hyperparams
     assert hyperparams == {"gamma": 0.9, "learning_rate": 1e-4, "tau": 0.01}
+    (run,) = expand(tmp_path, "--envs", ENV, "--seeds", "1", "--", "-n", "300")
+    assert grid.parse_train(run.command).total_timesteps == 300
 
 
 def test_hyperparameters_of_wrapper_and_callback(tmp_path):

@@ -21,7 +21,9 @@ from sb3_diayn.zoo import chosen_hyperparams, override, prepared_config
 
 class TrialCallback(SkillEvaluationCallback):
     """
-    Reports the mutual information of each evaluation to a trial, and ends one that is pruned.
+    Reports the mutual information of each evaluation to a trial, and ends one that is pruned. What
+    else was measured becomes the trial's attributes: skills that fall at once may be easy to tell
+    apart, which only their returns and coverage show.
 
     :param trial: the trial
     :param kwargs: for :class:`sb3_diayn.monitoring.SkillEvaluationCallback`
@@ -36,6 +38,8 @@ class TrialCallback(SkillEvaluationCallback):
         goes_on = super()._on_step()
         if len(self.history) > n_evaluations:
             self.trial.report(self.history[-1]["mutual_information"], len(self.history))
+            for name, value in self.history[-1].items():
+                self.trial.set_user_attr(name, value)
             self.is_pruned = self.trial.should_prune()
         return goes_on and not self.is_pruned
 

@@ -60,6 +60,11 @@ def test_a_trial_is_worth_the_mutual_information_of_its_last_evaluation(study):
     for trial in complete:
         assert list(trial.intermediate_values) == [1, 2]
         assert trial.value == trial.intermediate_values[2] <= math.log(K)
+        measured = trial.user_attrs
+        assert measured["mutual_information"] == trial.value
+        assert (
+            measured["task_return_mean"] <= measured["task_return_best"] < 0 < measured["coverage"]
+        )
 
 
 def test_the_best_hyperparameters_are_a_configuration(study):
@@ -158,7 +163,10 @@ def test_a_space_that_does_not_fit(space, message, tmp_path, capsys):
 def test_a_pruned_trial_ends():
     class Trial:
         def __init__(self):
-            self.reports = []
+            self.reports, self.attributes = [], {}
+
+        def set_user_attr(self, name, value):
+            self.attributes[name] = value
 
         def report(self, value, step):
             self.reports.append((value, step))
@@ -174,6 +182,7 @@ def test_a_pruned_trial_ends():
     assert model.num_timesteps == 20 and callback.is_pruned
     assert [step for _, step in trial.reports] == [1, 2]
     assert trial.reports[1][0] == callback.last_evaluation.mutual_information
+    assert trial.attributes == callback.history[-1]
 
 
 def test_an_algorithm_without_a_search_space(tmp_path, capsys):

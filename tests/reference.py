@@ -2,10 +2,10 @@
 The reference results: what the provided configurations learn, from the files in
 ``zoo_configs/results``, which is a log folder of the zoo.
 
-    python -m tests.reference collect logs/sweep          # take over the runs of a sweep
-    python -m tests.reference collect logs/travel travel  # those with the travelling variants
-    python -m tests.reference random                      # measure random policies
-    python -m tests.reference                             # write tables and figures
+    python -m tests.reference collect logs/sweep              # take over the runs of a sweep
+    python -m tests.reference collect logs/velocity velocity  # those with sac_travel
+    python -m tests.reference random                          # measure random policies
+    python -m tests.reference                                 # write tables and figures
 """
 
 import csv
@@ -23,7 +23,15 @@ from sb3_diayn.arrays import unpack_arrays
 from sb3_diayn.checkpoint import HISTORY, load_state, training_history
 from sb3_diayn.results import SkillEvaluation
 from tests.reference_figures import IMAGES, draw, draw_travel
-from tests.reference_tables import PAGES, RANDOM, REFERENCES, RESULTS, TRAVEL, runs, with_tables
+from tests.reference_tables import (
+    PAGES,
+    RANDOM,
+    REFERENCES,
+    RESULTS,
+    runs,
+    travellers,
+    with_tables,
+)
 
 SIGNIFICANT_DIGITS = 5  # of paths, which fill most of an evaluation and are there to be drawn
 WITH_MODEL = (  # seed 0 of these keeps its zip
@@ -123,7 +131,7 @@ def main(task: str = "", sweep: str = "", folder: str = "") -> None:
     IMAGES.mkdir(exist_ok=True)
     for env_id in sorted(set(runs()["env"])):
         draw(env_id)
-    for env_id in sorted(set(runs(TRAVEL)["env"])):
+    for env_id in travellers():
         draw_travel(env_id)
 
 

@@ -1,0 +1,205 @@
+"""
+The tables of the reference results, from the files in ``zoo_configs/results``.
+
+A run of seed s is ``<algo>/<environment>_<s + 1>``, whether it went well or not. Below ``velocity``
+and ``position`` are those whose discriminator reads nothing else.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from sb3_diayn.comparison import interval
+from sb3_diayn.diagnosis import STATIC
+from sb3_diayn.results import SkillEvaluation
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "zoo_configs" / "results"
+# What the discriminator reads, and the log folder with such runs.
+READS = {"everything": RESULTS, "position": RESULTS / "position", "velocity": RESULTS / "velocity"}
+RANDOM = RESULTS / "random_policy.json"
+PAGES = (ROOT / "README.md", ROOT / "docs" / "pages" / "results.md")
+BEGIN, END = "<!-- table: python -m tests.reference -->", "<!-- end of the table -->"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """
+    :param solved: return that counts as solving the task, gymnasium's ``reward_threshold``; the
+        paper's 1000 for Hopper; None where there is none
+    :param sac: return of task-trained SAC, from the benchmark of the RL Zoo (benchmark.md, MuJoCo
+        in version 3); None where it has none
+    """
+
+    solved: float | None
+    sac: float | None
+
+
+REFERENCES = {
+    "MountainCarContinuous-v0": Reference(90, 94.7),
+    "Pendulum-v1": Reference(None, -157.0),
+    "InvertedPendulum-v5": Reference(950, None),
+    "InvertedDoublePendulum-v5": Reference(9100, None),
+    "Reacher-v5": Reference(-3.75, None),
+    "Hopper-v5": Reference(1000, 2325.5),
+    "HalfCheetah-v5": Reference(4800, 9535.5),
+    "Walker2d-v5": Reference(None, 3863.2),
+    "Swimmer-v5": Reference(360, 345.6),
+    "Ant-v5": Reference(6000, 4615.8),
+    "Humanoid-v5": Reference(None, 6232.3),
+    "BipedalWalker-v3": Reference(300, 297.7),
+    "LunarLanderContinuous-v3": Reference(200, 260.4),
+}
+
+
+def runs(results: Path = RESULTS) -> pd.DataFrame:
+    """
+    :param results: a log folder of the zoo
+    :return: one row per run, from its files
+    """
+    files = sorted(results.glob("*/*/run.json"))
+    return pd.DataFrame([_row(file.parent) for file in files]).sort_values(["env", "seed"])
+
+
+def _row(run: Path) -> dict[str, Any]:
+    evaluation = SkillEvaluation.load(run / "evaluation.json")
+    origin = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    history = pd.read_csv(run / "history.csv")
+    env_id = evaluation.info["env_id"]
+    returns = evaluation.task_returns.mean(axis=1)
+    solved = REFERENCES[env_id].solved
+    return {
+        "env": env_id,
+        "algo": evaluation.info["algo"],
+        "seed": int(run.name.rpartition("_")[2]) - 1,
+        "K": evaluation.n_skills,
+        "steps": evaluation.info["num_timesteps"],
+        "minutes": origin["cpu_time"] / 60,
+        "log q": history["diayn/log_q_z"].iloc[-1],
+        "fresh accuracy": evaluation.accuracy.mean(),
+        "distinct skills": evaluation.distinct_skills,
+        "best return": returns.max(),
+        "median return": np.median(returns),
+        "worst return": returns.min(),
+        "skills that solve it": np.nan if solved is None else (returns >= solved).sum(),
+        "cells": evaluation.info["total_coverage"],
+    }
+
+
+def summary() -> str:
+    """:return: one row per environment in Markdown: means over seeds, 95 % intervals"""
+    frame, random = runs(), json.loads(RANDOM.read_text(encoding="utf-8"))["returns"]
+    measured = list(frame.columns[5:])
+    head = ["environment", "K", "steps", "seeds", *measured, "random policy", "SAC on the task"]
+    lines = [_line(head), _line(["---"] * len(head))]
+    for env_id in [env_id for env_id in REFERENCES if env_id in set(frame["env"])]:
+        part = frame[frame["env"] == env_id]
+        lines.append(
+            _line(
+                [
+                    env_id,
+                    *(str(part[name].iloc[0]) for name in ("K", "steps")),
+                    str(len(part)),
+                    *(_cell(part[name]) for name in measured),
+                    _number(random[env_id]),
+                    _number(REFERENCES[env_id].sac),
+                ]
+            )
+        )
+    return "\n".join(lines)
+
+
+def each_run() -> str:
+    """:return: one row per run in Markdown, none left out"""
+    frame = runs()
+    lines = [_line(frame.columns), _line(["---"] * len(frame.columns))]
+    for row in frame.itertuples(index=False):
+        lines.append(_line([v if isinstance(v, str) else _number(v) for v in row]))
+    return "\n".join(lines)
+
+
+def travelling() -> str:
+    """
+    :return: how far apart skills end, in Markdown, one row per run of the environments that have a
+        travelling variant
+    """
+    rows = []
+    for env_id in travellers():
+        for name, results in READS.items():
+            for folder in sorted(results.glob(f"*/{env_id}_*")):
+                rows.append({"environment": env_id, "D reads": name, **_travel(folder)})
+    frame = pd.DataFrame(rows)
+    lines = [_line(frame.columns), _line(["---"] * len(frame.columns))]
+    for row in frame.itertuples(index=False):
+        lines.append(_line([v if isinstance(v, str) else _number(v) for v in row]))
+    return "\n".join(lines)
+
+
+def travellers() -> list[str]:
+    """:return: ids of the environments that have a travelling variant"""
+    return sorted({*runs(READS["position"])["env"], *runs(READS["velocity"])["env"]})
+
+
+def _travel(run: Path) -> dict[str, Any]:
+    row, evaluation = _row(run), SkillEvaluation.load(run / "evaluation.json")
+    apart = ends_apart(evaluation)
+    return {
+        "seed": row["seed"],
+        "fresh accuracy": row["fresh accuracy"],
+        "distinct skills": row["distinct skills"],
+        "ends apart, largest (m)": apart.max(),
+        "ends apart, mean (m)": apart.mean(),
+        "cells": row["cells"],
+        "static skills": f"{(evaluation.movement < STATIC).sum()} of {evaluation.n_skills}",
+        "best return": row["best return"],
+        "worst return": row["worst return"],
+    }
+
+
+def ends_apart(evaluation: SkillEvaluation) -> npt.NDArray[np.float64]:
+    """
+    :param evaluation: of skills whose positions ``info`` tells
+    :return: distances between the places where two skills end, means over episodes, in the unit of
+        the positions, one for each pair
+    """
+    axes = ["position" in name for name in evaluation.info["coordinates"]]
+    ends = evaluation.paths[:, :, -1, axes].mean(axis=1)
+    first, second = np.triu_indices(len(ends), 1)
+    distances: npt.NDArray[np.float64] = np.linalg.norm(ends[first] - ends[second], axis=-1)
+    return distances
+
+
+def _line(cells: Any) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _cell(values: pd.Series) -> str:
+    if values.isna().any():
+        return "-"
+    if len(values) == 1:
+        return _number(values.iloc[0])
+    ends = interval(values)
+    return f"{_number(ends['mean'])} ({_number(ends['low'])} to {_number(ends['high'])})"
+
+
+def _number(value: float | None) -> str:
+    if value is None or np.isnan(value):
+        return "-"
+    return f"{value:.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
+
+
+def with_tables(page: Path) -> str:
+    """
+    :param page: a page with the marks of one to three tables: the summary, each run, and how far
+        skills travel
+    :return: the page as it has to be
+    """
+    before, *parts = page.read_text(encoding="utf-8").split(BEGIN)
+    for part, table in zip(parts, (summary, each_run, travelling), strict=False):
+        before += f"{BEGIN}\n\n{table()}\n\n{END}{part.split(END)[1]}"
+    return before

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -48,3 +49,13 @@ def test_winner_and_entry_have_the_same_fresh_seeds_and_steps(env_id):
 def test_a_gain_lies_in_its_interval(env_id):
     ends = gain(env_id)
     assert ends["low"] < ends["mean"] < ends["high"]
+
+
+def test_what_is_said_of_the_whole_budget():
+    frame = pd.read_csv(FOLDER / "Pendulum-v1_whole.csv").sort_values("seed")
+    nats = np.log(frame["distinct_skills"]).groupby(frame["arm"]).apply(list)
+    said = " ".join(PAGE.read_text(encoding="utf-8").split())
+    for arm in (WINNER, ENTRY):
+        figures = [f"{value:.2f}" for value in nats[arm]]
+        assert figures[0] in said and figures[1] in said, arm
+    assert set(frame["steps"]) == {40_000}

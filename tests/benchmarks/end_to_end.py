@@ -2,7 +2,7 @@
 Time to learn skills that can be told apart: Hopper-v5, K = 20, until the running log q(z|s') of
 replayed states reaches -0.6 and -0.45 nats.
 
-    python -m tests.benchmarks.end_to_end [FILE.json [SEED]]
+    python -m tests.benchmarks.end_to_end [FILE.json [SEED [SETTING ...]]]
 
 The plain setting (SB3's SAC with 300x2 nets, one environment, one update per step, the whole
 replay), the same with SBX where it is installed, the provided configuration, and some near it. One
@@ -93,6 +93,8 @@ def main() -> None:
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else 0
     rows = []
     for name, options in settings().items():
+        if name not in (sys.argv[3:] or settings()):
+            continue
         if name == "SBX" and not importlib.util.find_spec("sbx"):
             continue
         cls = importlib.import_module("sbx").SAC if name == "SBX" else SAC

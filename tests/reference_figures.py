@@ -22,7 +22,7 @@ def draw(env_id: str) -> None:
     """
     size = {"figsize": (15, 5.2), "layout": "constrained"}
     figure, (training, left, right) = plt.subplots(1, 3, **size)
-    folders = sorted(RESULTS.glob(f"*/{env_id}_*"))
+    folders = sorted(file.parent for file in RESULTS.glob(f"*/{env_id}_*/run.json"))
     _draw_training(folders, training)
     evaluations = [SkillEvaluation.load(folder / "evaluation.json") for folder in folders]
     for seed, evaluation in enumerate(evaluations):

@@ -131,8 +131,8 @@ def travelling() -> str:
     rows = []
     for env_id in travellers():
         for name, results in READS.items():
-            for folder in sorted(results.glob(f"*/{env_id}_*")):
-                rows.append({"environment": env_id, "D reads": name, **_travel(folder)})
+            for file in sorted(results.glob(f"*/{env_id}_*/run.json")):
+                rows.append({"environment": env_id, "D reads": name, **_travel(file.parent)})
     frame = pd.DataFrame(rows)
     lines = [_line(frame.columns), _line(["---"] * len(frame.columns))]
     for row in frame.itertuples(index=False):
@@ -195,11 +195,11 @@ def _number(value: float | None) -> str:
 
 def with_tables(page: Path) -> str:
     """
-    :param page: a page with the marks of one to three tables: the summary, each run, and how far
-        skills travel
+    :param page: a page with the marks of one table or three: the summary, how far skills travel,
+        and each run
     :return: the page as it has to be
     """
     before, *parts = page.read_text(encoding="utf-8").split(BEGIN)
-    for part, table in zip(parts, (summary, each_run, travelling), strict=False):
+    for part, table in zip(parts, (summary, travelling, each_run), strict=False):
         before += f"{BEGIN}\n\n{table()}\n\n{END}{part.split(END)[1]}"
     return before

@@ -148,10 +148,17 @@ def _questions(algo: str, pinned: Mapping[str, Any]) -> dict[str, BaseDistributi
 
 def _fits(known: BaseDistribution, values: Sequence[Any]) -> bool:
     kind = int if isinstance(known, IntDistribution) else (int, float)
-    are_numbers = all(isinstance(value, kind) and value > 0 for value in values)
+    are_numbers = all(isinstance(value, kind) for value in values)
     if not isinstance(known, CategoricalDistribution):
-        return are_numbers and len(values) <= 2
-    return (are_numbers and _counts(known)) or set(values) <= set(known.choices)
+        least = _least(known)
+        return are_numbers and len(values) <= 2 and all(v > 0 or v == least for v in values)
+    is_positive = are_numbers and all(value > 0 for value in values)
+    return (is_positive and _counts(known)) or set(values) <= set(known.choices)
+
+
+def _least(known: BaseDistribution) -> float | None:
+    """0 where that is searched, as in TQC's number of quantiles to drop."""
+    return 0 if getattr(known, "low", None) == 0 else None
 
 
 def _counts(known: CategoricalDistribution) -> bool:
@@ -163,4 +170,5 @@ def _rule(known: BaseDistribution) -> str:
     if isinstance(known, CategoricalDistribution):
         return "positive numbers" if _counts(known) else f"some of {list(known.choices)}"
     kind = "integer" if isinstance(known, IntDistribution) else "number"
-    return f"one positive {kind}, or the two ends"
+    sign = "positive" if _least(known) is None else "non-negative"
+    return f"one {sign} {kind}, or the two ends"

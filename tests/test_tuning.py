@@ -130,13 +130,15 @@ def test_what_is_pinned_is_not_asked_for():
 
 @pytest.mark.parametrize("algo", ALGORITHMS)
 def test_all_that_is_searched_can_be_narrowed_to_what_it_was(algo):
-    trial = optuna.create_study().ask()
-    sample(trial, algo, 2, {})
-    space = {name: [value] for name, value in trial.params.items()}
-    check_space(algo, {}, space)
-    again = optuna.create_study().ask()
-    sample(again, algo, 2, {}, space)
-    assert again.params == trial.params
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(20):  # among them the ends of small ranges
+        trial = study.ask()
+        sample(trial, algo, 2, {})
+        space = {name: [value] for name, value in trial.params.items()}
+        check_space(algo, {}, space)
+        again = optuna.create_study().ask()
+        sample(again, algo, 2, {}, space)
+        assert again.params == trial.params
 
 
 @pytest.mark.parametrize(
@@ -149,6 +151,10 @@ def test_all_that_is_searched_can_be_narrowed_to_what_it_was(algo):
         (["batch_size_pow=6.5,8"], "expected one positive integer, or the two ends"),
         (["net_arch=tiny"], "expected some of ['small', 'medium', 'big']"),
         (["updates_per_step=0"], "expected positive numbers"),
+        (
+            ["top_quantiles_to_drop_per_net=-1", "--algo", "tqc"],
+            "expected one non-negative integer, or the two ends",
+        ),
         (["discriminator_normalize_obs=2"], "expected some of [False, True]"),
         (["tau"], "'tau' is not of the form key=value,value"),
     ],

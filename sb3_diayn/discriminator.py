@@ -160,7 +160,7 @@ class Discriminator(nn.Module):
             ``(n,)``, and the share of observations whose likeliest skill is the right one
         """
         logits = self(obs, actions)
-        accuracy = (logits.detach().argmax(dim=1) == skill).float().mean()
+        accuracy = th.count_nonzero(logits.detach().argmax(dim=1) == skill) / len(skill)
         return F.cross_entropy(logits, skill, reduction="none"), accuracy
 
     def to_reward(self, log_q: th.Tensor, skill: th.Tensor) -> th.Tensor:

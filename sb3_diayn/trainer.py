@@ -108,7 +108,7 @@ class DiscriminatorTrainer:
 
     def learn(
         self,
-        batch_size: int,
+        sizes: tuple[int, int],
         obs: PyTorchObs,
         skills: th.Tensor,
         actions: th.Tensor | None = None,
@@ -118,20 +118,24 @@ class DiscriminatorTrainer:
         policy is trained: one forward pass then serves the reward and the gradient, and no reward
         is older than the discriminator.
 
-        :param batch_size: what the policy makes an update with; SBX draws the batches of several
-            updates at once
+        :param sizes: what the policy makes an update with (SBX draws the batches of several updates
+            at once), and how many transitions of that the discriminator learns from
         :param obs: see :meth:`backward`
         :param skills: see :meth:`backward`
         :param actions: see :meth:`backward`
         :return: see :meth:`backward`
         """
+        batch_size, n_learned = sizes
         log_q = []
         for start in range(0, len(skills), batch_size):
-            rows = slice(start, start + batch_size)
             self.step()
-            some_actions = None if actions is None else actions[rows]
-            log_q.append(self.backward(take_parts(obs, rows), skills[rows], some_actions))
-        return th.cat(log_q)
+            middle, end = start + n_learned, start + batch_size
+            log_q.append(self.backward(*_rows(slice(start, middle), obs, skills, actions)))
+            if middle < end:
+                with th.no_grad():
+                    rest = _rows(slice(middle, end), obs, skills, actions)
+                    log_q.append(self.discriminator.log_prob(*rest))
+        return log_q[0] if len(log_q) == 1 else th.cat(log_q)
 
     def step(self) -> None:
         """Apply the gradient of :meth:`backward`, if there is one that was not applied yet."""
@@ -213,6 +217,12 @@ class DiscriminatorTrainer:
         self.history = extra["history"].tolist()
         self.n_updates = state["counters"]["n_updates"]
         self.rng.bit_generator.state = state["random_state"]
+
+
+def _rows(
+    rows: slice, obs: PyTorchObs, skills: th.Tensor, actions: th.Tensor | None
+) -> tuple[PyTorchObs, th.Tensor, th.Tensor | None]:
+    return take_parts(obs, rows), skills[rows], None if actions is None else actions[rows]
 
 
 def build(

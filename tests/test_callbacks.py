@@ -92,7 +92,10 @@ def test_the_batch_size_is_the_models_unless_given(monkeypatch, batch_size, expe
     assert sizes == {expected}
 
 
-@pytest.mark.parametrize("options", [{}, {"normalize_obs": True}, {"n_updates": 2}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"normalize_obs": True}, {"n_updates": 2}, {"batch_size": 5}, {"batch_size": 32}],
+)
 def test_rewards_are_those_of_the_present_discriminator_in_each_policy_update(monkeypatch, options):
     model, callback = make_sac(counting(), train_freq=4, gradient_steps=3), make_callback(**options)
     sample, versions = SkillReplayBuffer.sample, []

@@ -94,13 +94,31 @@ def test_batches_of_several_updates_at_once_are_the_same_updates():
     """SBX draws them so; SB3 one after the other."""
     at_once, in_turn = make_trainer(), make_trainer()
     obs, skills = batch(at_once, 48)
-    log_q = at_once.learn(16, obs, skills)
-    pieces = [in_turn.learn(16, obs[rows], skills[rows]) for rows in th.arange(48).split(16)]
+    log_q = at_once.learn((16, 16), obs, skills)
+    pieces = [in_turn.learn((16, 16), obs[rows], skills[rows]) for rows in th.arange(48).split(16)]
     th.testing.assert_close(log_q, th.cat(pieces), rtol=0, atol=0)
     for trainer in (at_once, in_turn):
         trainer.step()
         assert trainer.n_updates == 3
     for mine, other in zip(
         at_once.discriminator.parameters(), in_turn.discriminator.parameters(), strict=True
+    ):
+        th.testing.assert_close(mine, other, rtol=0, atol=0)
+
+
+def test_a_smaller_batch_is_the_first_part_of_the_policys():
+    """All of it is paid by the discriminator of before."""
+    some, expected = make_trainer(), make_trainer()
+    obs, skills = batch(some, 32)
+    log_q = some.learn((16, 6), obs, skills)
+    some.step()
+    for rows, paid in zip(th.arange(32).split(16), log_q.split(16), strict=True):
+        with th.no_grad():
+            before = expected.discriminator.log_prob(obs[rows], skills[rows])
+        th.testing.assert_close(paid, before, rtol=0, atol=1e-6)
+        expected.update(obs[rows[:6]], skills[rows[:6]])
+    assert some.n_updates == 2
+    for mine, other in zip(
+        some.discriminator.parameters(), expected.discriminator.parameters(), strict=True
     ):
         th.testing.assert_close(mine, other, rtol=0, atol=0)

@@ -78,7 +78,12 @@ class Case:
     def make_callbacks(self) -> dict[str, BaseCallback | None]:
         net_arch = [self.width] * 2
         bare = BareCalls(net_arch, self.n_skills, self.n_envs)
-        return {"stock": None, "floor": bare, "skilled": DIAYNCallback(net_arch=net_arch)}
+        return {
+            "stock": None,
+            "floor": bare,
+            "with DIAYN": DIAYNCallback(net_arch=net_arch),
+            "with DIAYN, half a batch": DIAYNCallback(net_arch=net_arch, batch_size=128),
+        }
 
 
 # One factor at a time.
@@ -114,12 +119,19 @@ def measure(case: Case) -> dict[str, float]:
         "environments": case.n_envs,
         "torch threads": case.threads,
         "stock SAC ms": float(np.median(seconds["stock"]) * 1e3),
-        "with DIAYN ms": float(np.median(seconds["skilled"]) * 1e3),
-        **ratio("floor / stock", seconds["floor"], seconds["stock"]),
-        **ratio("with DIAYN / stock", seconds["skilled"], seconds["stock"]),
-        **ratio("floor / stock, processor", cpu["floor"], cpu["stock"]),
-        **ratio("with DIAYN / stock, processor", cpu["skilled"], cpu["stock"]),
+        "with DIAYN ms": float(np.median(seconds["with DIAYN"]) * 1e3),
+        **_ratios(seconds, ""),
+        **_ratios(cpu, ", processor"),
     }
+
+
+def _ratios(times: dict[str, list[float]], suffix: str) -> dict[str, float]:
+    ratios = (
+        ratio(f"{name} / stock{suffix}", times[name], times["stock"])
+        for name in times
+        if name != "stock"
+    )
+    return {name: value for each in ratios for name, value in each.items()}
 
 
 if __name__ == "__main__":

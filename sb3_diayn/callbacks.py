@@ -1,8 +1,8 @@
 """The callback that turns a stock SB3 model into a skill learner."""
 
-import functools
 import inspect
 from collections.abc import Sequence
+from functools import cache, partial
 from typing import Any
 
 import torch as th
@@ -45,8 +45,7 @@ class DIAYNCallback(BaseCallback):
     :param learning_rate: of the discriminator (Adam)
     :param weight_decay: of the discriminator (AdamW); 0 for none
     :param max_grad_norm: bound of the norm of the discriminator's gradient; None for none
-    :param batch_size: of the discriminator; None for the model's own. Off-policy a smaller one is a
-        part of that, and saves as much of the discriminator's time
+    :param batch_size: of the discriminator; None for the model's, of which a smaller one is a part
     :param n_updates: updates of the discriminator per update of the policy
     :param obs_indices: what the discriminator reads of the observation: of a vector a list of
         indices, a slice or ``"start:stop"``; of a ``Dict`` a key, a list of keys or a mapping from
@@ -227,8 +226,7 @@ class DIAYNCallback(BaseCallback):
         """Learn from the batches that the model is about to draw, or from own ones."""
         batch_size: int = self.options["batch_size"] or model.batch_size
         if self.options["n_updates"] == 1 and batch_size <= model.batch_size:
-            sizes = model.batch_size, batch_size
-            self._buffer.learn = functools.partial(self.trainer.learn, sizes)
+            self._buffer.learn = partial(self.trainer.learn, (model.batch_size, batch_size))
         elif model.num_timesteps > model.learning_starts:
             gradient_steps = model.gradient_steps
             if gradient_steps < 0:
@@ -293,7 +291,7 @@ class DIAYNCallback(BaseCallback):
         }
 
 
-@functools.cache
+@cache
 def _defaults() -> dict[str, Any]:
     """Every option of the callback that belongs to the training, with its default."""
     parameters = inspect.signature(DIAYNCallback.__init__).parameters.values()

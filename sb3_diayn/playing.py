@@ -85,7 +85,8 @@ def film(
     :raises OSError: if the environment gives no picture
     """
     with report_extra():
-        from sb3_diayn.video import RenderingError, record_skills
+        from sb3_diayn.rendering import RenderingError
+        from sb3_diayn.video import record_skills
     # SDL, which nothing shows or plays here, would complain of a missing display and sound card.
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     os.environ.setdefault("SDL_AUDIODRIVER", "dummy")

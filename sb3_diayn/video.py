@@ -2,7 +2,6 @@
 
 import math
 import re
-import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from itertools import zip_longest
@@ -12,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from gymnasium.error import DependencyNotInstalled
 from PIL import Image, ImageDraw, ImageFont
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
+from sb3_diayn.rendering import Frame, RenderingError, render, require_rendering
 from sb3_diayn.saving import replacing
 from sb3_diayn.skills import check_skill
 from sb3_diayn.trajectories import as_vec_env, play_skills
@@ -32,12 +31,7 @@ FFMPEG_OPTIONS = {
     "gif": "-vf split[a][b];[a]trim=end_frame=50,palettegen[p];[b][p]paletteuse=dither=bayer",
 }
 
-Frame = npt.NDArray[np.uint8]
 AddFrame = Callable[[Frame], None]
-
-
-class RenderingError(RuntimeError):
-    """The environment gives no picture. The message says why, and what to do."""
 
 
 def record_skills(
@@ -123,51 +117,6 @@ def record_grid(films: Mapping[int, Path], file: str | Path, *, max_width: int =
     return file
 
 
-def require_rendering(env: Any) -> Frame:
-    """
-    Reset the environment and render one frame, so that a failure comes before a long run.
-
-    :param env: a ``DIAYNWrapper`` environment, or vectorised ones
-    :return: the frame, uint8, shape ``(height, width, 3)``
-    :raises RenderingError: if the environment gives no picture
-    :raises ValueError: if there is no ``DIAYNWrapper``
-    """
-    vec_env = as_vec_env(env)
-    render_mode = vec_env.get_attr("render_mode")[0]
-    if render_mode != "rgb_array":
-        raise RenderingError(
-            f"env has render_mode={render_mode!r}, which gives no picture; expected 'rgb_array'. "
-            "Create the environment with render_mode='rgb_array'."
-        )
-    vec_env.reset()
-    return _render(vec_env)
-
-
-def _render(env: VecEnv) -> Frame:
-    try:
-        frame = env.env_method("render", indices=[0])[0]
-    except Exception as error:
-        raise RenderingError(f"env does not render: {error!r}. {_remedy(error)}") from error
-    if isinstance(frame, np.ndarray) and frame.dtype == np.uint8 and frame.shape[2:] == (3,):
-        return frame
-    found = f"{type(frame).__name__} of shape {np.shape(frame)}, {np.asarray(frame).dtype}"
-    raise RenderingError(
-        f"env.render() returned {found}; expected a uint8 array of shape (height, width, 3). "
-        "Mend the environment's render()."
-    )
-
-
-def _remedy(error: Exception) -> str:
-    if isinstance(error, DependencyNotInstalled):
-        return 'Install what is missing. For pygame or Box2D: pip install "sb3-diayn[box2d]"'
-    if "mujoco" in "".join(traceback.format_exception(error)):
-        return (
-            "MuJoCo needs EGL where there is no display: set MUJOCO_GL=egl before Python starts, "
-            "and install libEGL (on Debian and Ubuntu: apt install libegl1)."
-        )
-    return "Render the environment by itself, in one process, to see the whole error."
-
-
 @contextmanager
 def _film(file: Path, shape: tuple[int, ...], fps: float) -> Iterator[AddFrame]:
     """What adds frames to a temporary file, which takes the film's name once it is whole."""
@@ -207,7 +156,7 @@ class _Camera(VecEnvWrapper):
     def step_async(self, actions: npt.NDArray[Any]) -> None:
         self._due = self._steps % self._stride == 0
         if self._due:
-            self._frame = _render(self.venv)
+            self._frame = render(self.venv)
         self.venv.step_async(actions)
 
     def step_wait(self) -> VecEnvStepReturn:

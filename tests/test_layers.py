@@ -62,6 +62,7 @@ LEVELS = {
                 "export",
                 "hyperparams",
                 "ranking",
+                "rendering",
             ],
             ["diagnosis", "hierarchy", "learning", "monitoring", "plotting", "video", "zoo_export"],
             ["comparison", "downstream", "report", "search_space", "zoo"],

@@ -12,7 +12,9 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_diayn import DIAYNWrapper
-from sb3_diayn.video import RenderingError, record_grid, record_skills, require_rendering
+from sb3_diayn.rendering import RenderingError, follow, require_rendering
+from sb3_diayn.trajectories import as_vec_env
+from sb3_diayn.video import record_grid, record_skills
 from tests.envs import PointEnv
 
 # imageio_ffmpeg's reader, which only these tests use, leaves its pipes to the garbage collector.
@@ -298,3 +300,24 @@ def test_arguments_of_the_grid_are_checked(model, tmp_path):
         record_grid(films, tmp_path / "grid.avi")
     with pytest.raises(ValueError, match=r"max_width=31.*expected 32"):
         record_grid(films, tmp_path / "grid.mp4", max_width=31)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "options", "camera"),
+    [
+        ("HalfCheetah-v5", {}, 0),
+        ("HalfCheetah-v5", {"camera_id": -1}, -1),
+        ("HalfCheetah-v5", {"default_camera_config": {"distance": 9.0}}, -1),
+        ("Reacher-v5", {}, -1),  # its model has no camera that tracks
+    ],
+)
+def test_the_camera_of_a_body_goes_along(env_id, options, camera):
+    """Number 0 of HalfCheetah's model tracks it, -1 stands still."""
+    env = DIAYNWrapper(gym.make(env_id, render_mode="rgb_array", **options), n_skills=3)
+    follow(as_vec_env(env))
+    assert env.unwrapped.mujoco_renderer.camera_id == camera
+    env.close()
+
+
+def test_other_environments_have_no_such_camera():
+    follow(as_vec_env(make_env()))

@@ -17,6 +17,8 @@ import pandas as pd
 from sb3_diayn.comparison import interval
 from sb3_diayn.diagnosis import STATIC
 from sb3_diayn.results import SkillEvaluation
+from tests import tables
+from tests.tables import interval_text, table, text
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "zoo_configs" / "results"
@@ -24,7 +26,7 @@ RESULTS = ROOT / "zoo_configs" / "results"
 READS = {"everything": RESULTS, "position": RESULTS / "position", "velocity": RESULTS / "velocity"}
 RANDOM = RESULTS / "random_policy.json"
 PAGES = (ROOT / "README.md", ROOT / "docs" / "pages" / "results.md")
-BEGIN, END = "<!-- table: python -m tests.reference -->", "<!-- end of the table -->"
+BEGIN = "<!-- table: python -m tests.reference -->"
 
 
 @dataclass(frozen=True)
@@ -96,31 +98,18 @@ def summary() -> str:
     frame, random = runs(), json.loads(RANDOM.read_text(encoding="utf-8"))["returns"]
     measured = list(frame.columns[5:])
     head = ["environment", "K", "steps", "seeds", *measured, "random policy", "SAC on the task"]
-    lines = [_line(head), _line(["---"] * len(head))]
+    rows = []
     for env_id in [env_id for env_id in REFERENCES if env_id in set(frame["env"])]:
         part = frame[frame["env"] == env_id]
-        lines.append(
-            _line(
-                [
-                    env_id,
-                    *(str(part[name].iloc[0]) for name in ("K", "steps")),
-                    str(len(part)),
-                    *(_cell(part[name]) for name in measured),
-                    _number(random[env_id]),
-                    _number(REFERENCES[env_id].sac),
-                ]
-            )
-        )
-    return "\n".join(lines)
+        cells = [_cell(part[name]) for name in measured]
+        beside = [random[env_id], REFERENCES[env_id].sac]
+        rows.append([env_id, *part[["K", "steps"]].iloc[0], len(part), *cells, *beside])
+    return table(head, rows)
 
 
 def each_run() -> str:
     """:return: one row per run in Markdown, none left out"""
-    frame = runs()
-    lines = [_line(frame.columns), _line(["---"] * len(frame.columns))]
-    for row in frame.itertuples(index=False):
-        lines.append(_line([v if isinstance(v, str) else _number(v) for v in row]))
-    return "\n".join(lines)
+    return _table_of(runs())
 
 
 def travelling() -> str:
@@ -133,11 +122,11 @@ def travelling() -> str:
         for name, results in READS.items():
             for file in sorted(results.glob(f"*/{env_id}_*/run.json")):
                 rows.append({"environment": env_id, "D reads": name, **_travel(file.parent)})
-    frame = pd.DataFrame(rows)
-    lines = [_line(frame.columns), _line(["---"] * len(frame.columns))]
-    for row in frame.itertuples(index=False):
-        lines.append(_line([v if isinstance(v, str) else _number(v) for v in row]))
-    return "\n".join(lines)
+    return _table_of(pd.DataFrame(rows))
+
+
+def _table_of(frame: pd.DataFrame) -> str:
+    return table(frame.columns, frame.itertuples(index=False))
 
 
 def travellers() -> list[str]:
@@ -174,23 +163,9 @@ def ends_apart(evaluation: SkillEvaluation) -> npt.NDArray[np.float64]:
     return distances
 
 
-def _line(cells: Any) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
 def _cell(values: pd.Series) -> str:
-    if values.isna().any():
-        return "-"
-    if len(values) == 1:
-        return _number(values.iloc[0])
-    ends = interval(values)
-    return f"{_number(ends['mean'])} ({_number(ends['low'])} to {_number(ends['high'])})"
-
-
-def _number(value: float | None) -> str:
-    if value is None or np.isnan(value):
-        return "-"
-    return f"{value:.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
+    is_single = len(values) == 1 or values.isna().all()
+    return text(float(values.iloc[0])) if is_single else interval_text(interval(values))
 
 
 def with_tables(page: Path) -> str:
@@ -199,7 +174,4 @@ def with_tables(page: Path) -> str:
         and each run
     :return: the page as it has to be
     """
-    before, *parts = page.read_text(encoding="utf-8").split(BEGIN)
-    for part, table in zip(parts, (summary, travelling, each_run), strict=False):
-        before += f"{BEGIN}\n\n{table()}\n\n{END}{part.split(END)[1]}"
-    return before
+    return tables.with_tables(page, BEGIN, (make() for make in (summary, travelling, each_run)))

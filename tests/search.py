@@ -22,12 +22,14 @@ import pandas as pd
 from scipy.stats import ttest_ind
 
 from sb3_diayn.comparison import CONFIDENCE, interval
+from tests import tables
+from tests.tables import interval_text, table
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "zoo_configs" / "results" / "search"
 PAGE = ROOT / "docs" / "pages" / "search.md"
 PICTURE = ROOT / "docs" / "pages" / "images" / "results" / "search.png"
-BEGIN, END = "<!-- table: python -m tests.search -->", "<!-- end of the table -->"
+BEGIN = "<!-- table: python -m tests.search -->"
 ENVS = ("Pendulum-v1", "MountainCarContinuous-v0", "Hopper-v5")
 ENTRY, WINNER = "entry", "winner"
 N_BEST = 5
@@ -96,7 +98,7 @@ def best_trials(env_id: str) -> str:
     rows = [
         [row["number"], row["value"], *row[searched], row["seconds"]] for _, row in best.iterrows()
     ]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 COLUMNS = {
@@ -116,10 +118,10 @@ def arms(env_id: str) -> str:
     """
     frame = again(env_id)
     rows = [
-        [arm, len(part), *(_interval(interval(part[name])) for name in COLUMNS)]
+        [arm, len(part), *(interval_text(interval(part[name])) for name in COLUMNS)]
         for arm, part in frame.groupby("arm", sort=False)
     ]
-    return _table(["", "seeds", *COLUMNS.values()], rows)
+    return table(["", "seeds", *COLUMNS.values()], rows)
 
 
 def gain(env_id: str) -> dict[str, float]:
@@ -142,7 +144,7 @@ def gains() -> str:
         counts = frame["state"].value_counts()
         best = frame.loc[frame["state"] == "COMPLETE", "value"].max()
         row = [env_id, len(frame), counts.get("PRUNED", 0), frame["seconds"].sum() / 60, best]
-        rows.append([*row, nats[WINNER], nats[ENTRY], _interval(gain(env_id))])
+        rows.append([*row, nats[WINNER], nats[ENTRY], interval_text(gain(env_id))])
     head = [
         "environment",
         "trials",
@@ -151,30 +153,12 @@ def gains() -> str:
         "best trial",
         "the same, fresh seeds",
     ]
-    return _table([*head, "entry, fresh seeds", "gain (95 %)"], rows)
-
-
-def _table(head: list[str], rows: list[list[object]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(map(_text, line)) + " |" for line in lines)
-
-
-def _interval(ends: dict[str, float]) -> str:
-    return f"{_text(ends['mean'])} ({_text(ends['low'])} to {_text(ends['high'])})"
-
-
-def _text(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
-    return str(value)
+    return table([*head, "entry, fresh seeds", "gain (95 %)"], rows)
 
 
 def with_tables() -> str:
     """:return: the page as it has to be: the gains, then of each environment trials and arms"""
-    before, *parts = PAGE.read_text(encoding="utf-8").split(BEGIN)
-    for part, table in zip(parts, _tables(), strict=True):
-        before += f"{BEGIN}\n\n{table}\n\n{END}{part.split(END)[1]}"
-    return before
+    return tables.with_tables(PAGE, BEGIN, _tables())
 
 
 def _tables() -> Iterator[str]:

@@ -258,6 +258,8 @@ def _pair(text: str) -> tuple[str, Any]:
 
 
 def _loaded(text: str) -> Any:
+    if text == "None":  # YAML's null, as Python and the zoo's own --hyperparams have it
+        return None
     loaded = yaml.safe_load(text)
     # YAML 1.1 takes 1e-4, without a point, for a word.
     return _number_or_word(loaded) if isinstance(loaded, str) else loaded

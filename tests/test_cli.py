@@ -119,6 +119,17 @@ def test_description(run):
     assert about.hyperparams["learning_starts"] == 100
 
 
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [("None", None), ("null", None), ("1e-4", 1e-4), ("[0, 1]", [0, 1]), ("auto", "auto")],
+)
+def test_values_are_written_as_in_python_or_in_yaml(monkeypatch, word, value):
+    seen = []
+    monkeypatch.setattr("sb3_diayn.cli._train", lambda args: seen.append(args.hyperparams))
+    assert main(["train", "--env", ENV, "--hyperparams", f"DIAYNCallback.log_q_min:{word}"]) == 0
+    assert seen == [{"DIAYNCallback.log_q_min": value}]
+
+
 @pytest.mark.parametrize("normalize", [False, True])
 def test_the_snippet_runs(run, normalize):
     opened = find_run(run)

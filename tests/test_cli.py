@@ -124,10 +124,15 @@ def test_description(run):
     [("None", None), ("null", None), ("1e-4", 1e-4), ("[0, 1]", [0, 1]), ("auto", "auto")],
 )
 def test_values_are_written_as_in_python_or_in_yaml(monkeypatch, word, value):
-    seen = []
-    monkeypatch.setattr("sb3_diayn.cli._train", lambda args: seen.append(args.hyperparams))
-    assert main(["train", "--env", ENV, "--hyperparams", f"DIAYNCallback.log_q_min:{word}"]) == 0
-    assert seen == [{"DIAYNCallback.log_q_min": value}]
+    seen = {}
+
+    def stop(args):
+        seen.update(args.hyperparams)
+        raise ValueError("seen enough")
+
+    monkeypatch.setattr("sb3_diayn.cli.train", stop)
+    assert main(["train", "--env", ENV, "--hyperparams", f"DIAYNCallback.log_q_min:{word}"]) == 2
+    assert seen == {"DIAYNCallback.log_q_min": value}
 
 
 @pytest.mark.parametrize("normalize", [False, True])

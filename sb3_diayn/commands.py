@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sb3_diayn.checkpoint import load_discriminator
 from sb3_diayn.console import print_frame, print_table, print_verdicts
 from sb3_diayn.description import describe, describe_zip, read_history
 from sb3_diayn.playing import film, measure, report_extra
@@ -72,7 +71,7 @@ def plot(args: argparse.Namespace) -> None:
                 folder,
                 measure(run, args),
                 history=read_history(run),
-                discriminator=load_discriminator(run.model_path),
+                discriminator=run.load_discriminator(),
             )
     for file in figures:
         print(folder / file)
@@ -174,7 +173,7 @@ def make_report(
             evaluation,
             description=describe(run, name),
             history=read_history(run),
-            discriminator=load_discriminator(run.model_path),
+            discriminator=run.load_discriminator(),
             **options,
         )
 

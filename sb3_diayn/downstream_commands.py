@@ -4,7 +4,6 @@ import argparse
 
 import numpy as np
 
-from sb3_diayn.checkpoint import load_discriminator
 from sb3_diayn.commands import known_evaluation, parse_skills
 from sb3_diayn.finetuning import finetune as finetune_run
 from sb3_diayn.imitation import film_imitation
@@ -60,7 +59,7 @@ def imitate(args: argparse.Namespace) -> None:
     """
     run = find_run(args.run, args.env)
     expert = load_demonstration(args.trajectory, episode=args.episode)
-    found = infer_skill(load_discriminator(run.model_path), expert)
+    found = infer_skill(run.load_discriminator(), expert)
     print(f"The trajectory looks like skill {found.skill}.")
     ranked = np.argsort(-found.log_q.mean(axis=0))
     for skill in ranked[:3]:

@@ -55,6 +55,7 @@ def measure(run: Run, args: argparse.Namespace) -> SkillEvaluation:
         evaluation = evaluate_skills(
             model,
             env,
+            discriminator=run.load_discriminator(),
             n_episodes=args.episodes,
             seed=args.seed,
             progress_bar=not args.no_progress and sys.stderr.isatty(),

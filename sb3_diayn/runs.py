@@ -11,10 +11,12 @@ import yaml
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from sb3_diayn.checkpoint import load_state
+from sb3_diayn.checkpoint import load_discriminator, load_state
+from sb3_diayn.discriminator import Discriminator
+from sb3_diayn.extraction import import_function
 from sb3_diayn.folders import AUTO_FOLDER, MODEL_FILE, STATISTICS, list_checkpoints
 
-WRAPPER = "sb3_diayn.DIAYNWrapper"
+WRAPPER, CALLBACK = "sb3_diayn.DIAYNWrapper", "sb3_diayn.DIAYNCallback"
 
 
 def require_zoo() -> Any:
@@ -72,6 +74,20 @@ class Run:
             kwargs.setdefault("buffer_size", 1)
         model: BaseAlgorithm = cls.load(self.model_path, **kwargs)
         return model
+
+    def load_discriminator(self) -> Discriminator:
+        """
+        :return: the discriminator in the model's zip. The ``obs_function`` that it reads through is
+            imported if the run's ``config.yml`` names it, which the zoo executes anyway; never
+            because a zip does
+        """
+        callbacks = self.hyperparams.get("callback", [])
+        for each in callbacks if isinstance(callbacks, list) else [callbacks]:
+            options = each.get(CALLBACK) if isinstance(each, dict) else None
+            if options and options.get("obs_function"):
+                function = import_function(options["obs_function"])
+                return load_discriminator(self.model_path, obs_function=function)
+        return load_discriminator(self.model_path)
 
     def make_env(self, n_envs: int = 1, *, seed: int = 0, render_mode: str | None = None) -> VecEnv:
         """

@@ -19,13 +19,13 @@ from sb3_diayn.callbacks import DIAYNCallback
 from sb3_diayn.hyperparams import check_hyperparams, check_names, read_entry
 from sb3_diayn.learning import learn, resume_point, save
 from sb3_diayn.presets import describe_preset
-from sb3_diayn.runs import WRAPPER, Run, check_env_id, find_run, require_zoo
+from sb3_diayn.runs import CALLBACK, WRAPPER, Run, check_env_id, find_run, require_zoo
 from sb3_diayn.vec_wrapper import VecDIAYNWrapper
 from sb3_diayn.wrappers import DIAYNWrapper
 
 __all__ = ["Run", "config_path", "find_run", "read_config", "train"]
 
-CALLBACK, VEC_WRAPPER = "sb3_diayn.DIAYNCallback", "sb3_diayn.VecDIAYNWrapper"
+VEC_WRAPPER = "sb3_diayn.VecDIAYNWrapper"
 # Where the zoo's files name the classes whose arguments are hyperparameters too.
 CLASSES: dict[str, tuple[type, str, str]] = {
     "DIAYNWrapper": (DIAYNWrapper, "env_wrapper", WRAPPER),
@@ -65,8 +65,10 @@ def read_config(args: argparse.Namespace, resumed: Run | None = None) -> dict[st
         hyperparams = _read_preset(args)
     else:
         hyperparams = read_entry(_conf_file(args), args.env)
-    _set_argument(hyperparams, *_wrapper(hyperparams), "n_skills", args.n_skills)
-    _set_argument(hyperparams, "callback", CALLBACK, "reward_scale", args.reward_scale)
+    if args.n_skills is not None:
+        _set_argument(hyperparams, *_wrapper(hyperparams), "n_skills", args.n_skills)
+    if args.reward_scale is not None:
+        _set_argument(hyperparams, "callback", CALLBACK, "reward_scale", args.reward_scale)
     hyperparams = override(args.algo, hyperparams, chosen_hyperparams(args))
     check_hyperparams(args.algo, hyperparams)
     return hyperparams
@@ -144,8 +146,6 @@ def _wrapper(hyperparams: dict[str, Any]) -> tuple[str, str]:
 
 def _set_argument(hyperparams: dict[str, Any], key: str, path: str, name: str, value: Any) -> None:
     """Give the class named ``path`` in a list of the zoo's the argument ``name``."""
-    if value is None:
-        return
     entries = hyperparams.get(key) or []
     entries = entries if isinstance(entries, list) else [entries]
     result, found = [], False

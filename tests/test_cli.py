@@ -119,6 +119,23 @@ def test_description(run):
     assert about.hyperparams["learning_starts"] == 100
 
 
+def read_angle(obs):
+    return obs[:, :2]
+
+
+def test_a_discriminator_that_reads_through_a_function(tmp_path, capsys):
+    """A run's folder says which, and is code to the zoo anyway; a zip alone imports nothing."""
+    function = ["--hyperparams", "DIAYNCallback.obs_function:tests.test_cli:read_angle"]
+    logs = ["--seed", "1", "-f", str(tmp_path / "logs")]
+    assert main([*TRAIN, *function, *logs, "--no-report", *QUICK]) == 0
+    (run,) = (tmp_path / "logs").glob("sac/*")
+    assert main(["evaluate", str(run), *QUICK]) == 0
+    assert find_run(run).load_discriminator().extractor.function is read_angle
+    shutil.copy(run / f"{ENV}.zip", tmp_path / "alone.zip")
+    assert main(["evaluate", str(tmp_path / "alone.zip"), *QUICK]) == 2
+    assert "expected tests.test_cli:read_angle. Pass that function" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("word", "value"),
     [("None", None), ("null", None), ("1e-4", 1e-4), ("[0, 1]", [0, 1]), ("auto", "auto")],

@@ -13,7 +13,7 @@ pytest.importorskip("rl_zoo3")
 
 from sb3_diayn import DIAYNCallback
 from sb3_diayn.cli import main
-from sb3_diayn.zoo import read_config
+from sb3_diayn.zoo import override, read_config
 from tests.envs import CountingEnv
 from tests.models import make_sac
 
@@ -183,3 +183,11 @@ def test_the_end_of_a_training_that_never_began():
     with pytest.raises(ValueError, match="env has no DIAYNWrapper"):
         model.learn(5, callback=callback)
     callback.on_training_end()
+
+
+def test_none_takes_the_place_of_a_value():
+    entry = {"callback": [{"sb3_diayn.DIAYNCallback": {"log_q_min": -3.0, "net_arch": [8]}}]}
+    changed = override("sac", entry, {"DIAYNCallback.log_q_min": None})
+    assert changed["callback"] == [
+        {"sb3_diayn.DIAYNCallback": {"log_q_min": None, "net_arch": [8]}}
+    ]

@@ -173,7 +173,7 @@ class Discriminator(nn.Module):
         """
         if self.log_q_min is not None:
             log_q = log_q.clamp(min=self.log_q_min)
-        return log_q - self.log_p[skill] if self.subtract_log_p else log_q
+        return log_q - self.log_p.index_select(0, skill) if self.subtract_log_p else log_q
 
     @th.no_grad()
     def update_normalizer(self, obs: PyTorchObs) -> None:

@@ -74,7 +74,7 @@ def measure(n_skills: int, size: int) -> dict[str, float]:
         trainer.update(obs, skill)
 
     def learning_sample() -> None:
-        lean.learn = partial(trainer.learn, BATCH)
+        lean.learn = partial(trainer.learn, (BATCH, BATCH))
         lean.sample(BATCH)
         lean.learn = None
 

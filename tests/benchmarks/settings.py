@@ -54,7 +54,7 @@ class Updates:
         """:return: processor and wall time of an update, in milliseconds"""
         buffer = self.model.replay_buffer
         assert isinstance(buffer, SkillReplayBuffer)
-        buffer.learn = partial(self.learn, batch_size)
+        buffer.learn = partial(self.learn, (batch_size, batch_size))
         cpu, wall = time.process_time(), time.perf_counter()
         self.model.train(UPDATES, batch_size)
         spent = time.process_time() - cpu, time.perf_counter() - wall

@@ -4,6 +4,7 @@ The reference results: what the provided configurations learn, from the files in
 
     python -m tests.reference collect logs/sweep              # take over the runs of a sweep
     python -m tests.reference collect logs/velocity velocity  # those with sac_travel
+    python -m tests.reference collect logs/tried/x tried/x     # a run of another setting
     python -m tests.reference random                          # measure random policies
     python -m tests.reference                                 # write tables and figures
 """

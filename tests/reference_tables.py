@@ -2,7 +2,8 @@
 The tables of the reference results, from the files in ``zoo_configs/results``.
 
 A run of seed s is ``<algo>/<environment>_<s + 1>``, whether it went well or not. Below ``velocity``
-and ``position`` are those whose discriminator reads nothing else.
+and ``position`` are those whose discriminator reads nothing else, below ``tried`` single runs of
+other settings.
 """
 
 import json
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import yaml
 
 from sb3_diayn.comparison import interval
 from sb3_diayn.diagnosis import STATIC
@@ -24,6 +26,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "zoo_configs" / "results"
 # What the discriminator reads, and the log folder with such runs.
 READS = {"everything": RESULTS, "position": RESULTS / "position", "velocity": RESULTS / "velocity"}
+TRIED = RESULTS / "tried"
 RANDOM = RESULTS / "random_policy.json"
 PAGES = (ROOT / "README.md", ROOT / "docs" / "pages" / "results.md")
 BEGIN = "<!-- table: python -m tests.reference -->"
@@ -125,6 +128,43 @@ def travelling() -> str:
     return _table_of(pd.DataFrame(rows))
 
 
+def tried() -> str:
+    """:return: one row per run of another setting in Markdown, with what it changed"""
+    rows = []
+    for file in sorted(TRIED.glob("*/*/*/run.json")):
+        row, evaluation = (
+            _travel(file.parent),
+            SkillEvaluation.load(file.parent / "evaluation.json"),
+        )
+        rows.append(
+            {
+                "run": file.relative_to(TRIED).parts[0],
+                "K": evaluation.n_skills,
+                "steps": evaluation.info["num_timesteps"],
+                **_settings(file.parent),
+                "steps of an episode": int(evaluation.lengths.max()),
+                **{name: row[name] for name in row if "apart" in name or "return" in name},
+                "static skills": row["static skills"],
+            }
+        )
+    return _table_of(pd.DataFrame(rows))
+
+
+def _settings(run: Path) -> dict[str, Any]:
+    (file,) = run.glob("*/config.yml")
+    config = yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.UnsafeLoader)
+    ((_, options),) = config["callback"][0].items()
+    env_kwargs = config.get("env_kwargs", {})
+    return {
+        "D reads": str(options["obs_indices"]),
+        "scaled": "yes" if options.get("normalize_obs") else "",
+        "spectral norm": "yes" if options.get("spectral_norm") else "",
+        "`ent_coef`": config["ent_coef"],
+        "gSDE": "yes" if config.get("use_sde") else "",
+        "falls end it": "" if env_kwargs.get("terminate_when_unhealthy", True) else "no",
+    }
+
+
 def _table_of(frame: pd.DataFrame) -> str:
     return table(frame.columns, frame.itertuples(index=False))
 
@@ -170,8 +210,10 @@ def _cell(values: pd.Series) -> str:
 
 def with_tables(page: Path) -> str:
     """
-    :param page: a page with the marks of one table or three: the summary, how far skills travel,
-        and each run
+    :param page: a page with the marks of one table or four: the summary, how far skills travel,
+        what else was tried, and each run
     :return: the page as it has to be
     """
-    return tables.with_tables(page, BEGIN, (make() for make in (summary, travelling, each_run)))
+    return tables.with_tables(
+        page, BEGIN, (make() for make in (summary, travelling, tried, each_run))
+    )

@@ -27,6 +27,7 @@ from tests.reference_figures import IMAGES, draw, draw_travel
 from tests.reference_tables import (
     PAGES,
     RANDOM,
+    READS,
     REFERENCES,
     RESULTS,
     runs,
@@ -34,7 +35,8 @@ from tests.reference_tables import (
     with_tables,
 )
 
-SIGNIFICANT_DIGITS = 5  # of paths, which fill most of an evaluation and are there to be drawn
+# Of paths, which fill most of an evaluation: those of seed 0 are drawn.
+SIGNIFICANT_DIGITS, FEW_DIGITS = 5, 3
 WITH_MODEL = (  # seed 0 of these keeps its zip
     "MountainCarContinuous-v0",
     "Pendulum-v1",
@@ -63,7 +65,10 @@ def collect(sweep: Path, results: Path) -> None:
         if results == RESULTS and config.name in WITH_MODEL and args["seed"] == 0:
             shutil.copy(model, target)
         _write_history(model, target / "history.csv")
-        _write_compact(SkillEvaluation.load(run / "evaluation.json"), target / "evaluation.json")
+        is_drawn = results in READS.values() and args["seed"] == 0
+        digits = SIGNIFICANT_DIGITS if is_drawn else FEW_DIGITS
+        evaluation = SkillEvaluation.load(run / "evaluation.json")
+        _write_compact(evaluation, target / "evaluation.json", digits)
         print(target)
 
 
@@ -87,11 +92,11 @@ def _write_history(model: Path, file: Path) -> None:
         writer.writerow([f"{end[name]:.6g}" if name in end else "nan" for name in HISTORY])
 
 
-def _write_compact(evaluation: SkillEvaluation, file: Path) -> None:
+def _write_compact(evaluation: SkillEvaluation, file: Path, digits: int) -> None:
     paths = evaluation.paths
     with np.errstate(divide="ignore"):
-        digits = SIGNIFICANT_DIGITS - 1 - np.floor(np.log10(np.abs(paths).max()))
-    evaluation.paths = np.round(paths.astype(float), int(digits))
+        decimals = digits - 1 - np.floor(np.log10(np.abs(paths).max()))
+    evaluation.paths = np.round(paths.astype(float), int(decimals))
     evaluation.save(file)
     file.write_text(json.dumps(json.loads(file.read_text()), separators=(",", ":")) + "\n")
 

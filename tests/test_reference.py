@@ -8,9 +8,9 @@ import yaml
 from sb3_diayn import SkillEvaluation, load_discriminator
 from sb3_diayn.zoo import config_path
 from tests.reference import WITH_MODEL
-from tests.reference_tables import PAGES, READS, REFERENCES, RESULTS, TRIED, runs, with_tables
+from tests.reference_tables import PAGES, READS, REFERENCES, RESULTS, runs, with_tables
 
-FOLDERS = sorted(f.parent for f in RESULTS.rglob("run.json") if TRIED not in f.parents)
+FOLDERS = sorted(file.parent for logs in READS.values() for file in logs.glob("*/*/run.json"))
 MEBIBYTE = 2**20
 
 

@@ -77,7 +77,7 @@ def settings() -> dict[str, dict[str, Any]]:
     common = {"ent_coef": 0.1, "learning_starts": 1000}
     plain = {**common, "n_envs": 1, "gradient_steps": 1, "policy_kwargs": {"net_arch": NETS}}
     entry = yaml.safe_load(config_path("sac").read_text(encoding="utf-8"))["Hopper-v5"]
-    chosen = {name: entry[name] for name in ("n_envs", "gradient_steps", "buffer_size")}
+    chosen = {name: entry[name] for name in ("n_envs", "buffer_size")}
     fused = {"policy_kwargs": {"net_arch": NETS, "optimizer_kwargs": {"fused": True}}}
     many = plain | chosen
     return {

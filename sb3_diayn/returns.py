@@ -11,7 +11,7 @@ class EpisodeReturns:
     """Returns of the last 100 episodes, whichever environment they were played in."""
 
     def __init__(self) -> None:
-        # Skill return, task return and steps. Lists: of a few environments they are faster.
+        # Skill return, task return and steps. Lists: faster than an array, of 256 environments too.
         self._ended: deque[list[float]] = deque(maxlen=100)
         self._running: list[list[float]] = []  # of each environment
 

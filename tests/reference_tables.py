@@ -132,10 +132,8 @@ def tried() -> str:
     """:return: one row per run of another setting in Markdown, with what it changed"""
     rows = []
     for file in sorted(TRIED.glob("*/*/*/run.json")):
-        row, evaluation = (
-            _travel(file.parent),
-            SkillEvaluation.load(file.parent / "evaluation.json"),
-        )
+        row = _travel(file.parent)
+        evaluation = SkillEvaluation.load(file.parent / "evaluation.json")
         rows.append(
             {
                 "run": file.relative_to(TRIED).parts[0],

@@ -32,6 +32,7 @@ def train(add: Add) -> None:
 def play(add: Add) -> None:
     """:param add: adds an option to ``sb3-diayn play``"""
     _run(add)
+    _env_kwargs(add)
     add("--skill", default="all", help="index of a skill, several as 0,3,7-9, or all")
     add("--episodes", type=_positive, default=1, help="episodes of each skill")
     text = "human shows a window, rgb_array writes a film of one episode to RUN/videos"
@@ -43,6 +44,7 @@ def play(add: Add) -> None:
 def report(add: Add) -> None:
     """:param add: adds an option to ``sb3-diayn report``"""
     _measuring(add)
+    _env_kwargs(add)
     _output(add, "DIR", "RUN/report")
     add("--no-films", action="store_true", help="leave out the films, which take minutes")
     add("--skills", help="which to film, as 0,3,7-9; default: all")
@@ -54,6 +56,7 @@ def report(add: Add) -> None:
 def evaluate(add: Add) -> None:
     """:param add: adds an option to ``sb3-diayn evaluate``"""
     _measuring(add)
+    _env_kwargs(add)
     _output(add, "FILE", "RUN/evaluation.json; may end in .npz")
 
 
@@ -61,12 +64,14 @@ def plot(add: Add) -> None:
     """:param add: adds an option to ``sb3-diayn plot``"""
     text = "a run's folder, a model's zip, or an evaluation.json or .npz"
     _measuring(add, metavar="RUN|FILE", help=text)
+    _env_kwargs(add)
     _output(add, "DIR", "RUN/figures")
 
 
 def record(add: Add) -> None:
     """:param add: adds an option to ``sb3-diayn record``"""
     _run(add)
+    _env_kwargs(add)
     _output(add, "DIR", "RUN/videos")
     add("--skills", help="which to film, as 0,3,7-9; default: all")
     add("--grid", action="store_true", help="also film them side by side")
@@ -175,9 +180,8 @@ def _learning(add: Add) -> None:
     add("--device", default="auto", help="PyTorch device")
     add("--num-threads", type=int, default=-1, help="PyTorch threads; -1: its own choice")
     add("--vec-env", choices=["dummy", "subproc"], default="dummy", help="type of VecEnv")
-    pair = {"type": _pair, "nargs": "+", "action": _Pairs, "metavar": "KEY:VALUE"}
-    add("--hyperparams", **pair, help="override hyperparameters, e.g. learning_rate:0.001")
-    add("--env-kwargs", **pair, help="arguments of the environment")
+    _pairs(add, "--hyperparams", "override hyperparameters, e.g. learning_rate:0.001")
+    _pairs(add, "--env-kwargs", "arguments of the environment")
     add("--verbose", type=int, default=0, help="1: the zoo's and SB3's messages")
 
 
@@ -207,6 +211,15 @@ def _measuring(add: Add, **kwargs: Any) -> None:
     _run(add, **kwargs)
     add("--episodes", type=_positive, default=5, help="episodes of each skill")
     add("--no-progress", action="store_true", help="no progress bar")
+
+
+def _env_kwargs(add: Add) -> None:
+    text = "arguments of the environment beside those of the training, e.g. max_episode_steps:1000"
+    _pairs(add, "--env-kwargs", text)
+
+
+def _pairs(add: Add, name: str, text: str) -> None:
+    add(name, type=_pair, nargs="+", action=_Pairs, metavar="KEY:VALUE", help=text)
 
 
 def _film_steps(add: Add, steps: int = FILM_STEPS) -> None:

@@ -76,7 +76,7 @@ def _report(run: Run, args: argparse.Namespace, evaluation: SkillEvaluation) -> 
 
 
 def _play(args: argparse.Namespace) -> None:
-    run = find_run(args.run, args.env)
+    run = find_run(args.run, args.env, args.env_kwargs)
     skills = commands.parse_skills(args.skill, run.n_skills)
     if args.render == "rgb_array":
         folder = check_writable(run.folder / "videos")

@@ -22,7 +22,7 @@ def report(args: argparse.Namespace) -> None:
 
     :param args: its options
     """
-    run = find_run(args.run, args.env)
+    run = find_run(args.run, args.env, args.env_kwargs)
     folder = check_writable(args.output or run.folder / "report")
     skills = parse_skills(args.skills, run.n_skills)
     evaluation = measure(run, args)
@@ -41,7 +41,7 @@ def evaluate(args: argparse.Namespace) -> None:
 
     :param args: its options
     """
-    run = find_run(args.run, args.env)
+    run = find_run(args.run, args.env, args.env_kwargs)
     file = Path(args.output or run.folder / "evaluation.json")
     check_writable(file.parent)
     if file.suffix not in (".json", ".npz"):
@@ -65,7 +65,7 @@ def plot(args: argparse.Namespace) -> None:
             folder = check_writable(args.output or Path(args.run).parent / "figures")
             figures = save_figures(folder, evaluation)
         else:
-            run = find_run(args.run, args.env)
+            run = find_run(args.run, args.env, args.env_kwargs)
             folder = check_writable(args.output or run.folder / "figures")
             figures = save_figures(
                 folder,
@@ -83,7 +83,7 @@ def record(args: argparse.Namespace) -> None:
 
     :param args: its options
     """
-    run = find_run(args.run, args.env)
+    run = find_run(args.run, args.env, args.env_kwargs)
     folder = check_writable(args.output or run.folder / "videos")
     skills = parse_skills(args.skills, run.n_skills)
     films = film(run, args, skills, folder, format=args.format)

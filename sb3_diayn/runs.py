@@ -95,20 +95,28 @@ class Run:
         :param seed: seed of the first one, counted up from there
         :param render_mode: None, "human" or "rgb_array"
         :return: environments as in training, with ``VecNormalize`` where the run had it
+        :raises ValueError: if the environment does not take its arguments
         """
         env_kwargs = dict(self.env_kwargs)
         if render_mode is not None:
             env_kwargs["render_mode"] = render_mode
-        env: VecEnv = require_zoo().create_test_env(
-            self.env_id,
-            n_envs=n_envs,
-            stats_path=self._statistics(),
-            seed=seed,
-            should_render=False,
-            hyperparams=dict(self.hyperparams),
-            env_kwargs=env_kwargs,
-            vec_env_cls=DummyVecEnv,
-        )
+        create = require_zoo().create_test_env
+        try:
+            env: VecEnv = create(
+                self.env_id,
+                n_envs=n_envs,
+                stats_path=self._statistics(),
+                seed=seed,
+                should_render=False,
+                hyperparams=dict(self.hyperparams),
+                env_kwargs=env_kwargs,
+                vec_env_cls=DummyVecEnv,
+            )
+        except TypeError as error:
+            raise ValueError(
+                f"env_kwargs={env_kwargs} do not fit {self.env_id} ({error}); expected arguments "
+                "that it takes. Look them up in its documentation."
+            ) from error
         return env
 
     def _statistics(self) -> str | None:
@@ -119,10 +127,13 @@ class Run:
         return str(own if (own / STATISTICS).is_file() else self.stats_path)
 
 
-def find_run(path: str | Path, env_id: str | None = None) -> Run:
+def find_run(
+    path: str | Path, env_id: str | None = None, env_kwargs: dict[str, Any] | None = None
+) -> Run:
     """
     :param path: a run's folder as the zoo writes it, or a zip inside or outside of one
     :param env_id: id of the environment, needed for a zip whose environment had none
+    :param env_kwargs: arguments of the environment besides those of the training
     :return: the run
     :raises FileNotFoundError: if there is no such run
     :raises ValueError: if it holds no discriminator, or the environment is not known
@@ -145,18 +156,18 @@ def find_run(path: str | Path, env_id: str | None = None) -> Run:
                 f"RUN={str(path)!r} is not a run's folder, it holds no */config.yml; expected one "
                 "that sb3-diayn train or rl_zoo3.train wrote. Pass a zip, or another folder."
             )
-        return _bare_zip(path, env_id)
+        return _bare_zip(path, env_id, env_kwargs or {})
     stats_path = configs[0].parent
     model_path = path if path.is_file() else _newest_zip(folder, stats_path.name)
     state = load_state(model_path)
-    hyperparams, saved_env_id, env_kwargs = _read_configuration(stats_path)
+    hyperparams, saved_env_id, saved_kwargs = _read_configuration(stats_path)
     return Run(
         model_path,
         state["algo"],
         env_id or saved_env_id,
         state["n_skills"],
         hyperparams,
-        env_kwargs,
+        saved_kwargs | (env_kwargs or {}),
         stats_path,
         folder,
     )
@@ -177,7 +188,7 @@ def _read_configuration(stats_path: Path) -> tuple[dict[str, Any], str, dict[str
         ) from error
 
 
-def _bare_zip(path: Path, env_id: str | None) -> Run:
+def _bare_zip(path: Path, env_id: str | None, env_kwargs: dict[str, Any]) -> Run:
     state = load_state(path)
     env_id = env_id or state.get("env_id")
     if env_id is None:
@@ -187,8 +198,8 @@ def _bare_zip(path: Path, env_id: str | None) -> Run:
         )
     check_env_id(env_id)
     hyperparams = {"env_wrapper": [{WRAPPER: {"n_skills": state["n_skills"]}}]}
-    folder = path.parent / f"{path.stem}_report"
-    return Run(path, state["algo"], env_id, state["n_skills"], hyperparams, {}, None, folder)
+    algo, n_skills, folder = state["algo"], state["n_skills"], path.parent / f"{path.stem}_report"
+    return Run(path, algo, env_id, n_skills, hyperparams, env_kwargs, None, folder)
 
 
 def _newest_zip(folder: Path, env_name: str) -> Path:

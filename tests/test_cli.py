@@ -104,6 +104,17 @@ def test_report_of_a_bare_zip(run, tmp_path, capsys):
     assert "rl_zoo3.enjoy" not in page.read_text()
 
 
+def test_other_arguments_of_the_environment(run, tmp_path, capsys):
+    """For example longer episodes than those of the training, also of a bare zip."""
+    bare = tmp_path / "model.zip"
+    bare.write_bytes((run / f"{ENV}.zip").read_bytes())
+    for path in (run, bare):
+        assert main(["play", str(path), "--skill", "0", "--env-kwargs", "max_episode_steps:7"]) == 0
+        assert capsys.readouterr().out.endswith(" 7 steps\n")
+    error = error_of(capsys, "play", run, "--env-kwargs", "gravity:3")
+    assert "env_kwargs={'gravity': 3} do not fit" in error and "expected arguments" in error
+
+
 def test_report_films_the_chosen_skills(run, tmp_path):
     args = ["--skills", "0,2", "--film-steps", "4", "-o", str(tmp_path)]
     assert main(["report", str(run), *args, *QUICK]) == 0

@@ -168,7 +168,7 @@ def _skills(add: Add, algo: str | None = "sac") -> None:
     add(
         "--conf-file",
         metavar="YML",
-        help="file of hyperparameters, or sac_travel; default: the provided one",
+        help="file of hyperparameters, or ppo_travel; default: the provided one",
     )
 
 

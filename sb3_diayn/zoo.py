@@ -36,7 +36,7 @@ CLASSES: dict[str, tuple[type, str, str]] = {
 
 def config_path(algo: str = "sac") -> Path:
     """
-    :param algo: name of an algorithm as the zoo spells it, or ``"sac_travel"``, in whose entries
+    :param algo: name of an algorithm as the zoo spells it, or ``"ppo_travel"``, in whose entries
         the discriminator reads the velocity or the position alone
     :return: the file with the provided hyperparameters, from a wheel as from a checkout
     :raises ValueError: if there is none of this name

@@ -3,7 +3,7 @@ The reference results: what the provided configurations learn, from the files in
 ``zoo_configs/results``, which is a log folder of the zoo.
 
     python -m tests.reference collect logs/sweep              # take over the runs of a sweep
-    python -m tests.reference collect logs/velocity velocity  # those with sac_travel
+    python -m tests.reference collect logs/velocity velocity  # those with ppo_travel
     python -m tests.reference collect logs/tried/x tried/x     # a run of another setting
     python -m tests.reference random                          # measure random policies
     python -m tests.reference                                 # write tables and figures
@@ -13,6 +13,7 @@ import csv
 import json
 import shutil
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,12 +38,14 @@ from tests.reference_tables import (
 
 # Of paths, which fill most of an evaluation: those of seed 0 are drawn.
 SIGNIFICANT_DIGITS, FEW_DIGITS = 5, 3
-WITH_MODEL = (  # seed 0 of these keeps its zip
-    "MountainCarContinuous-v0",
-    "Pendulum-v1",
-    "InvertedPendulum-v5",
-    "Reacher-v5",
-    "Hopper-v5",
+WITH_MODEL = (  # keep their zips
+    "sac/MountainCarContinuous-v0_1",
+    "sac/Pendulum-v1_1",
+    "sac/InvertedPendulum-v5_1",
+    "sac/Reacher-v5_1",
+    "sac/Hopper-v5_1",
+    "velocity/ppo/HalfCheetah-v5_1",
+    "position/ppo/Ant-v5_1",
 )
 
 
@@ -62,14 +65,24 @@ def collect(sweep: Path, results: Path) -> None:
         shutil.copytree(config, target / config.name, dirs_exist_ok=True)
         shutil.copy(file, target)
         model = run / f"{config.name}.zip"
-        if results == RESULTS and config.name in WITH_MODEL and args["seed"] == 0:
-            shutil.copy(model, target)
+        if target.relative_to(RESULTS).as_posix() in WITH_MODEL:
+            _copy_compressed(model, target / model.name)
         _write_history(model, target / "history.csv")
-        is_drawn = results in READS.values() and args["seed"] == 0
+        is_drawn = results in (RESULTS, *READS.values()) and args["seed"] == 0
         digits = SIGNIFICANT_DIGITS if is_drawn else FEW_DIGITS
         evaluation = SkillEvaluation.load(run / "evaluation.json")
         _write_compact(evaluation, target / "evaluation.json", digits)
         print(target)
+
+
+def _copy_compressed(model: Path, target: Path) -> None:
+    """The same files; SB3 does not compress them."""
+    with (
+        zipfile.ZipFile(model) as source,
+        zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as copy,
+    ):
+        for name in source.namelist():
+            copy.writestr(name, source.read(name))
 
 
 def _write_history(model: Path, file: Path) -> None:

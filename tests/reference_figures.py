@@ -57,7 +57,7 @@ def draw_travel(env_id: str) -> None:
     :param env_id: an environment with a travelling variant: the paths of all skills of seed 0, for
         each choice of what the discriminator reads
     """
-    files = {name: folder / f"sac/{env_id}_1/evaluation.json" for name, folder in READS.items()}
+    files = {name: folder / f"ppo/{env_id}_1/evaluation.json" for name, folder in READS.items()}
     files = {name: file for name, file in files.items() if file.is_file()}
     size = {"figsize": (5 * len(files), 5), "layout": "constrained", "squeeze": False}
     figure, (axes,) = plt.subplots(1, len(files), **size)

@@ -2,8 +2,9 @@
 The tables of the reference results, from the files in ``zoo_configs/results``.
 
 A run of seed s is ``<algo>/<environment>_<s + 1>``, whether it went well or not. Below ``velocity``
-and ``position`` are those whose discriminator reads nothing else, below ``tried`` single runs of
-other settings.
+and ``position`` are those of ``ppo_travel.yml``, whose discriminator reads nothing else, below
+``everything`` the same with a discriminator that does, below ``tried`` single runs of other
+settings.
 """
 
 import json
@@ -25,7 +26,7 @@ from tests.tables import interval_text, table, text
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "zoo_configs" / "results"
 # What the discriminator reads, and the log folder with such runs.
-READS = {"everything": RESULTS, "position": RESULTS / "position", "velocity": RESULTS / "velocity"}
+READS = {name: RESULTS / name for name in ("everything", "position", "velocity")}
 TRIED = RESULTS / "tried"
 RANDOM = RESULTS / "random_policy.json"
 PAGES = (ROOT / "README.md", ROOT / "docs" / "pages" / "results.md")

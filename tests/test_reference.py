@@ -10,7 +10,8 @@ from sb3_diayn.zoo import config_path
 from tests.reference import WITH_MODEL
 from tests.reference_tables import PAGES, READS, REFERENCES, RESULTS, runs, with_tables
 
-FOLDERS = sorted(file.parent for logs in READS.values() for file in logs.glob("*/*/run.json"))
+LOGS = {"provided": RESULTS, **READS}
+FOLDERS = sorted(file.parent for logs in LOGS.values() for file in logs.glob("*/*/run.json"))
 MEBIBYTE = 2**20
 
 
@@ -19,27 +20,26 @@ def test_the_tables_are_those_of_the_files(page):
     assert page.read_text(encoding="utf-8") == with_tables(page), "run python -m tests.reference"
 
 
-@pytest.mark.parametrize("results", READS.values(), ids=READS)
+@pytest.mark.parametrize("results", LOGS.values(), ids=LOGS)
 def test_no_seed_is_left_out(results):
     for (env_id, algo), part in runs(results).groupby(["env", "algo"]):
         assert list(part["seed"]) == list(range(len(part))), (env_id, algo)
         assert part[["K", "steps"]].nunique().eq(1).all()
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda f: f.relative_to(RESULTS).as_posix())
 def test_a_run_used_the_provided_configuration(folder):
-    env_id, reads = folder.name.rpartition("_")[0], folder.parent.parent
-    name = folder.parent.name + ("" if reads == RESULTS else "_travel")
+    env_id, logs = folder.name.rpartition("_")[0], folder.parent.parent
+    name = folder.parent.name + ("" if logs == RESULTS else "_travel")
     used = yaml.load((folder / env_id / "config.yml").read_text(), Loader=yaml.UnsafeLoader)
     provided = yaml.safe_load(config_path(name).read_text(encoding="utf-8"))[env_id]
     command = json.loads((folder / "run.json").read_text(encoding="utf-8"))["command"]
     assert f"--env {env_id} " in command
-    assert ("--conf-file sac_travel" in command) == (reads != RESULTS)
-    if (reads, env_id) == (READS["position"], "HalfCheetah-v5"):  # the same with another prior
+    assert (f"--conf-file {name}" in command) == (logs != RESULTS)
+    assert ("--hyperparams" in command) == (logs == READS["everything"])
+    if logs == READS["everything"]:  # the same with another discriminator
         (discriminator,) = provided["callback"]
-        discriminator["sb3_diayn.DIAYNCallback"]["obs_indices"] = [0]
-    else:
-        assert "--hyperparams" not in command
+        discriminator["sb3_diayn.DIAYNCallback"]["obs_indices"] = None
     # In lists of callbacks and wrappers one without options is its name alone.
     assert {k: _listed(v) for k, v in used.items()} == {k: _listed(v) for k, v in provided.items()}
 
@@ -49,10 +49,9 @@ def _listed(value):
 
 
 def test_models_to_try_at_once():
-    """Of seed 0, where one is promised."""
-    folders = [file.parent for file in RESULTS.rglob("*.zip")]
-    assert {f"{env_id}_1" for env_id in WITH_MODEL} == {folder.name for folder in folders}
-    for folder in folders:
+    folders = {file.parent.relative_to(RESULTS).as_posix() for file in RESULTS.rglob("*.zip")}
+    assert folders == set(WITH_MODEL)
+    for folder in map(RESULTS.joinpath, folders):
         model = folder / f"{folder.name.removesuffix('_1')}.zip"
         assert load_discriminator(model).n_skills == load_evaluation(folder).n_skills
 

@@ -114,7 +114,7 @@ def test_optimize_hyperparameters(logs):
     assert "Number of finished trials:  2" in train(logs, *args, "--no-optim-plots")
 
 
-@pytest.mark.parametrize("algo", ["sac", "sac_travel", "tqc", "ppo"])
+@pytest.mark.parametrize("algo", ["sac", "ppo_travel", "tqc", "ppo"])
 def test_every_configuration_builds(algo):
     import gymnasium as gym
     from rl_zoo3.utils import get_callback_list, get_wrapper_class

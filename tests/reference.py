@@ -57,21 +57,20 @@ def collect(sweep: Path, results: Path) -> None:
     :param sweep: folder of a ``sb3-diayn sweep``
     :param results: log folder of the zoo, where they go
     """
-    for file in sorted(sweep.glob("**/run.json")):
-        run = file.parent
+    for run in sorted(file.parent for file in sweep.glob("**/run.json")):
         (config,) = (path.parent for path in run.glob("*/config.yml"))
         args = dict(yaml.load((config / "args.yml").read_text(), Loader=yaml.UnsafeLoader))
         target = results / args["algo"] / f"{config.name}_{args['seed'] + 1}"
         shutil.copytree(config, target / config.name, dirs_exist_ok=True)
-        shutil.copy(file, target)
+        shutil.copy(run / "run.json", target)
         model = run / f"{config.name}.zip"
         if target.relative_to(RESULTS).as_posix() in WITH_MODEL:
             _copy_compressed(model, target / model.name)
         _write_history(model, target / "history.csv")
         is_drawn = results in (RESULTS, *READS.values()) and args["seed"] == 0
         digits = SIGNIFICANT_DIGITS if is_drawn else FEW_DIGITS
-        evaluation = SkillEvaluation.load(run / "evaluation.json")
-        _write_compact(evaluation, target / "evaluation.json", digits)
+        for file in sorted(run.glob("evaluation*.json")):
+            _write_compact(SkillEvaluation.load(file), target / file.name, digits)
         print(target)
 
 

@@ -29,6 +29,7 @@ RESULTS = ROOT / "zoo_configs" / "results"
 READS = {name: RESULTS / name for name in ("everything", "position", "velocity")}
 TRIED = RESULTS / "tried"
 RANDOM = RESULTS / "random_policy.json"
+LONG = "evaluation_1000_steps.json"  # --env-kwargs max_episode_steps:1000
 PAGES = (ROOT / "README.md", ROOT / "docs" / "pages" / "results.md")
 BEGIN = "<!-- table: python -m tests.reference -->"
 
@@ -125,7 +126,8 @@ def travelling() -> str:
     for env_id in travellers():
         for name, results in READS.items():
             for file in sorted(results.glob(f"*/{env_id}_*/run.json")):
-                rows.append({"environment": env_id, "D reads": name, **_travel(file.parent)})
+                row = {"environment": env_id, "D reads": name, **_travel(file.parent)}
+                rows.append(row | _long_returns(file.parent))
     return _table_of(pd.DataFrame(rows))
 
 
@@ -186,6 +188,15 @@ def _travel(run: Path) -> dict[str, Any]:
         "static skills": f"{(evaluation.movement < STATIC).sum()} of {evaluation.n_skills}",
         "best return": row["best return"],
         "worst return": row["worst return"],
+    }
+
+
+def _long_returns(run: Path) -> dict[str, float]:
+    """Of episodes of the usual length, which is longer than that of the training."""
+    returns = SkillEvaluation.load(run / LONG).task_returns.mean(axis=1)
+    return {
+        "best return of 1,000 steps": returns.max(),
+        "worst return of 1,000 steps": returns.min(),
     }
 
 

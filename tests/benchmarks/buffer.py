@@ -113,4 +113,4 @@ def measure(n_skills: int, size: int) -> dict[str, float]:
 
 if __name__ == "__main__":
     th.set_num_threads(1)
-    report("buffer", [measure(k, size) for k in (20, 50, 200) for size in SIZES])
+    report("buffer", lambda: [measure(k, size) for k in (20, 50, 200) for size in SIZES])

@@ -91,7 +91,7 @@ def settings() -> dict[str, dict[str, Any]]:
     }
 
 
-def main() -> None:
+def measure_all() -> list[dict[str, Any]]:
     th.set_num_threads(1)
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else 0
     rows = []
@@ -104,8 +104,8 @@ def main() -> None:
         cls = importlib.import_module("sbx").SAC if is_sbx else SAC
         rows.append(measure(name, cls, seed, **options))
         print(rows[-1], flush=True)
-    report("end_to_end", rows)
+    return rows
 
 
 if __name__ == "__main__":
-    main()
+    report("end_to_end", measure_all)

@@ -73,4 +73,4 @@ def measure(n_envs: int) -> dict[str, float]:
 
 if __name__ == "__main__":
     th.set_num_threads(1)
-    report("envs", [measure(n_envs) for n_envs in SIZES])
+    report("envs", lambda: [measure(n_envs) for n_envs in SIZES])

@@ -74,4 +74,4 @@ if __name__ == "__main__":
         device="cpu",
         seed=0,
     )
-    report("evaluation", measure(stock, [10, 20, 50]))
+    report("evaluation", lambda: measure(stock, [10, 20, 50]))

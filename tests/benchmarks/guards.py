@@ -50,4 +50,4 @@ def measure() -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    report("guards", [measure()])
+    report("guards", lambda: [measure()])

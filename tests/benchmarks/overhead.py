@@ -135,4 +135,4 @@ def _ratios(times: dict[str, list[float]], suffix: str) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    report("overhead", [measure(case) for case in CASES])
+    report("overhead", lambda: [measure(case) for case in CASES])

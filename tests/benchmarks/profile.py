@@ -76,7 +76,7 @@ class Clock:
         return {part: seconds / STEPS * 1e6 for part, seconds in self.spent.items()}
 
 
-def main() -> None:
+def measure_all() -> list[dict[str, Any]]:
     th.set_num_threads(1)
     clock = Clock()
     for part in PARTS:
@@ -97,8 +97,8 @@ def main() -> None:
             rows[name][part] = float(np.median(us))
     for row in rows.values():
         row["together"] = sum(us for us in row.values() if isinstance(us, float))
-    report("profile", list(rows.values()))
+    return list(rows.values())
 
 
 if __name__ == "__main__":
-    main()
+    report("profile", measure_all)

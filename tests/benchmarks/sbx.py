@@ -89,4 +89,4 @@ if __name__ == "__main__":
     os.environ["OMP_NUM_THREADS"] = str(n_threads)  # so that the callback leaves them
     th.set_num_threads(n_threads)
     warnings.simplefilter("ignore", UserWarning)  # two of the models are meant to have no callback
-    report("sbx", measure())
+    report("sbx", measure)

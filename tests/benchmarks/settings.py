@@ -78,15 +78,15 @@ def measure(arms: dict[bool, Updates], width: int, batch_size: int, threads: int
     return row
 
 
-def main() -> None:
+def measure_all() -> list[dict]:
     rows = []
     for width in WIDTHS:
         th.set_num_threads(1)
         th.set_float32_matmul_precision("highest")
         arms = {fused: Updates(width, fused) for fused in (False, True)}
         rows += [measure(arms, width, batch, n) for batch in BATCHES for n in THREADS]
-    report("settings", rows)
+    return rows
 
 
 if __name__ == "__main__":
-    main()
+    report("settings", measure_all)

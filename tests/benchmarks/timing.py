@@ -1,5 +1,6 @@
 """Side-by-side timing and a table of the result."""
 
+import argparse
 import json
 import platform
 import statistics
@@ -48,14 +49,22 @@ def ratio(name: str, above: Sequence[float], below: Sequence[float]) -> dict[str
     return dict(zip(names, quantiles.tolist(), strict=True))
 
 
-def report(name: str, rows: Sequence[dict[str, Any]]) -> None:
+def report(name: str, measure: Callable[[], Sequence[dict[str, Any]]]) -> None:
     """
-    Print a table, and write it with the versions to ``benchmark_<name>.json`` or to the file that
-    the first argument of the command names.
+    Measure, print a table, and write it with the versions to ``benchmark_<name>.json`` or to the
+    file that the first argument of the command names.
 
     :param name: of the benchmark
-    :param rows: a dict with the same keys for each row
+    :param measure: returns a dict with the same keys for each row
     """
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        description=sys.modules["__main__"].__doc__, formatter_class=formatter
+    )
+    default = f"benchmark_{name}.json"
+    parser.add_argument("output", nargs="?", default=default, help=f"file; default: {default}")
+    path = Path(parser.parse_known_args()[0].output)
+    rows = list(measure())
     versions = {
         "python": platform.python_version(),
         "torch": th.__version__,
@@ -70,5 +79,4 @@ def report(name: str, rows: Sequence[dict[str, Any]]) -> None:
         )
         print(f"{key:38s}" + "".join(cells))
     print(", ".join(f"{key} {value}" for key, value in versions.items()))
-    path = Path(sys.argv[1] if len(sys.argv) > 1 else f"benchmark_{name}.json")
-    path.write_text(json.dumps({"versions": versions, "rows": list(rows)}, indent=1))
+    path.write_text(json.dumps({"versions": versions, "rows": rows}, indent=1))

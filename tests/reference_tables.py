@@ -192,11 +192,13 @@ def _travel(run: Path) -> dict[str, Any]:
 
 
 def _long_returns(run: Path) -> dict[str, float]:
-    """Of episodes of the usual length, which is longer than that of the training."""
-    returns = SkillEvaluation.load(run / LONG).task_returns.mean(axis=1)
+    """Of episodes of the usual length, longer than those of the training, where it was played."""
+    returns = [np.nan]
+    if (run / LONG).is_file():
+        returns = SkillEvaluation.load(run / LONG).task_returns.mean(axis=1)
     return {
-        "best return of 1,000 steps": returns.max(),
-        "worst return of 1,000 steps": returns.min(),
+        "best return of 1,000 steps": np.max(returns),
+        "worst return of 1,000 steps": np.min(returns),
     }
 
 

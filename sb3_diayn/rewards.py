@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch as th
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from sb3_diayn.discriminator import Discriminator
 from sb3_diayn.extraction import VectorExtractor, to_batch
@@ -135,8 +136,8 @@ class SkillReward:
         """
         disc = self.discriminator
         extractor: Any = disc.extractor
-        is_plain = disc.action_space is None and not disc.spectral_norm
-        if is_plain and isinstance(extractor, VectorExtractor) and disc.log_p.device.type == "cpu":
+        is_plain = disc.action_space is None and isinstance(extractor, VectorExtractor)
+        if is_plain and disc.log_p.device.type == "cpu":
             return _NumpyReward(disc, extractor)
         return self.single
 
@@ -149,11 +150,8 @@ class _NumpyReward:
         self.indices = None if extractor.reads_all else extractor.indices.numpy()
         self.mean, self.var = discriminator.obs_mean.numpy(), discriminator.obs_var.numpy()
         self.log_p = discriminator.log_p.numpy()
-        self.layers: list[tuple[FloatArray, FloatArray]] = [
-            (layer.weight.detach().numpy(), layer.bias.detach().numpy())
-            for layer in discriminator.net
-            if isinstance(layer, nn.Linear)
-        ]
+        linear = [layer for layer in discriminator.net if isinstance(layer, nn.Linear)]
+        self.layers = [_NumpyLinear(layer) for layer in linear]
 
     def __call__(self, next_obs: Obs, skill: int, action: npt.NDArray[Any] | int) -> float:
         with np.errstate(all="ignore"):  # guards.py says it better if the discriminator diverges
@@ -171,7 +169,27 @@ class _NumpyReward:
             row = row[self.indices]
         if self.discriminator.normalize_obs:
             row = (row - self.mean) / np.sqrt(self.var + np.float32(1e-8))
-        *hidden, (last_weight, last_bias) = self.layers
-        for weight, bias in hidden:
-            row = np.maximum(weight @ row + bias, 0)
-        return last_weight @ row + last_bias
+        *hidden, last = self.layers
+        for layer in hidden:
+            row = np.maximum(layer(row), 0)
+        return last(row)
+
+
+class _NumpyLinear:
+    """``nn.Linear`` for one row, with spectral norm or without."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        self.bias: FloatArray = layer.bias.detach().numpy()
+        self.singular: tuple[FloatArray, FloatArray] | None = None
+        weight: Any = layer.weight
+        if is_parametrized(layer, "weight"):
+            norm: Any = layer.parametrizations["weight"]  # type: ignore[index]
+            weight, self.singular = norm.original, (norm[0]._u.numpy(), norm[0]._v.numpy())
+        self.weight: FloatArray = weight.detach().numpy()
+
+    def __call__(self, row: FloatArray) -> FloatArray:
+        product: FloatArray = self.weight @ row
+        if self.singular is not None:
+            u, v = self.singular
+            product /= u @ (self.weight @ v)  # the estimate of the largest singular value
+        return product + self.bias

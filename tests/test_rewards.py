@@ -23,6 +23,7 @@ SPACE = spaces.Box(-np.inf, np.inf, (3,), np.float32)
             "net_arch": st.sampled_from([(), (16,), (32, 8)]),
             "obs_indices": st.sampled_from([None, [2, 0], slice(1, 3)]),
             "normalize_obs": st.booleans(),
+            "spectral_norm": st.booleans(),
             "log_q_min": st.sampled_from([None, -1.0]),
             "subtract_log_p": st.booleans(),
         }
@@ -50,7 +51,6 @@ def test_numpy_and_torch_agree_while_the_discriminator_learns(options, seed):
 @pytest.mark.parametrize(
     "options",
     [
-        {"spectral_norm": True},
         {"action_space": spaces.Discrete(2)},
         {"obs_function": lambda obs: obs[:, :2]},
     ],

@@ -19,28 +19,32 @@ def _sac(**changes: Any) -> dict[str, Any]:
     }
 
 
-_DISCRIMINATOR = {"net_arch": [300, 300], "learning_rate": 3e-4}
+def _discriminator(batch_size: int) -> dict[str, Any]:
+    """All learn from the policy's whole batches."""
+    return {"net_arch": [300, 300], "learning_rate": 3e-4, "batch_size": batch_size}
+
+
 PRESETS: dict[str, dict[str, Any]] = {
     # Eysenbach et al. (2019), arXiv 1802.06070
     "paper": {
         "algo": "sac",
         "model": _sac(batch_size=128),
         "wrapper": {"n_skills": 50},
-        "callback": _DISCRIMINATOR,
+        "callback": _discriminator(128),
     },
     # examples/mujoco_all_diayn.py of github.com/haarnoja/sac
     "original-code": {
         "algo": "sac",
         "model": _sac(batch_size=128, tau=0.01, learning_starts=1000),
         "wrapper": {"n_skills": 50, "skill_duration": 1000},
-        "callback": _DISCRIMINATOR,
+        "callback": _discriminator(128),
     },
     # github.com/alirezakazemipour/DIAYN-PyTorch and the update of it for newer gym versions
     "seed": {
         "algo": "sac",
         "model": _sac(batch_size=256, tau=0.005),
         "wrapper": {"n_skills": 50},
-        "callback": _DISCRIMINATOR,
+        "callback": _discriminator(256),
     },
     # agent/diayn.yaml of github.com/rll-research/url_benchmark
     "urlb": {
@@ -57,7 +61,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         },
         "noise": {"noise_type": "normal", "noise_std": 0.2},
         "wrapper": {"n_skills": 16, "skill_duration": 50},
-        "callback": {"net_arch": [1024, 1024], "learning_rate": 1e-4},
+        "callback": {"net_arch": [1024, 1024], "learning_rate": 1e-4, "batch_size": 1024},
     },
 }
 EXCEPTIONS: dict[str, Exceptions] = {

@@ -78,8 +78,8 @@ def test_no_update_before_learning_starts():
     assert callback.trainer.n_updates == model._n_updates == 1
 
 
-@pytest.mark.parametrize(("batch_size", "expected"), [(None, 16), (16, 16), (5, 5)])
-def test_the_batch_size_is_the_models_unless_given(monkeypatch, batch_size, expected):
+@pytest.mark.parametrize(("batch_size", "expected"), [(None, 8), (16, 16), (5, 5)])
+def test_the_batch_size_is_half_of_the_models_unless_given(monkeypatch, batch_size, expected):
     sizes = set()
     backward = DiscriminatorTrainer.backward
 
@@ -94,7 +94,7 @@ def test_the_batch_size_is_the_models_unless_given(monkeypatch, batch_size, expe
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"normalize_obs": True}, {"n_updates": 2}, {"batch_size": 5}, {"batch_size": 32}],
+    [{}, {"normalize_obs": True}, {"n_updates": 2}, {"batch_size": 16}, {"batch_size": 32}],
 )
 def test_rewards_are_those_of_the_present_discriminator_in_each_policy_update(monkeypatch, options):
     model, callback = make_sac(counting(), train_freq=4, gradient_steps=3), make_callback(**options)

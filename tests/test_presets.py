@@ -30,6 +30,7 @@ def written(name: str) -> dict[str, str]:
     duration = wrapper.get("skill_duration")
     assert callback["learning_rate"] == model["learning_rate"]
     assert callback["net_arch"] == model["policy_kwargs"]["net_arch"]
+    assert callback["batch_size"] == model["batch_size"]
     return {
         "algorithm": values["algo"].upper(),
         "hidden layers": " x ".join(map(str, callback["net_arch"])),

@@ -62,7 +62,7 @@ def measure(name: str, cls: type[BaseAlgorithm], seed: int, **options: Any) -> d
     )
     # SB3 writes its defaults into the options that it is given.
     model = cls("MlpPolicy", env, seed=seed, device="cpu", **copy.deepcopy(options))
-    callback = DIAYNCallback(net_arch=NETS)
+    callback = DIAYNCallback(net_arch=NETS, batch_size=256)
     watch = Watch(callback)
     model.learn(MAX_STEPS, callback=CallbackList([callback, watch]))
     row = {"setting": name, "envs": n_envs, "updates a round": options["gradient_steps"]}

@@ -60,6 +60,7 @@ def pretrain(file: Path, seed: int, task_reward_weight: float = 0.0) -> SAC:
     model = SAC("MlpPolicy", env, seed=seed, learning_starts=4_000, **HYPERPARAMS)
     callback = DIAYNCallback(
         net_arch=[64, 64],
+        batch_size=256,
         normalize_obs=True,
         learning_rate=1e-3,
         task_reward_weight=task_reward_weight,

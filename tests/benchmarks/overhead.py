@@ -82,7 +82,7 @@ class Case:
             "stock": None,
             "floor": bare,
             "with DIAYN": DIAYNCallback(net_arch=net_arch),
-            "with DIAYN, half a batch": DIAYNCallback(net_arch=net_arch, batch_size=128),
+            "with DIAYN, whole batch": DIAYNCallback(net_arch=net_arch, batch_size=256),
         }
 
 

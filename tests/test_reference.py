@@ -37,9 +37,11 @@ def test_a_run_used_the_provided_configuration(folder):
     assert f"--env {env_id} " in command
     assert (f"--conf-file {name}" in command) == (logs != RESULTS)
     assert ("--hyperparams" in command) == (logs == READS["everything"])
+    (discriminator,) = provided["callback"]
     if logs == READS["everything"]:  # the same with another discriminator
-        (discriminator,) = provided["callback"]
         discriminator["sb3_diayn.DIAYNCallback"]["obs_indices"] = None
+    if folder.parent.name == "sac":  # the whole batch was the default when they were made
+        assert discriminator["sb3_diayn.DIAYNCallback"].pop("batch_size") == used["batch_size"]
     # In lists of callbacks and wrappers one without options is its name alone.
     assert {k: _listed(v) for k, v in used.items()} == {k: _listed(v) for k, v in provided.items()}
 

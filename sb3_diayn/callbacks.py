@@ -24,7 +24,7 @@ from sb3_diayn.rewards import SkillReward
 from sb3_diayn.rollouts import SkillRollout
 from sb3_diayn.seam import Seam
 from sb3_diayn.skills import SkillSpace
-from sb3_diayn.trainer import Batch, DiscriminatorTrainer, build
+from sb3_diayn.trainer import Batch, DiscriminatorTrainer, build, learned_part
 
 P_Z_BATCH = 10_000
 
@@ -45,7 +45,7 @@ class DIAYNCallback(BaseCallback):
     :param learning_rate: of the discriminator (Adam)
     :param weight_decay: of the discriminator (AdamW); 0 for none
     :param max_grad_norm: bound of the norm of the discriminator's gradient; None for none
-    :param batch_size: of the discriminator; None for the model's, off-policy for half of it
+    :param batch_size: of the discriminator; None for the model's, of more than 128 off-policy half
     :param n_updates: updates of the discriminator per update of the policy
     :param obs_indices: what the discriminator reads of the observation: of a vector a list of
         indices, a slice or ``"start:stop"``; of a ``Dict`` a key, a list of keys or a mapping from
@@ -224,7 +224,7 @@ class DIAYNCallback(BaseCallback):
 
     def _train_off_policy(self, model: OffPolicyAlgorithm) -> None:
         """Learn from the batches that the model is about to draw, or from own ones."""
-        batch_size: int = self.options["batch_size"] or max(1, model.batch_size // 2)
+        batch_size: int = self.options["batch_size"] or learned_part(model.batch_size)
         if self.options["n_updates"] == 1 and batch_size <= model.batch_size:
             self._buffer.learn = partial(self.trainer.learn, (model.batch_size, batch_size))
         elif model.num_timesteps > model.learning_starts:

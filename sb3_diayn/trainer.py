@@ -20,6 +20,8 @@ Batch = tuple[PyTorchObs, th.Tensor, th.Tensor]
 
 RUNNING_RATE = 0.01  # a running mean over about the last 100 updates
 MAX_HISTORY = 500
+# Half of 256, the smallest part whose skills were compared with those of the whole batch.
+MIN_PART = 128
 
 
 class DiscriminatorTrainer:
@@ -217,6 +219,15 @@ class DiscriminatorTrainer:
         self.history = extra["history"].tolist()
         self.n_updates = state["counters"]["n_updates"]
         self.rng.bit_generator.state = state["random_state"]
+
+
+def learned_part(batch_size: int) -> int:
+    """
+    :param batch_size: of the policy
+    :return: how many transitions of each the discriminator learns from unless told otherwise: half,
+        but 128 at least, or all that there are
+    """
+    return max(batch_size // 2, min(batch_size, MIN_PART))
 
 
 def _rows(

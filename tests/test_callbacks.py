@@ -78,8 +78,20 @@ def test_no_update_before_learning_starts():
     assert callback.trainer.n_updates == model._n_updates == 1
 
 
-@pytest.mark.parametrize(("batch_size", "expected"), [(None, 8), (16, 16), (5, 5)])
-def test_the_batch_size_is_half_of_the_models_unless_given(monkeypatch, batch_size, expected):
+@pytest.mark.parametrize(
+    ("models", "batch_size", "expected"),
+    [
+        (16, None, 16),
+        (200, None, 128),
+        (256, None, 128),
+        (600, None, 300),
+        (256, 256, 256),
+        (16, 5, 5),
+    ],
+)
+def test_the_batch_size_is_half_of_a_large_one_unless_given(
+    monkeypatch, models, batch_size, expected
+):
     sizes = set()
     backward = DiscriminatorTrainer.backward
 
@@ -88,13 +100,14 @@ def test_the_batch_size_is_half_of_the_models_unless_given(monkeypatch, batch_si
         return backward(self, obs, skills, actions)
 
     monkeypatch.setattr(DiscriminatorTrainer, "backward", record)
-    make_sac(counting()).learn(25, callback=make_callback(batch_size=batch_size))
+    model = make_sac(counting(), batch_size=models)
+    model.learn(25, callback=make_callback(batch_size=batch_size))
     assert sizes == {expected}
 
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"normalize_obs": True}, {"n_updates": 2}, {"batch_size": 16}, {"batch_size": 32}],
+    [{}, {"normalize_obs": True}, {"n_updates": 2}, {"batch_size": 5}, {"batch_size": 32}],
 )
 def test_rewards_are_those_of_the_present_discriminator_in_each_policy_update(monkeypatch, options):
     model, callback = make_sac(counting(), train_freq=4, gradient_steps=3), make_callback(**options)

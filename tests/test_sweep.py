@@ -67,7 +67,7 @@ def test_hyperparameters_of_wrapper_and_callback(tmp_path):
     entry = grid.read_config(grid.parse_train(run.command))
     ((callback, options),) = entry["callback"][0].items()
     assert callback == "sb3_diayn.DIAYNCallback"
-    assert options == {"net_arch": [128, 128], "obs_indices": "0:2"}
+    assert options == {"net_arch": [128, 128], "batch_size": 256, "obs_indices": "0:2"}
     assert entry["env_wrapper"] == [{"sb3_diayn.DIAYNWrapper": {"n_skills": 4, "skill": "uniform"}}]
     assert entry["gamma"] == 0.9
 

@@ -109,9 +109,7 @@ def learn_skills(file: Path, seed: int) -> None:
         env_kwargs={"velocity": True},
     )
     model = sac(env, seed, ent_coef=0.1, gamma=0.9, gradient_steps=4)
-    callback = DIAYNCallback(
-        obs_indices="2:4", net_arch=NET["net_arch"], learning_rate=1e-3, batch_size=128
-    )
+    callback = DIAYNCallback(obs_indices="2:4", net_arch=NET["net_arch"], learning_rate=1e-3)
     model.learn(SKILL_STEPS, callback=callback)
     model.save(file)
 

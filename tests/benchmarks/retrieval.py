@@ -40,8 +40,7 @@ def learn_skills(file: Path, seed: int) -> None:
         env_kwargs={"goal": None},
     )
     model = sac(env, seed, ent_coef=0.1, gamma=0.95, gradient_steps=2)
-    callback = DIAYNCallback(net_arch=[64, 64], learning_rate=1e-3, batch_size=128)
-    model.learn(SKILL_STEPS, callback=callback)
+    model.learn(SKILL_STEPS, callback=DIAYNCallback(net_arch=[64, 64], learning_rate=1e-3))
     model.save(file)
 
 

@@ -96,7 +96,7 @@ def begin(seed: int, folder: str) -> list[list[float]]:
         buffer_size=2 * STEPS,
         device="cpu",
     )
-    callback = DIAYNCallback(net_arch=[64, 64], batch_size=128)
+    callback = DIAYNCallback(net_arch=[64, 64])
     recorder = Recorder(callback)
     checkpoints = DIAYNCheckpointCallback(folder, save_freq=STEPS)
     model.learn(STEPS, callback=[callback, recorder, checkpoints])

@@ -190,9 +190,10 @@ def _static(evaluation: SkillEvaluation) -> list[Diagnosis]:
             "warning" if is_most else "note",
             f"{len(skills)} of {evaluation.n_skills} skills hold a pose: in the second half of an "
             f"episode they move less than {STATIC} standard deviations of all states: {named}.",
-            "Let the discriminator read positions only (obs_indices; for MuJoCo also "
-            "exclude_current_positions_from_observation: false), change the entropy coefficient "
-            "(ent_coef), or use shorter episodes or a skill_duration.",
+            "Let the discriminator read positions or velocities only (obs_indices; for MuJoCo also "
+            "exclude_current_positions_from_observation: false), with normalize_obs and "
+            "spectral_norm so that farther pays more, or use shorter episodes or a skill_duration. "
+            "The provided ppo_travel.yml does all of it.",
             tuple(int(k) for k in skills),
         )
     ]

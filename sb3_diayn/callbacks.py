@@ -45,7 +45,7 @@ class DIAYNCallback(BaseCallback):
     :param learning_rate: of the discriminator (Adam)
     :param weight_decay: of the discriminator (AdamW); 0 for none
     :param max_grad_norm: bound of the norm of the discriminator's gradient; None for none
-    :param batch_size: of the discriminator; None for the model's, of more than 128 off-policy half
+    :param batch_size: of the discriminator; None: the model's, off-policy half of it, 128 at least
     :param n_updates: updates of the discriminator per update of the policy
     :param obs_indices: what the discriminator reads of the observation: of a vector a list of
         indices, a slice or ``"start:stop"``; of a ``Dict`` a key, a list of keys or a mapping from

@@ -7,7 +7,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from sb3_diayn import DIAYNCallback, DIAYNWrapper, WarmUp, best_skill, evaluate_skills, export_skill
-from sb3_diayn.trajectories import Trajectory, play_skills
+from sb3_diayn.evaluation.trajectories import Trajectory, play_skills
 
 ENV = "MountainCarContinuous-v0"
 N_SKILLS = 10

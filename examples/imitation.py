@@ -7,7 +7,7 @@ from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_diayn import DIAYNCallback, DIAYNWrapper, load_discriminator
 from sb3_diayn.downstream import infer_skill, load_demonstration
-from sb3_diayn.trajectories import play_skills
+from sb3_diayn.evaluation.trajectories import play_skills
 
 ENV = "sb3_diayn/PointBox-v0"
 SEED = 7

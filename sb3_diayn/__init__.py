@@ -1,21 +1,21 @@
 """DIAYN skill discovery for stock Stable-Baselines3 models."""
 
-from sb3_diayn import tasks  # registers them
+from sb3_diayn import envs as tasks  # registers them
+from sb3_diayn import old_names
 from sb3_diayn.buffers import SkillReplayBuffer
 from sb3_diayn.callbacks import DIAYNCallback
-from sb3_diayn.checkpoint import load_discriminator
-from sb3_diayn.checkpointing import DIAYNCheckpointCallback
+from sb3_diayn.checkpoints import DIAYNCheckpointCallback, resume
 from sb3_diayn.discriminator import Discriminator
+from sb3_diayn.downstream.export import export_skill, export_vec_normalize
+from sb3_diayn.downstream.finetuning import WarmUp, best_skill, rank_skills
 from sb3_diayn.evaluation import SkillEvaluation, evaluate_skills
-from sb3_diayn.export import export_skill, export_vec_normalize
-from sb3_diayn.gym_vec_env import GymVecEnv
-from sb3_diayn.monitoring import SkillEvaluationCallback
-from sb3_diayn.ranking import best_skill, rank_skills
-from sb3_diayn.resuming import resume
+from sb3_diayn.evaluation.callback import SkillEvaluationCallback
+from sb3_diayn.model_zip import load_discriminator
 from sb3_diayn.rewards import SkillReward
-from sb3_diayn.vec_wrapper import VecDIAYNWrapper
-from sb3_diayn.warmup import WarmUp
+from sb3_diayn.vec_env import GymVecEnv, VecDIAYNWrapper
 from sb3_diayn.wrappers import DIAYNWrapper
+
+old_names.install()
 
 __version__ = "0.1.0"
 

@@ -1,4 +1,4 @@
-"""Replay buffers that store skills as numbers and pay the reward of this moment."""
+"""Replay and rollout side: skills as numbers, rewards of the present discriminator."""
 
 from collections.abc import Callable
 from operator import methodcaller
@@ -8,26 +8,36 @@ import numpy as np
 import numpy.typing as npt
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.preprocessing import get_obs_shape
 from stable_baselines3.common.type_aliases import PyTorchObs, ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_diayn.gating import EpisodeGate
+from sb3_diayn.discriminator import Discriminator
 from sb3_diayn.observations import (
+    FloatArray,
     Obs,
     like_space,
     map_parts,
     map_spaces,
     put_parts,
+    take_parts,
     take_rows,
 )
 from sb3_diayn.rewards import SkillReward
-from sb3_diayn.skills import FloatArray, SkillSpace
+from sb3_diayn.skills import SkillSpace
 
 Learn = Callable[[PyTorchObs, th.Tensor, th.Tensor], th.Tensor]
+
+
 Indices = npt.NDArray[np.int64]
+
+
 Where = Indices  # which transitions: row * n_envs + environment
+
+
 Batch = tuple[PyTorchObs, th.Tensor, th.Tensor]  # next observations, skills, actions
 
 
@@ -281,3 +291,203 @@ class SkillReplayBuffer(ReplayBuffer):
 
 class SkillDictReplayBuffer(SkillReplayBuffer, DictReplayBuffer):  # type: ignore[misc]
     """The same for environments with a ``Dict`` space, over SB3's ``DictReplayBuffer``."""
+
+
+class EpisodeGate:
+    """
+    The gate of SMERL (Kumar et al., 2020, arXiv 2010.14484): skill rewards are paid only within
+    episodes whose task return is near the optimum. One flag per transition of a replay buffer,
+    closed until the episode has ended and its return is known.
+
+    :param buffer_size: rows of the replay buffer
+    :param n_envs: number of parallel environments
+    """
+
+    def __init__(self, buffer_size: int, n_envs: int) -> None:
+        self.is_open = np.zeros((buffer_size, n_envs), np.float32)
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget episodes that have not ended: the environments begin new ones."""
+        n_envs = self.is_open.shape[1]
+        self._returns, self._lengths = np.zeros(n_envs), np.zeros(n_envs, np.int64)
+
+    def add(
+        self,
+        row: int,
+        task_rewards: npt.NDArray[Any],
+        dones: npt.NDArray[Any],
+        min_task_return: float,
+    ) -> None:
+        """
+        :param row: of the replay buffer, where one transition of each environment has been stored
+        :param task_rewards: the environment's own rewards, shape ``(n_envs,)``
+        :param dones: ends of episodes, shape ``(n_envs,)``
+        :param min_task_return: the least task return that opens the gate
+        """
+        size = len(self.is_open)
+        self.is_open[row] = 0.0
+        self._returns += task_rewards
+        self._lengths += 1
+        for i in np.flatnonzero(dones):
+            steps = np.arange(min(self._lengths[i], size))
+            self.is_open[(row - steps) % size, i] = self._returns[i] >= min_task_return
+            self._returns[i], self._lengths[i] = 0.0, 0
+
+
+class SkillRollout:
+    """
+    The environment's next observations, skills and actions of the rollout under way.
+
+    :param skill_space: where the skill sits in an observation
+    :param discriminator: what will learn from the rollout
+    :param vec_normalize: the model's normalising wrapper, if it has one
+    """
+
+    def __init__(
+        self,
+        skill_space: SkillSpace,
+        discriminator: Discriminator,
+        vec_normalize: VecNormalize | None,
+    ) -> None:
+        self.skill_space = skill_space
+        self.discriminator = discriminator
+        self.vec_normalize = vec_normalize
+        self._steps: list[tuple[Obs, npt.NDArray[Any], npt.NDArray[Any]]] = []
+
+    def add(
+        self,
+        new_obs: Obs,
+        actions: npt.NDArray[Any],
+        dones: npt.NDArray[np.bool_],
+        infos: list[dict[str, Any]],
+    ) -> None:
+        """
+        Store one step of each environment.
+
+        Where a skill ended before its episode, ``dones`` and ``infos`` are changed in place to
+        what SB3 expects at a time limit: it then bootstraps from the value that the state has for
+        the old skill, and its advantages do not run on into the new one.
+
+        :param new_obs: next observations as the model sees them, shape ``(n_envs, d + K)``
+        :param actions: actions as the environments took them
+        :param dones: ends of episodes, shape ``(n_envs,)``
+        :param infos: those of ``DIAYNWrapper``
+        """
+        if self.vec_normalize is not None:
+            new_obs = self.vec_normalize.get_original_obs()
+        env_obs, new_skills = self.skill_space.split_newest(new_obs)
+        env_obs, skills = map_parts(np.copy, env_obs), np.array([info["skill"] for info in infos])
+        for index in np.flatnonzero(dones):
+            last = like_space(infos[index]["terminal_env_obs"], self.skill_space.env_space)
+            put_parts(env_obs, index, last)
+        for index in np.flatnonzero(~dones & (new_skills != skills)):
+            last_obs = self._with_skill(take_parts(new_obs, index), skills[index])
+            infos[index] |= {"terminal_observation": last_obs, "TimeLimit.truncated": True}
+            dones[index] = True
+        actions = self.discriminator.scale_action(actions).reshape(len(infos), -1)
+        self._steps.append((env_obs, skills, actions))
+
+    def _with_skill(self, obs: Obs, skill: int) -> Obs:
+        """What the model would have seen, had the skill gone on."""
+        env_obs, skills = self.skill_space.split(obs)
+        if self.skill_space.n_stack > 1:  # the older frames keep theirs
+            last_obs = self.skill_space.append(env_obs, np.append(skills[:-1], skill))
+        else:
+            last_obs = self.skill_space.append(env_obs, skill)
+        if self.vec_normalize is not None:
+            last_obs = self.vec_normalize.normalize_obs(last_obs)
+        return last_obs
+
+    def pop(self, device: th.device) -> tuple[PyTorchObs, th.Tensor, th.Tensor]:
+        """
+        Empty the rollout.
+
+        :param device: where the tensors go
+        :return: next observations of the environment, shape ``(n, d)``, skills, shape ``(n,)``, and
+            actions, shape ``(n, action_dim)``
+        """
+        obs, skills, actions = zip(*self._steps, strict=True)
+        self._steps.clear()
+
+        def to_tensor(*steps: npt.NDArray[Any]) -> th.Tensor:
+            return th.as_tensor(np.concatenate(steps), device=device)
+
+        return map_parts(to_tensor, *obs), to_tensor(*skills), to_tensor(*actions)
+
+
+def batch_device(model: BaseAlgorithm) -> th.device:
+    """
+    :param model: a model
+    :return: where its batches are: SBX keeps its replay buffer on the CPU, whatever its device
+    """
+    if isinstance(model, OffPolicyAlgorithm):
+        assert model.replay_buffer is not None
+        return model.replay_buffer.device
+    return model.device
+
+
+def bind_buffer(
+    model: OffPolicyAlgorithm,
+    skill_space: SkillSpace,
+    skill_reward: SkillReward,
+    goes_on: bool = False,
+) -> SkillReplayBuffer:
+    """
+    Put a ``SkillReplayBuffer`` in place of the model's stock one, empty or filled; keep one that
+    is there already.
+
+    :param model: an off-policy model
+    :param skill_space: where the skill sits in an observation
+    :param skill_reward: where the buffer's rewards come from
+    :param goes_on: whether the environments go on within the episodes that the buffer knows
+    :return: the model's replay buffer from now on
+    """
+    buffer = model.replay_buffer
+    assert buffer is not None
+    if not isinstance(buffer, SkillReplayBuffer):
+        is_dict = isinstance(skill_space.env_space, spaces.Dict)
+        buffer_class = SkillDictReplayBuffer if is_dict else SkillReplayBuffer
+        stock, buffer = (
+            buffer,
+            buffer_class(
+                buffer.buffer_size * buffer.n_envs,
+                model.observation_space,
+                model.action_space,
+                buffer.device,
+                model.n_envs,
+                n_skills=skill_space.n_skills,
+                n_stack=skill_space.n_stack,
+                handle_timeout_termination=buffer.handle_timeout_termination,
+            ),
+        )
+        _absorb(buffer, stock)
+        model.replay_buffer = buffer
+    buffer.skill_reward, buffer.learn = skill_reward, None
+    if skill_reward.min_task_return is None:
+        buffer.gate = None
+    else:
+        buffer.gate = buffer.gate or EpisodeGate(buffer.buffer_size, buffer.n_envs)
+        if not goes_on:
+            buffer.gate.restart()
+    # Where SB3 itself says how many steps the buffer is to make.
+    buffer.n_steps = model.replay_buffer_kwargs.get("n_steps", 1)
+    buffer.gamma = model.replay_buffer_kwargs.get("gamma", model.gamma)
+    return buffer
+
+
+def _absorb(buffer: SkillReplayBuffer, stock: ReplayBuffer) -> None:
+    """What was recorded before there was a discriminator, so with the environment's own rewards."""
+    rows = slice(0, stock.size())
+    obs, next_obs = (
+        take_parts(array, rows) for array in (stock.observations, stock.next_observations)
+    )
+    env_obs, skills = buffer.skill_space.split(obs)
+    put_parts(buffer.observations, rows, env_obs)
+    put_parts(buffer.next_observations, rows, buffer.skill_space.split_newest(next_obs)[0])
+    if buffer.skill_space.n_stack > 1:
+        buffer.past_skills[rows], skills = skills[..., :-1], skills[..., -1]
+    buffer.skills[rows] = skills
+    for name in ("actions", "rewards", "dones", "timeouts"):
+        getattr(buffer, name)[rows] = getattr(stock, name)[rows]
+    buffer.pos, buffer.full = stock.pos, stock.full

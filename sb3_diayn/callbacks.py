@@ -1,30 +1,67 @@
-"""The callback that turns a stock SB3 model into a skill learner."""
+"""The callback that trains the discriminator."""
 
+import copy
 import inspect
+import os
+import pickle
+from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, is_vecenv_wrapped
+from torch import nn
+from torch.nn.utils import parametrize
 
-from sb3_diayn.attachment import attach_wrappers, batch_device, bind_buffer, limit_threads
-from sb3_diayn.checkpoint import FORMAT_VERSION, STATE_ATTRIBUTE, LiveState, State, check_state
-from sb3_diayn.compatibility import check_gate, check_model, quiet_evaluations
-from sb3_diayn.discriminator import Discriminator
-from sb3_diayn.extraction import ObsFunction, check_function, function_path, import_function
-from sb3_diayn.guards import check_buffer, check_finite
-from sb3_diayn.indices import ObsIndices, resolve_selection
+from sb3_diayn.buffers import SkillRollout, batch_device, bind_buffer
+from sb3_diayn.checkpoints import last_good_checkpoint
+from sb3_diayn.checks import (
+    check_buffer,
+    check_finite,
+    check_gate,
+    check_model,
+    check_options,
+    check_saved,
+    quiet_evaluations,
+)
+from sb3_diayn.discriminator import (
+    DISCRIMINATOR_OPTIONS,
+    Batch,
+    Discriminator,
+    DiscriminatorTrainer,
+    State,
+    learned_part,
+)
+from sb3_diayn.extractors import (
+    ObsFunction,
+    ObsIndices,
+    check_function,
+    function_path,
+    import_function,
+    resolve_selection,
+)
+from sb3_diayn.model_zip import (
+    FORMAT_VERSION,
+    STATE_ATTRIBUTE,
+    LiveState,
+    check_state,
+    pack_state,
+    unpack_state,
+)
 from sb3_diayn.observations import describe_space
-from sb3_diayn.options import check_options, check_saved
-from sb3_diayn.returns import EpisodeReturns
 from sb3_diayn.rewards import SkillReward
-from sb3_diayn.rollouts import SkillRollout
-from sb3_diayn.seam import Seam
 from sb3_diayn.skills import SkillSpace
-from sb3_diayn.trainer import Batch, DiscriminatorTrainer, build, learned_part
+from sb3_diayn.training_state import Seam
+from sb3_diayn.vec_env import VecDIAYNWrapper
 
 P_Z_BATCH = 10_000
 
@@ -172,7 +209,7 @@ class DIAYNCallback(BaseCallback):
             self._obs_function,
         )
         if saved is not None:
-            self.trainer.restore(saved)
+            self.trainer.restore(unpack_state(saved))
             if self.verbose:
                 print(f"Going on from a discriminator with {self.trainer.n_updates} updates")
 
@@ -265,7 +302,8 @@ class DIAYNCallback(BaseCallback):
         self.trainer.remember(named | {"time/total_timesteps": self._seam.total_timesteps})
 
     def _check_finite(self, values: dict[str, Any]) -> None:
-        check_finite(values, self.model, self.discriminator, self.locals.get("callback"))
+        find = partial(last_good_checkpoint, self.locals.get("callback"), self._obs_function)
+        check_finite(values, self.model, self.discriminator, find)
 
     def state(self) -> State:
         """
@@ -287,7 +325,7 @@ class DIAYNCallback(BaseCallback):
                 "last_sync": self._last_sync,
                 **self._returns.state(),
             },
-            **self.trainer.state(),
+            **pack_state(self.trainer.state()),
         }
 
 
@@ -298,3 +336,141 @@ def _defaults() -> dict[str, Any]:
     return {p.name: p.default for p in parameters if p.name not in ("self", "verbose")} | {
         "net_arch": [256, 256]
     }
+
+
+class EpisodeReturns:
+    """Returns of the last 100 episodes, whichever environment they were played in."""
+
+    def __init__(self) -> None:
+        # Skill return, task return and steps. Lists: faster than an array, of 256 environments too.
+        self._ended: deque[list[float]] = deque(maxlen=100)
+        self._running: list[list[float]] = []  # of each environment
+
+    def start(self, n_envs: int, progress: dict[str, Any]) -> None:
+        """
+        :param n_envs: number of environments
+        :param progress: from :meth:`state`, to go on within its episodes; empty for new episodes
+        """
+        self._running = [list(row) for row in progress.get("returns", [[0.0, 0.0, 0]] * n_envs)]
+        self._ended.extend(progress.get("episodes", []))
+
+    def state(self) -> dict[str, Any]:
+        """:return: all of it, as JSON can hold it"""
+        return {"returns": [list(row) for row in self._running], "episodes": list(self._ended)}
+
+    def add(self, infos: list[dict[str, Any]], dones: npt.NDArray[np.bool_]) -> dict[str, float]:
+        """
+        :param infos: those of ``DIAYNWrapper``, one of each environment
+        :param dones: ends of episodes, shape ``(n_envs,)``
+        :return: sums over the environments that tell whether every reward so far was finite
+        """
+        for row, info in zip(self._running, infos, strict=True):
+            row[0] += float(info["skill_reward"])
+            row[1] += float(info["task_reward"])
+            row[2] += 1
+        skill_sum, task_sum = (sum(row[column] for row in self._running) for column in (0, 1))
+        for index in np.flatnonzero(dones):
+            self._ended.append(self._running[index])
+            self._running[index] = [0.0, 0.0, 0]
+        return {"task_reward": task_sum, "skill_reward": skill_sum}
+
+    def means(self) -> dict[str, float]:
+        """:return: mean ``skill_return``, ``task_return`` and, per step, ``skill_reward``"""
+        if not self._ended:
+            return {}
+        skill_return, task_return, length = np.mean(self._ended, axis=0)
+        return {
+            "skill_return": skill_return,
+            "task_return": task_return,
+            "skill_reward": skill_return / length,
+        }
+
+
+def limit_threads(model: BaseAlgorithm) -> int:
+    """
+    Give PyTorch one thread beside SBX, unless ``OMP_NUM_THREADS`` says how many: threads of OpenMP
+    spin while they wait for each other, on the cores that those of XLA need.
+
+    :param model: about to learn
+    :return: how many threads there were
+    """
+    n_threads = th.get_num_threads()
+    is_sbx = any(base.__module__.startswith("sbx.") for base in type(model).__mro__)
+    if is_sbx and "OMP_NUM_THREADS" not in os.environ:
+        th.set_num_threads(1)
+    return n_threads
+
+
+def attach_wrappers(env: VecEnv, skill_reward: SkillReward) -> bool:
+    """
+    Share the discriminator with ``DIAYNWrapper`` of this process, send a copy to other processes.
+    Of one on a GPU it is always a copy, on the CPU: each step would otherwise wait for the device.
+
+    :param env: the training environment
+    :param skill_reward: where the wrappers' rewards come from
+    :return: whether the wrappers will see every change of the discriminator
+    """
+    discriminator = skill_reward.discriminator
+    is_here = isinstance(env.unwrapped, DummyVecEnv) or is_vecenv_wrapped(env, VecDIAYNWrapper)
+    shares = is_here and discriminator.log_p.device.type == "cpu"
+    if not shares:
+        skill_reward = replace(skill_reward, discriminator=_copy_to_send(discriminator))
+    if is_here:
+        env.env_method("set_skill_reward", skill_reward)
+    else:
+        env.env_method("load_skill_reward", pickle.dumps(skill_reward))
+    return shares
+
+
+def _copy_to_send(discriminator: Discriminator) -> Discriminator:
+    """On the CPU, with spectral norms moved into the weights: torch pickles no parametrizations."""
+    copied = copy.deepcopy(discriminator).cpu()
+    for index, layer in enumerate(copied.net):
+        # Not remove_parametrizations: the copy shares its class with the original.
+        if isinstance(layer, nn.Linear) and parametrize.is_parametrized(layer):
+            copied.net[index] = nn.Linear(layer.in_features, layer.out_features)
+            copied.net[index].load_state_dict({"weight": layer.weight, "bias": layer.bias})
+    return copied
+
+
+def build(
+    observation_space: spaces.Space[Any],
+    action_space: spaces.Space[Any],
+    n_skills: int,
+    options: dict[str, Any],
+    seed: int | None,
+    device: th.device,
+    obs_function: ObsFunction | None = None,
+) -> tuple[Discriminator, DiscriminatorTrainer, SkillReward]:
+    """
+    :param observation_space: of the environment, without the skill
+    :param action_space: of the environment
+    :param n_skills: the number of skills, K
+    :param options: of ``DIAYNCallback``
+    :param seed: of the draws of batches; None for a random one
+    :param device: where the discriminator is
+    :param obs_function: see :class:`Discriminator`
+    :return: a new discriminator, what trains it, and what the agent is paid
+    """
+    discriminator = Discriminator(
+        observation_space,
+        n_skills,
+        action_space=action_space if options["use_actions"] else None,
+        obs_function=obs_function,
+        **{name: options[name] for name in DISCRIMINATOR_OPTIONS},
+    ).to(device)
+    trainer = DiscriminatorTrainer(
+        discriminator,
+        options["learning_rate"],
+        seed,
+        options["weight_decay"],
+        options["max_grad_norm"],
+    )
+    skill_reward = SkillReward(
+        discriminator,
+        options["reward_scale"],
+        options["skill_reward_weight"],
+        options["task_reward_weight"],
+        options["min_task_return"],
+    )
+    return discriminator, trainer, skill_reward

@@ -1,4 +1,4 @@
-"""Observations of any space that SB3 knows: their parts, and how ``VecFrameStack`` stacks them."""
+"""Observations of any space that SB3 knows: parts, batches and frames."""
 
 import math
 from collections.abc import Callable
@@ -7,18 +7,27 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import (
     is_image_space,
     is_image_space_channels_first,
     maybe_transpose,
+    preprocess_obs,
 )
 from stable_baselines3.common.vec_env import VecTransposeImage
 from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
+from torch.nn import functional as F
+
+FloatArray = npt.NDArray[np.float32]
+
 
 # An array, or for an environment with a Dict space an array for each of its keys.
 Obs = Any
+
+
 Space = spaces.Space[Any]
+
 
 MAX_IMAGE = 2**26
 
@@ -156,9 +165,6 @@ def channels_first(space: Space) -> Space:
     return spaces.Dict(parts) if isinstance(parts, dict) else parts
 
 
-# -- spaces in words -------------------------------------------------------------------------
-
-
 def describe_space(space: Space | None) -> dict[str, Any] | None:
     """
     :param space: a space that SB3 knows, or None
@@ -206,9 +212,6 @@ def rebuild_space(description: dict[str, Any] | None) -> Space | None:
     dtype = np.dtype(description["dtype"]).type
     low, high = (np.array(description[side], dtype) for side in ("low", "high"))
     return spaces.Box(low, high, dtype=dtype)
-
-
-# -- frame stacking --------------------------------------------------------------------------
 
 
 def stack_axis(space: Space) -> int:
@@ -270,3 +273,31 @@ def merge_frames(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """
     *leading, n_stack, width = array.shape
     return array.reshape(*leading, n_stack * width)
+
+
+PIXELS = 8
+
+
+def flatten(observations: Obs, space: Space) -> FloatArray:
+    """
+    :param observations: a batch of observations of the environment
+    :param space: their space, images with their channels first
+    :return: shape ``(n, d)``: vectors as they are, indices as one-hots, an image as its brightness
+        from 0 to 1 in 8 times 8 fields; the parts of a ``Dict`` after each other, by key
+    """
+    if is_vector(space):
+        return np.asarray(observations, np.float32)
+    parts = map_spaces(lambda part: part, space)
+    if not isinstance(parts, dict):
+        return _flatten_part(observations, space)
+    columns = [_flatten_part(observations[key], part) for key, part in parts.items()]
+    return np.concatenate(columns, axis=1)
+
+
+def _flatten_part(observations: Obs, space: Space) -> FloatArray:
+    numbers = preprocess_obs(th.as_tensor(observations), space)
+    assert isinstance(numbers, th.Tensor)
+    if is_image_space(space):
+        numbers = F.adaptive_avg_pool2d(numbers.mean(dim=1), PIXELS)
+    flat: FloatArray = numbers.reshape(len(observations), -1).numpy()
+    return flat

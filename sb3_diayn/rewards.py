@@ -1,4 +1,4 @@
-"""What the agent is paid, made of the discriminator."""
+"""What the agent is rewarded for."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,10 +12,12 @@ from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from sb3_diayn.discriminator import Discriminator
-from sb3_diayn.extraction import VectorExtractor, to_batch
+from sb3_diayn.extractors import VectorExtractor, to_batch
 from sb3_diayn.observations import Obs, map_parts
 
 FloatArray = npt.NDArray[np.float32]
+
+
 RewardOfOne = Callable[[Obs, int, npt.NDArray[Any] | int], float]
 
 
@@ -33,7 +35,7 @@ class SkillReward:
     :param skill_weight: weight of the skill reward (nats)
     :param task_weight: weight of the environment's own reward
     :param min_task_return: a replay buffer pays the skill reward in episodes of at least this task
-        return only, see :class:`~sb3_diayn.gating.EpisodeGate`; None for all episodes
+        return only, see :class:`~sb3_diayn.buffers.EpisodeGate`; None for all episodes
     """
 
     discriminator: Discriminator

@@ -1,5 +1,6 @@
-"""Where the skill sits in an observation. No other module of the package knows."""
+"""Where the skill sits in an observation, and how skills are drawn."""
 
+import os
 from numbers import Integral
 from typing import Any
 
@@ -10,6 +11,7 @@ from gymnasium.vector.utils import create_empty_array
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, unwrap_vec_wrapper
 
 from sb3_diayn.observations import (
+    FloatArray,
     Obs,
     along,
     as_float32,
@@ -26,8 +28,8 @@ from sb3_diayn.observations import (
     unstacked,
 )
 
-FloatArray = npt.NDArray[np.float32]
 SkillArray = npt.NDArray[np.integer[Any]]
+
 
 SKILL_KEY, OBSERVATION_KEY = "skill", "observation"
 
@@ -297,3 +299,85 @@ def _without_skill(space: spaces.Space[Any], n_skills: int) -> spaces.Space[Any]
 
 def _is_one_hot(low: npt.NDArray[Any], high: npt.NDArray[Any], n_skills: int) -> bool:
     return low.shape == (n_skills,) and not low.any() and bool((high == 1).all())
+
+
+SKILL_VARIABLE = "DIAYN_SKILL"
+
+
+SKILL_RULES = ("uniform", "balanced", "cycle")
+
+
+class SkillDraw:
+    """
+    Draws the skills of one environment.
+
+    :param n_skills: the number of skills, K
+    :param skill: the standing rule, see :class:`~sb3_diayn.wrappers.DIAYNWrapper`; the environment
+        variable ``DIAYN_SKILL`` overrides it
+    :raises ValueError: if it is neither a rule nor one of the skills
+    """
+
+    def __init__(self, n_skills: int, skill: int | str) -> None:
+        self.n_skills = n_skills
+        self.set_rule(os.environ.get(SKILL_VARIABLE) or skill)
+        self.p: npt.NDArray[np.float64] = np.full(n_skills, 1 / n_skills)
+        self.round: list[int] = []  # what is left of it, for the rules that go in rounds
+
+    def set_rule(self, skill: int | str) -> None:
+        """
+        :param skill: the standing rule from the next draw on
+        :raises ValueError: if it is neither a rule nor one of the skills
+        """
+        if isinstance(skill, str) and skill not in SKILL_RULES:
+            if not skill.lstrip("-").isdigit():
+                raise ValueError(
+                    f"skill={skill!r} is not a rule for drawing skills; expected an index or one "
+                    f"of {SKILL_RULES}. It may also come from the variable {SKILL_VARIABLE}."
+                )
+            skill = int(skill)
+        self.rule = skill if isinstance(skill, str) else check_skill(skill, self.n_skills)
+
+    def draw(self, rng: np.random.Generator, options: dict[str, Any] | None = None) -> int:
+        """
+        :param rng: where the draw comes from
+        :param options: of a reset; with ``{"skill": 3}`` that one is taken and nothing is drawn
+        :return: index of the next skill
+        :raises ValueError: if ``options`` name none of the skills
+        """
+        if options is not None and "skill" in options:
+            return check_skill(options["skill"], self.n_skills)
+        if isinstance(self.rule, int):
+            return self.rule
+        if self.rule == "uniform":
+            return int(rng.choice(self.n_skills, p=self.p))
+        if not self.round:
+            order = np.arange(self.n_skills)
+            if self.rule == "balanced":
+                order = rng.permutation(self.n_skills)
+            self.round = [int(skill) for skill in order]
+        return self.round.pop(0)
+
+
+def probabilities(log_p: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """
+    :param log_p: log p(z) of a discriminator, shape ``(K,)``
+    :return: p(z); float32 logarithms do not sum to 1 in float64, this does
+    """
+    p = np.exp(log_p.astype(np.float64))
+    normalized: npt.NDArray[np.float64] = p / p.sum()
+    return normalized
+
+
+def check_duration(skill_duration: int | None) -> int | None:
+    """
+    :param skill_duration: steps for which a skill is held; None for the episode
+    :return: the same
+    :raises ValueError: if it is not a positive integer
+    """
+    is_integer = isinstance(skill_duration, int) and not isinstance(skill_duration, bool)
+    if skill_duration is not None and (not is_integer or skill_duration < 1):
+        raise ValueError(
+            f"skill_duration={skill_duration!r} is not a number of steps; expected a positive "
+            "integer. Leave it out to hold a skill for the whole episode."
+        )
+    return skill_duration

@@ -1,8 +1,10 @@
 """The environment of a policy conditioned on a skill."""
 
+import copy
 import pickle
+import warnings
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
@@ -13,12 +15,102 @@ from gymnasium import spaces
 from gymnasium.utils.env_checker import data_equivalence
 from stable_baselines3.common.env_util import is_wrapped
 
-from sb3_diayn.drawing import SkillDraw, check_duration, probabilities, warn_of_task_reward
-from sb3_diayn.episodes import EpisodeRecord
-from sb3_diayn.finite import bad_action, bad_observation, moment
 from sb3_diayn.observations import Obs, real_keys
 from sb3_diayn.rewards import RewardOfOne, SkillReward
-from sb3_diayn.skills import SkillSpace
+from sb3_diayn.skills import SkillDraw, SkillSpace, check_duration, probabilities
+
+
+def moment(episode_steps: int, total_steps: int, skill: int, env: str = "this environment") -> str:
+    """
+    :param episode_steps: steps of the episode
+    :param total_steps: steps since the wrapper was made
+    :param skill: index of the skill that acts
+    :param env: which environment
+    :return: when it happened, in words
+    """
+    steps = f"step {episode_steps} of the episode (step {total_steps} of {env}"
+    return f"{steps}, skill {skill})"
+
+
+def bad_action(action: npt.NDArray[Any], when: str) -> ValueError:
+    """
+    :param action: of one environment
+    :param when: from :func:`moment`
+    :return: the error to raise
+    """
+    return ValueError(
+        f"action={action} is not finite at {when}; expected finite numbers. The policy has "
+        "diverged: lower the learning_rate of the model, and go on from an earlier checkpoint."
+    )
+
+
+def bad_observation(part: npt.NDArray[Any], name: str, when: str) -> ValueError:
+    """
+    :param part: of one environment, not finite somewhere
+    :param name: of the observation, or of a part of it
+    :param when: from :func:`moment`
+    :return: the error to raise
+    """
+    index = tuple(int(i) for i in np.argwhere(~np.isfinite(part))[0])
+    return ValueError(
+        f"{name}{list(index)}={float(part[index])} is not finite at {when}; expected finite "
+        "numbers. Look at the environment: an unstable simulation or a division by zero is the "
+        "usual cause."
+    )
+
+
+def first_bad_row(batch: npt.NDArray[Any]) -> int | None:
+    """
+    :param batch: of many environments, shape ``(n, ...)``
+    :return: the first row that is not finite, if there is one
+    """
+    finite = np.isfinite(batch)
+    return None if finite.all() else int(finite.reshape(len(batch), -1).all(axis=1).argmin())
+
+
+# An episode without end must not fill the memory.
+MAX_RECORDED_STEPS = 100_000
+
+
+@dataclass
+class EpisodeRecord:
+    """
+    The random state before an episode's reset, the arguments of the reset and all actions since.
+    A simulator that draws its random numbers from ``np_random`` then comes back to the bit, without
+    having to give away its state.
+
+    :param random_state: of the environment's generator, before the reset
+    :param seed: that the reset got
+    :param options: that the reset got
+    :param p: p(z) of then, from which the skill was drawn
+    :param round: what was left then of a round of skills
+    :param actions: so far; None if there were too many to keep
+    """
+
+    random_state: dict[str, Any]
+    seed: int | None
+    options: dict[str, Any] | None
+    p: npt.NDArray[np.float64]
+    round: tuple[int, ...]
+    actions: list[Any] | None = field(default_factory=list)
+
+    def add(self, action: Any) -> None:
+        """:param action: that the environment got; copied"""
+        if self.actions is not None:
+            self.actions.append(copy.copy(action))
+            if len(self.actions) > MAX_RECORDED_STEPS:
+                self.actions = None
+
+
+def warn_of_task_reward(wrapper: str) -> None:
+    """:param wrapper: name of the class that pays the environment's own reward"""
+    warnings.warn(
+        f"{wrapper} returns the environment's own reward, since no discriminator is "
+        "attached. That is right for playing and evaluating; to learn skills, pass "
+        "callback=DIAYNCallback() to learn().",
+        stacklevel=4,
+    )
+
 
 _IMMUTABLE = (int, float, str, bytes, np.generic, type(None))
 

@@ -11,7 +11,7 @@ hypothesis.settings.register_profile("steady", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("steady")
 
 for name in ("CountingEnv", "PointEnv", "TwoStateEnv"):
-    gym.register(f"sb3_diayn_tests/{name}-v0", entry_point=f"tests.envs:{name}")
+    gym.register(f"sb3_diayn_tests/{name}-v0", entry_point=f"tests.helpers.envs:{name}")
 
 
 @pytest.fixture(autouse=True)

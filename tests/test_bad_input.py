@@ -20,12 +20,12 @@ from sb3_diayn import (
     SkillReplayBuffer,
     load_discriminator,
 )
-from sb3_diayn.checkpoint import load_state
-from sb3_diayn.options import RULES
-from sb3_diayn.presets import preset
+from sb3_diayn.checks import RULES
+from sb3_diayn.model_zip import load_state
 from sb3_diayn.skills import SkillSpace
-from tests.envs import CountingEnv, EchoEnv
-from tests.models import counting, counting_vec, make_callback, make_ppo, make_sac
+from sb3_diayn.zoo.presets import preset
+from tests.helpers.envs import CountingEnv, EchoEnv
+from tests.helpers.models import counting, counting_vec, make_callback, make_ppo, make_sac
 
 BOX = spaces.Box(-1.0, 1.0, (2,))
 MATRIX = spaces.Box(0.0, 1.0, (2, 3))

@@ -11,7 +11,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_diayn import SkillReplayBuffer, SkillReward
 from sb3_diayn.skills import SkillSpace
-from tests.models import (
+from tests.helpers.models import (
     K,
     Recorder,
     constant_discriminator,

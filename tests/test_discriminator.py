@@ -6,8 +6,8 @@ import torch as th
 from gymnasium import spaces
 
 from sb3_diayn import Discriminator, SkillReward
-from sb3_diayn.indices import resolve_indices
-from tests.models import constant_discriminator, log_q
+from sb3_diayn.extractors import resolve_indices
+from tests.helpers.models import constant_discriminator, log_q
 
 SPACE = spaces.Box(-np.inf, np.inf, (3,), np.float32)
 BOX_ACTION = spaces.Box(np.array([-2, 0], np.float32), np.array([2, 1], np.float32))

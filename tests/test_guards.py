@@ -8,9 +8,9 @@ from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback,
 from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_diayn import DIAYNWrapper
-from sb3_diayn.guards import last_good_checkpoint
-from tests.envs import CountingEnv
-from tests.models import K, counting, counting_vec, make_callback, make_ppo, make_sac
+from sb3_diayn.checkpoints import last_good_checkpoint
+from tests.helpers.envs import CountingEnv
+from tests.helpers.models import K, counting, counting_vec, make_callback, make_ppo, make_sac
 
 
 class At(BaseCallback):

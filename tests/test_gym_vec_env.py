@@ -7,8 +7,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from examples.vectorized import SameStepCartPole
 from sb3_diayn import GymVecEnv, VecDIAYNWrapper, evaluate_skills
-from tests.envs import CountingEnv, EchoEnv, PointEnv
-from tests.models import make_callback, make_ppo
+from tests.helpers.envs import CountingEnv, EchoEnv, PointEnv
+from tests.helpers.models import make_callback, make_ppo
 
 SAME, DISABLED, NEXT = AutoresetMode.SAME_STEP, AutoresetMode.DISABLED, AutoresetMode.NEXT_STEP
 N_ENVS = 3

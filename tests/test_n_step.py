@@ -8,7 +8,7 @@ import torch as th
 from stable_baselines3.common.buffers import NStepReplayBuffer
 from stable_baselines3.common.vec_env import VecNormalize
 
-from tests.models import K, counting, counting_vec, log_q, make_callback, make_dqn, make_sac
+from tests.helpers.models import K, counting, counting_vec, log_q, make_callback, make_dqn, make_sac
 
 N, GAMMA = 3, 0.9
 

@@ -7,8 +7,9 @@ import torch as th
 from gymnasium import spaces
 
 from sb3_diayn import Discriminator
-from sb3_diayn.trainer import DiscriminatorTrainer
-from tests.models import constant_discriminator
+from sb3_diayn.discriminator import DiscriminatorTrainer
+from sb3_diayn.model_zip import pack_state, unpack_state
+from tests.helpers.models import constant_discriminator
 
 SPACE = spaces.Box(-np.inf, np.inf, (2,), np.float32)
 
@@ -80,7 +81,7 @@ def test_a_restored_trainer_goes_on_bit_for_bit(normalize_obs):
     for _ in range(10):
         trainer.update(*batch(trainer))
     other = make_trainer(seed=1, normalize_obs=normalize_obs)
-    other.restore(json.loads(json.dumps(trainer.state())))
+    other.restore(unpack_state(json.loads(json.dumps(pack_state(trainer.state())))))
     for t in (trainer, other):
         for _ in range(10):
             t.update(*batch(t))  # the draws come from the restored generator

@@ -14,8 +14,8 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from stable_baselines3.common.monitor import Monitor
 
 from sb3_diayn import DIAYNWrapper, SkillReward
-from tests.envs import CountingEnv, PointEnv, TwoStateEnv
-from tests.models import constant_discriminator, counting
+from tests.helpers.envs import CountingEnv, PointEnv, TwoStateEnv
+from tests.helpers.models import constant_discriminator, counting
 
 NO_ACTION = np.zeros(1, np.float32)
 

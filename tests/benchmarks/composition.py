@@ -13,7 +13,7 @@ import numpy as np
 from stable_baselines3 import SAC
 
 from sb3_diayn.downstream import ScheduledSkills
-from sb3_diayn.plotting import skill_colors
+from sb3_diayn.evaluation.plotting import skill_colors
 
 ENV, N_SKILLS = "sb3_diayn/PointBox-v0", 8
 SCHEDULE = [(0, 20), (1, 20), ({0: 1, 1: 1}, 20), (2, 20), (3, 20)]

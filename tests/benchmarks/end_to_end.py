@@ -28,7 +28,7 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_diayn import DIAYNCallback, DIAYNWrapper
-from sb3_diayn.zoo import config_path
+from sb3_diayn.zoo.hyperparams import config_path
 from tests.benchmarks.timing import report
 
 LEVELS, MAX_STEPS, NETS = (-0.6, -0.45), 100_000, [300, 300]

@@ -18,7 +18,7 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_diayn import DIAYNWrapper
-from sb3_diayn.trajectories import play_skills
+from sb3_diayn.evaluation.trajectories import play_skills
 from tests.benchmarks.timing import interleave, report
 
 N_SKILLS, N_EPISODES, ROUNDS = 20, 5, 2

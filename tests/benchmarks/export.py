@@ -15,7 +15,7 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sb3_diayn import DIAYNWrapper, export_skill
-from sb3_diayn.plotting import skill_colors
+from sb3_diayn.evaluation.plotting import skill_colors
 
 ENV, N_SKILLS = "sb3_diayn/PointBox-v0", 8
 

@@ -28,7 +28,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_diayn import DIAYNCallback, DIAYNWrapper, evaluate_skills, export_skill, rank_skills
-from sb3_diayn.warmup import WarmUp
+from sb3_diayn.downstream.finetuning import WarmUp
 
 ENV = "MountainCarContinuous-v0"
 SOLVED = 90.0

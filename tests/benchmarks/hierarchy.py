@@ -19,7 +19,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_diayn import DIAYNCallback, DIAYNWrapper
-from sb3_diayn.hierarchy import SkillActionVecEnv, WaitAtEnd
+from sb3_diayn.downstream.hierarchy import SkillActionVecEnv, WaitAtEnd
 
 TASK = "sb3_diayn/PointUMaze-v0"
 OPEN_ROOM = "sb3_diayn/PointBox-v0"

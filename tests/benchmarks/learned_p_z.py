@@ -16,7 +16,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_diayn import DIAYNCallback, DIAYNWrapper
-from tests.envs import PointEnv
+from tests.helpers.envs import PointEnv
 
 K, STEPS, SEEDS = 20, 100_000, (0, 1, 2)
 

@@ -16,7 +16,7 @@ from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_diayn import DIAYNCallback, DIAYNWrapper, load_discriminator
 from sb3_diayn.downstream import infer_skill
-from sb3_diayn.trajectories import play_skills
+from sb3_diayn.evaluation.trajectories import play_skills
 from tests.benchmarks.hierarchy import sac
 
 TASK = "sb3_diayn/PointHallway-v0"

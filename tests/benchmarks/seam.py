@@ -26,9 +26,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_diayn import DIAYNCallback, DIAYNWrapper, SkillReplayBuffer, evaluate_skills
-from sb3_diayn.checkpointing import DIAYNCheckpointCallback
-from sb3_diayn.folders import BUFFER_FILE, newest_checkpoint
-from sb3_diayn.resuming import resume
+from sb3_diayn.checkpoints import BUFFER_FILE, DIAYNCheckpointCallback, newest_checkpoint, resume
 
 ENV, K, STEPS, SEEDS, EVERY = "Pendulum-v1", 5, 8_000, 3, 100
 LABELS = {

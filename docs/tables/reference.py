@@ -1,0 +1,157 @@
+"""
+The reference results: what the provided configurations learn, from the files in
+``zoo_configs/results``, which is a log folder of the zoo.
+
+    python -m docs.tables.reference collect logs/sweep              # take over the runs of a sweep
+    python -m docs.tables.reference collect logs/velocity velocity  # those with ppo_travel
+    python -m docs.tables.reference collect logs/tried/x tried/x     # a run of another setting
+    python -m docs.tables.reference random                          # measure random policies
+    python -m docs.tables.reference                                 # write tables and figures
+"""
+
+import csv
+import json
+import shutil
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import yaml
+
+from docs.tables.reference_figures import IMAGES, draw, draw_travel
+from docs.tables.reference_tables import (
+    PAGES,
+    RANDOM,
+    READS,
+    REFERENCES,
+    RESULTS,
+    runs,
+    travellers,
+    with_tables,
+)
+from sb3_diayn.discriminator import HISTORY
+from sb3_diayn.evaluation.results import SkillEvaluation
+from sb3_diayn.model_zip import load_state, training_history, unpack_arrays
+
+# Of paths, which fill most of an evaluation: those of seed 0 are drawn.
+SIGNIFICANT_DIGITS, FEW_DIGITS = 5, 3
+WITH_MODEL = (  # keep their zips
+    "sac/MountainCarContinuous-v0_1",
+    "sac/Pendulum-v1_1",
+    "sac/InvertedPendulum-v5_1",
+    "sac/Reacher-v5_1",
+    "sac/Hopper-v5_1",
+    "velocity/ppo/HalfCheetah-v5_1",
+    "position/ppo/Ant-v5_1",
+)
+
+
+def collect(sweep: Path, results: Path) -> None:
+    """
+    Take over every complete run below a folder: evaluation, configuration, command, versions,
+    machine, times and history; the model itself where ``WITH_MODEL`` says so.
+
+    :param sweep: folder of a ``sb3-diayn sweep``
+    :param results: log folder of the zoo, where they go
+    """
+    for run in sorted(file.parent for file in sweep.glob("**/run.json")):
+        (config,) = (path.parent for path in run.glob("*/config.yml"))
+        args = dict(yaml.load((config / "args.yml").read_text(), Loader=yaml.UnsafeLoader))
+        target = results / args["algo"] / f"{config.name}_{args['seed'] + 1}"
+        shutil.copytree(config, target / config.name, dirs_exist_ok=True)
+        shutil.copy(run / "run.json", target)
+        model = run / f"{config.name}.zip"
+        if target.relative_to(RESULTS).as_posix() in WITH_MODEL:
+            _copy_compressed(model, target / model.name)
+        _write_history(model, target / "history.csv")
+        is_drawn = results in (RESULTS, *READS.values()) and args["seed"] == 0
+        digits = SIGNIFICANT_DIGITS if is_drawn else FEW_DIGITS
+        for file in sorted(run.glob("evaluation*.json")):
+            _write_compact(SkillEvaluation.load(file), target / file.name, digits)
+        print(target)
+
+
+def _copy_compressed(model: Path, target: Path) -> None:
+    """The same files; SB3 does not compress them."""
+    with (
+        zipfile.ZipFile(model) as source,
+        zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as copy,
+    ):
+        for name in source.namelist():
+            copy.writestr(name, source.read(name))
+
+
+def _write_history(model: Path, file: Path) -> None:
+    """As the zip has it, thinned to some hundred rows, and the end of the training."""
+    state = load_state(model)
+    history = training_history(state)
+    loss, accuracy = unpack_arrays(state["arrays"])["running"]
+    end = {
+        HISTORY[0]: state["progress"]["total_timesteps"],
+        HISTORY[1]: -loss,
+        HISTORY[2]: accuracy,
+    }
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(HISTORY)
+        writer.writerows(
+            [f"{value:.6g}" for value in row]
+            for row in zip(*(history[name] for name in HISTORY), strict=True)
+        )
+        writer.writerow([f"{end[name]:.6g}" if name in end else "nan" for name in HISTORY])
+
+
+def _write_compact(evaluation: SkillEvaluation, file: Path, digits: int) -> None:
+    paths = evaluation.paths
+    with np.errstate(divide="ignore"):
+        decimals = digits - 1 - np.floor(np.log10(np.abs(paths).max()))
+    evaluation.paths = np.round(paths.astype(float), int(decimals))
+    evaluation.save(file)
+    file.write_text(json.dumps(json.loads(file.read_text()), separators=(",", ":")) + "\n")
+
+
+def measure_random(episodes: int = 100) -> None:
+    """
+    :param episodes: of each environment with uniformly drawn actions, seeds 0, 1, 2, ...
+    """
+    returns = {env_id: float(np.mean(list(_random(env_id, episodes)))) for env_id in REFERENCES}
+    RESULTS.mkdir(exist_ok=True)
+    RANDOM.write_text(json.dumps({"episodes": episodes, "returns": returns}, indent=1) + "\n")
+
+
+def _random(env_id: str, episodes: int) -> Iterator[float]:
+    env = gym.make(env_id)
+    env.action_space.seed(0)
+    for seed in range(episodes):
+        env.reset(seed=seed)
+        total, over = 0.0, False
+        while not over:
+            _, reward, terminated, truncated, _ = env.step(env.action_space.sample())
+            total, over = total + float(reward), terminated or truncated
+        yield total
+
+
+def main(task: str = "", sweep: str = "", folder: str = "") -> None:
+    """
+    :param task: ``"collect"``, ``"random"`` or nothing, to write tables and figures
+    :param sweep: the folder to collect
+    :param folder: where to, below ``zoo_configs/results``
+    """
+    if task == "collect":
+        return collect(Path(sweep), RESULTS / folder)
+    if task == "random":
+        return measure_random()
+    for page in PAGES:
+        page.write_text(with_tables(page), encoding="utf-8")
+    IMAGES.mkdir(exist_ok=True)
+    for env_id in sorted(set(runs()["env"])):
+        draw(env_id)
+    for env_id in travellers():
+        draw_travel(env_id)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,231 @@
+"""
+The tables of the reference results, from the files in ``zoo_configs/results``.
+
+A run of seed s is ``<algo>/<environment>_<s + 1>``, whether it went well or not. Below ``velocity``
+and ``position`` are those of ``ppo_travel.yml``, whose discriminator reads nothing else, below
+``everything`` the same with a discriminator that does, below ``tried`` single runs of other
+settings.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import yaml
+
+from docs.tables import tables
+from docs.tables.tables import interval_text, table, text
+from sb3_diayn.evaluation.comparison import interval
+from sb3_diayn.evaluation.diagnosis import STATIC
+from sb3_diayn.evaluation.results import SkillEvaluation
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "zoo_configs" / "results"
+# What the discriminator reads, and the log folder with such runs.
+READS = {name: RESULTS / name for name in ("everything", "position", "velocity")}
+TRIED = RESULTS / "tried"
+RANDOM = RESULTS / "random_policy.json"
+LONG = "evaluation_1000_steps.json"  # --env-kwargs max_episode_steps:1000
+PAGES = (ROOT / "README.md", ROOT / "docs" / "pages" / "results.md")
+BEGIN = "<!-- table: python -m docs.tables.reference -->"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """
+    :param solved: return that counts as solving the task, gymnasium's ``reward_threshold``; the
+        paper's 1000 for Hopper; None where there is none
+    :param sac: return of task-trained SAC, from the benchmark of the RL Zoo (benchmark.md, MuJoCo
+        in version 3); None where it has none
+    """
+
+    solved: float | None
+    sac: float | None
+
+
+REFERENCES = {
+    "MountainCarContinuous-v0": Reference(90, 94.7),
+    "Pendulum-v1": Reference(None, -157.0),
+    "InvertedPendulum-v5": Reference(950, None),
+    "InvertedDoublePendulum-v5": Reference(9100, None),
+    "Reacher-v5": Reference(-3.75, None),
+    "Hopper-v5": Reference(1000, 2325.5),
+    "HalfCheetah-v5": Reference(4800, 9535.5),
+    "Walker2d-v5": Reference(None, 3863.2),
+    "Swimmer-v5": Reference(360, 345.6),
+    "Ant-v5": Reference(6000, 4615.8),
+    "Humanoid-v5": Reference(None, 6232.3),
+    "BipedalWalker-v3": Reference(300, 297.7),
+    "LunarLanderContinuous-v3": Reference(200, 260.4),
+}
+
+
+def runs(results: Path = RESULTS) -> pd.DataFrame:
+    """
+    :param results: a log folder of the zoo
+    :return: one row per run, from its files
+    """
+    files = sorted(results.glob("*/*/run.json"))
+    return pd.DataFrame([_row(file.parent) for file in files]).sort_values(["env", "seed"])
+
+
+def _row(run: Path) -> dict[str, Any]:
+    evaluation = SkillEvaluation.load(run / "evaluation.json")
+    origin = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    history = pd.read_csv(run / "history.csv")
+    env_id = evaluation.info["env_id"]
+    returns = evaluation.task_returns.mean(axis=1)
+    solved = REFERENCES[env_id].solved
+    return {
+        "env": env_id,
+        "algo": evaluation.info["algo"],
+        "seed": int(run.name.rpartition("_")[2]) - 1,
+        "K": evaluation.n_skills,
+        "steps": evaluation.info["num_timesteps"],
+        "minutes": origin["cpu_time"] / 60,
+        "log q": history["diayn/log_q_z"].iloc[-1],
+        "fresh accuracy": evaluation.accuracy.mean(),
+        "distinct skills": evaluation.distinct_skills,
+        "best return": returns.max(),
+        "median return": np.median(returns),
+        "worst return": returns.min(),
+        "skills that solve it": np.nan if solved is None else (returns >= solved).sum(),
+        "cells": evaluation.info["total_coverage"],
+    }
+
+
+def summary() -> str:
+    """:return: one row per environment in Markdown: means over seeds, 95 % intervals"""
+    frame, random = runs(), json.loads(RANDOM.read_text(encoding="utf-8"))["returns"]
+    measured = list(frame.columns[5:])
+    head = ["environment", "K", "steps", "seeds", *measured, "random policy", "SAC on the task"]
+    rows = []
+    for env_id in [env_id for env_id in REFERENCES if env_id in set(frame["env"])]:
+        part = frame[frame["env"] == env_id]
+        cells = [_cell(part[name]) for name in measured]
+        beside = [random[env_id], REFERENCES[env_id].sac]
+        rows.append([env_id, *part[["K", "steps"]].iloc[0], len(part), *cells, *beside])
+    return table(head, rows)
+
+
+def each_run() -> str:
+    """:return: one row per run in Markdown, none left out"""
+    return _table_of(runs())
+
+
+def travelling() -> str:
+    """
+    :return: how far apart skills end, in Markdown, one row per run of the environments that have a
+        travelling variant
+    """
+    rows = []
+    for env_id in travellers():
+        for name, results in READS.items():
+            for file in sorted(results.glob(f"*/{env_id}_*/run.json")):
+                row = {"environment": env_id, "D reads": name, **_travel(file.parent)}
+                rows.append(row | _long_returns(file.parent))
+    return _table_of(pd.DataFrame(rows))
+
+
+def tried() -> str:
+    """:return: one row per run of another setting in Markdown, with what it changed"""
+    rows = []
+    for file in sorted(TRIED.glob("*/*/*/run.json")):
+        row = _travel(file.parent)
+        evaluation = SkillEvaluation.load(file.parent / "evaluation.json")
+        rows.append(
+            {
+                "run": file.relative_to(TRIED).parts[0],
+                "K": evaluation.n_skills,
+                "steps": evaluation.info["num_timesteps"],
+                **_settings(file.parent),
+                "steps of an episode": int(evaluation.lengths.max()),
+                **{name: row[name] for name in row if "apart" in name or "return" in name},
+                "static skills": row["static skills"],
+            }
+        )
+    return _table_of(pd.DataFrame(rows))
+
+
+def _settings(run: Path) -> dict[str, Any]:
+    (file,) = run.glob("*/config.yml")
+    config = yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.UnsafeLoader)
+    ((_, options),) = config["callback"][0].items()
+    env_kwargs = config.get("env_kwargs", {})
+    return {
+        "D reads": str(options["obs_indices"]),
+        "scaled": "yes" if options.get("normalize_obs") else "",
+        "spectral norm": "yes" if options.get("spectral_norm") else "",
+        "`ent_coef`": config["ent_coef"],
+        "gSDE": "yes" if config.get("use_sde") else "",
+        "falls end it": "" if env_kwargs.get("terminate_when_unhealthy", True) else "no",
+    }
+
+
+def _table_of(frame: pd.DataFrame) -> str:
+    return table(frame.columns, frame.itertuples(index=False))
+
+
+def travellers() -> list[str]:
+    """:return: ids of the environments that have a travelling variant"""
+    return sorted({*runs(READS["position"])["env"], *runs(READS["velocity"])["env"]})
+
+
+def _travel(run: Path) -> dict[str, Any]:
+    row, evaluation = _row(run), SkillEvaluation.load(run / "evaluation.json")
+    apart = ends_apart(evaluation)
+    return {
+        "seed": row["seed"],
+        "fresh accuracy": row["fresh accuracy"],
+        "distinct skills": row["distinct skills"],
+        "ends apart, largest (m)": apart.max(),
+        "ends apart, mean (m)": apart.mean(),
+        "cells": row["cells"],
+        "static skills": f"{(evaluation.movement < STATIC).sum()} of {evaluation.n_skills}",
+        "best return": row["best return"],
+        "worst return": row["worst return"],
+    }
+
+
+def _long_returns(run: Path) -> dict[str, float]:
+    """Of episodes of the usual length, longer than those of the training, where it was played."""
+    returns = [np.nan]
+    if (run / LONG).is_file():
+        returns = SkillEvaluation.load(run / LONG).task_returns.mean(axis=1)
+    return {
+        "best return of 1,000 steps": np.max(returns),
+        "worst return of 1,000 steps": np.min(returns),
+    }
+
+
+def ends_apart(evaluation: SkillEvaluation) -> npt.NDArray[np.float64]:
+    """
+    :param evaluation: of skills whose positions ``info`` tells
+    :return: distances between the places where two skills end, means over episodes, in the unit of
+        the positions, one for each pair
+    """
+    axes = ["position" in name for name in evaluation.info["coordinates"]]
+    ends = evaluation.paths[:, :, -1, axes].mean(axis=1)
+    first, second = np.triu_indices(len(ends), 1)
+    distances: npt.NDArray[np.float64] = np.linalg.norm(ends[first] - ends[second], axis=-1)
+    return distances
+
+
+def _cell(values: pd.Series) -> str:
+    is_single = len(values) == 1 or values.isna().all()
+    return text(float(values.iloc[0])) if is_single else interval_text(interval(values))
+
+
+def with_tables(page: Path) -> str:
+    """
+    :param page: a page with the marks of one table or four: the summary, how far skills travel,
+        what else was tried, and each run
+    :return: the page as it has to be
+    """
+    return tables.with_tables(
+        page, BEGIN, (make() for make in (summary, travelling, tried, each_run))
+    )

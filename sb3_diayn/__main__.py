@@ -1,0 +1,7 @@
+"""``python -m sb3_diayn``: the command line."""
+
+import sys
+
+from sb3_diayn.cli import main
+
+sys.exit(main())

@@ -1,0 +1,344 @@
+"""Checkpoints in the course of a training, and resuming from one."""
+
+import functools
+import os
+import re
+import shutil
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch as th
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EvalCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.utils import get_device
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_diayn.checks import callbacks_in, check_positive
+from sb3_diayn.discriminator import State
+from sb3_diayn.extractors import ObsFunction
+from sb3_diayn.files import check_writable, replacing, write_through_memory
+from sb3_diayn.model_zip import STATE_ATTRIBUTE, TRAINING, load_discriminator
+from sb3_diayn.training_state import FORMAT_VERSION, layers_of, training_state
+
+MODEL_FILE, BUFFER_FILE, STATE_FILE = "model.zip", "replay_buffer.pkl", "training_state.pt"
+
+
+STATISTICS = "vecnormalize.pkl"
+
+
+AUTO_FOLDER = "checkpoints"
+
+
+NAME = re.compile(r"checkpoint_(\d+)_steps")
+
+
+def save_checkpoint(
+    model: BaseAlgorithm, folder: str | os.PathLike[str], *, save_replay_buffer: bool = True
+) -> Path:
+    """
+    Save all that is needed to go on, between two rollouts. One of the same step is kept.
+
+    :param model: in training with ``DIAYNCallback``
+    :param folder: of the checkpoints of this training
+    :param save_replay_buffer: also save the replay buffer, if the algorithm has one
+    :return: the checkpoint's folder
+    :raises OSError: if it cannot be written; nothing is left behind then
+    """
+    path = Path(folder) / f"checkpoint_{model.num_timesteps}_steps"
+    if path.is_dir():
+        return path
+    with replacing(path) as temporary:
+        temporary.mkdir()
+        write_through_memory(temporary / MODEL_FILE, model.save)
+        if save_replay_buffer and isinstance(model, OffPolicyAlgorithm):
+            model.save_replay_buffer(temporary / BUFFER_FILE)
+        normalizer = model.get_vec_normalize_env()
+        if normalizer is not None:
+            # Where the zoo looks for it, seen from the model.
+            statistics = temporary / str(normalizer.get_attr("env_id")[0]).replace("/", "-")
+            statistics.mkdir()
+            normalizer.save(str(statistics / STATISTICS))
+        write_state = functools.partial(th.save, training_state(model))
+        write_through_memory(temporary / STATE_FILE, write_state)
+    return path
+
+
+def list_checkpoints(folder: str | os.PathLike[str]) -> dict[int, Path]:
+    """
+    :param folder: where checkpoints are saved, not necessarily there
+    :return: the complete ones by their number of steps, the newest last
+    """
+    found = {NAME.fullmatch(path.name): path for path in Path(folder).glob("checkpoint_*_steps")}
+    return dict(sorted((int(match[1]), path) for match, path in found.items() if match))
+
+
+def drop_old_checkpoints(folder: str | os.PathLike[str], keep: int) -> None:
+    """
+    :param folder: of the checkpoints of a training
+    :param keep: how many of the newest to leave
+    """
+    for path in list(list_checkpoints(folder).values())[:-keep]:
+        # A folder that is being deleted must not look like a checkpoint.
+        doomed = path.with_name(f".{path.name}.part")
+        os.replace(path, doomed)
+        shutil.rmtree(doomed)
+
+
+def newest_checkpoint(path: str | os.PathLike[str]) -> Path:
+    """
+    :param path: a folder with checkpoints, a run's folder with a folder ``checkpoints``, or one
+        checkpoint itself
+    :return: the newest complete checkpoint
+    :raises FileNotFoundError: if there is none
+    """
+    path = Path(path)
+    if (path / STATE_FILE).is_file():
+        return path
+    found = list_checkpoints(path) or list_checkpoints(path / AUTO_FOLDER)
+    if not found:
+        raise FileNotFoundError(
+            f"path={str(path)!r} holds no complete checkpoint; expected a folder in which "
+            "DIAYNCheckpointCallback saves. The training may have ended before the first one."
+        )
+    return list(found.values())[-1]
+
+
+def run_folder(callback: BaseCallback) -> Path:
+    """
+    :param callback: of a ``learn``, with all within it
+    :return: where an ``EvalCallback`` or ``CheckpointCallback`` saves, which in the zoo is the
+        run's folder
+    :raises ValueError: if there is none
+    """
+    for child in callbacks_in(callback):
+        path = getattr(child, "best_model_save_path", None)
+        if isinstance(child, CheckpointCallback):
+            path = child.save_path
+        if path is not None:
+            return Path(path)
+    raise ValueError(
+        "save_path='auto' finds no folder; expected an EvalCallback or a CheckpointCallback that "
+        "saves in the same training, as the zoo's do (unless --eval-freq and --save-freq are -1). "
+        "Pass a path."
+    )
+
+
+class DIAYNCheckpointCallback(BaseCallback):
+    """
+    Saves, each ``save_freq`` environment steps and at the end, all that a training needs to go on
+    as if it had never stopped: see :func:`sb3_diayn.resume`. To be passed beside
+    ``DIAYNCallback``. It does not disturb the training: with the same seed the parameters are
+    bit-equal with and without it.
+
+    A checkpoint is a folder that appears when it is complete. A process that is killed while
+    saving leaves the older ones as they are; if the disk is full, the training goes on with a
+    warning, and the next checkpoint tries again.
+
+    .. warning::
+        Unlike SB3's ``CheckpointCallback``, which counts calls, this one counts environment steps:
+        do not divide ``save_freq`` by the number of environments.
+
+    :param save_path: folder of the checkpoints of this training, and of no other; ``"auto"`` for
+        the folder ``checkpoints`` within the one where an ``EvalCallback`` or
+        ``CheckpointCallback`` of the same training saves, which in the zoo is the run's
+    :param save_freq: environment steps between two checkpoints; each is made between two rollouts,
+        the first time after so many steps
+    :param save_replay_buffer: save the replay buffer too. Without it, going on begins with an empty
+        one
+    :param keep: how many of the newest checkpoints to keep; None for all
+    :param verbose: 1 to print each checkpoint's folder, 0 for silence
+    :raises ValueError: if a number is not positive; in ``learn`` if there is no discriminator to
+        save, ``"auto"`` finds no folder or the folder holds later checkpoints, of another training
+    :raises OSError: in ``learn``, before it begins, if the folder cannot be written
+    """
+
+    def __init__(
+        self,
+        save_path: str | Path,
+        *,
+        save_freq: int = 10_000,
+        save_replay_buffer: bool = True,
+        keep: int | None = 2,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(verbose)
+        self.save_path = Path(save_path)
+        self.save_freq = check_positive("save_freq", save_freq)
+        self.keep = None if keep is None else check_positive("keep", keep)
+        self.save_replay_buffer = save_replay_buffer
+
+    def _on_training_start(self) -> None:
+        if getattr(self.model, STATE_ATTRIBUTE, None) is None:
+            raise ValueError(
+                f"model={type(self.model).__name__} has no discriminator to save; expected "
+                "DIAYNCallback in the same learn(). Pass callback=[DIAYNCallback(), "
+                "DIAYNCheckpointCallback(...)]."
+            )
+        if str(self.save_path) == "auto":
+            self.save_path = run_folder(self.locals["callback"]) / AUTO_FOLDER
+        check_writable(self.save_path)
+        later = [steps for steps in list_checkpoints(self.save_path) if steps > self.num_timesteps]
+        if later:
+            raise ValueError(
+                f"save_path={str(self.save_path)!r} holds a checkpoint of {later[-1]} steps, and "
+                f"this training is at {self.num_timesteps}; expected a folder of its own. Go on "
+                "from that checkpoint with resume(), or choose another folder."
+            )
+        self._periods = self.num_timesteps // self.save_freq
+
+    def _on_rollout_start(self) -> None:
+        periods = self.num_timesteps // self.save_freq
+        if periods > self._periods:
+            self._periods = periods
+            self._save()
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_training_end(self) -> None:
+        self._save()
+
+    def _save(self) -> None:
+        try:
+            path = save_checkpoint(
+                self.model, self.save_path, save_replay_buffer=self.save_replay_buffer
+            )
+            if self.keep is not None:
+                drop_old_checkpoints(self.save_path, self.keep)
+        except OSError as error:
+            # The model is still in the memory, and worth more than this checkpoint.
+            warnings.warn(
+                f"The checkpoint at {self.num_timesteps} steps could not be written ({error}). "
+                "Older checkpoints are whole. Make room: the next one tries again.",
+                stacklevel=2,
+            )
+            return
+        if self.verbose:
+            print(f"Checkpoint saved in {path}")
+
+
+def resume(
+    path: str | os.PathLike[str],
+    env: Any,
+    *,
+    device: th.device | str = "auto",
+    **kwargs: Any,
+) -> Any:
+    """
+    Load the newest checkpoint, to go on with the training::
+
+        model = resume("checkpoints", env)
+        callback = [DIAYNCallback(), DIAYNCheckpointCallback("checkpoints")]
+        model.learn(300_000 - model.num_timesteps, callback=callback, reset_num_timesteps=False)
+
+    With the replay buffer in the checkpoint (always for on-policy algorithms), the result is that
+    of the uninterrupted training, bit for bit on the CPU. Without it the model gathers new
+    experience first, see ``hold`` of ``DIAYNCallback``.
+
+    .. warning::
+        A checkpoint contains pickles, which can execute code: open only those you trust.
+
+    :param path: see :func:`sb3_diayn.checkpoints.newest_checkpoint`
+    :param env: built as for the training, as many as then, with ``VecNormalize`` if it was there
+    :param device: where to train
+    :param kwargs: for SB3's ``load``, other values than those of the training
+    :return: the model, of the algorithm's class
+    :raises FileNotFoundError: if there is no complete checkpoint
+    :raises ValueError: if it is damaged or ``env`` does not fit
+    """
+    checkpoint = newest_checkpoint(path)
+    state = load_training_state(checkpoint, device)
+    model: BaseAlgorithm = state["algorithm"].load(
+        checkpoint / MODEL_FILE, env=env, device=device, **kwargs
+    )
+    if isinstance(model, OffPolicyAlgorithm) and (checkpoint / BUFFER_FILE).is_file():
+        model.load_replay_buffer(checkpoint / BUFFER_FILE)
+    attach_training_state(model, state)
+    return model
+
+
+def load_training_state(checkpoint: Path, device: th.device | str = "auto") -> State:
+    """
+    :param checkpoint: a checkpoint's folder
+    :param device: where its tensors are wanted
+    :return: from :func:`sb3_diayn.training_state.training_state`
+    :raises ValueError: if it cannot be read or another version wrote it
+    """
+    file = checkpoint / STATE_FILE
+    try:
+        state: State = th.load(file, map_location=get_device(device), weights_only=False)
+        version = state["format_version"]
+    except Exception as e:  # a damaged pickle can raise nearly anything
+        raise ValueError(
+            f"path={str(file)!r} is damaged ({type(e).__name__}: {e}); expected what "
+            "DIAYNCheckpointCallback wrote. Use an older checkpoint, by its own folder."
+        ) from e
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"format_version={version!r} in {file} is unknown to this version; expected "
+            f"{FORMAT_VERSION}. Install the version of sb3-diayn that wrote it."
+        )
+    return state
+
+
+def attach_training_state(model: BaseAlgorithm, state: State) -> None:
+    """
+    Hand the state to the ``DIAYNCallback`` of the next ``learn``, which puts it back.
+
+    :param model: loaded from the same checkpoint, with its environment
+    :param state: from :func:`load_training_state`
+    :raises ValueError: if the environments are others in number or layers
+    """
+    env = model.get_env()
+    if env is None:
+        raise ValueError("env=None cannot be trained in; expected an environment as before.")
+    _check_env(env, state)
+    getattr(model, STATE_ATTRIBUTE)[TRAINING] = state
+
+
+def _check_env(env: VecEnv, state: State) -> None:
+    n_envs = len(state["episodes"])
+    if env.num_envs != n_envs:
+        raise ValueError(
+            f"n_envs={env.num_envs} does not match the checkpoint; expected {n_envs}. Build as "
+            "many environments as in the training."
+        )
+    layers = [type(layer).__name__ for layer in layers_of(env)]
+    expected = [name for name, _ in state["layers"]]
+    if layers != expected:
+        raise ValueError(
+            f"env has the layers {layers}; expected {expected} as in the training. Wrap the "
+            "environments in the same way, with new statistics: those of then are put back."
+        )
+
+
+def last_good_checkpoint(callback: Any, obs_function: ObsFunction | None = None) -> Path | None:
+    """
+    :param callback: the callback of ``learn``, often a ``CallbackList``
+    :param obs_function: what the discriminator reads through, if it does
+    :return: the newest zip of its checkpoint and evaluation callbacks in which all parameters are
+        finite; None if there is none
+    """
+    files: list[Path] = []
+    for each in callbacks_in(callback):
+        if isinstance(each, CheckpointCallback):
+            files += Path(each.save_path).glob(f"{each.name_prefix}_*_steps.zip")
+        elif isinstance(each, EvalCallback) and each.best_model_save_path is not None:
+            files += Path(each.best_model_save_path).glob("best_model.zip")
+        elif folder := getattr(each, "save_path", None):  # DIAYNCheckpointCallback
+            files += [path / MODEL_FILE for path in list_checkpoints(folder).values()]
+    newest_first = sorted(files, key=lambda file: file.stat().st_mtime_ns, reverse=True)
+    return next((file for file in newest_first if _is_good(file, obs_function)), None)
+
+
+def _is_good(file: Path, obs_function: ObsFunction | None) -> bool:
+    try:
+        load_discriminator(file, obs_function=obs_function)  # refuses what is not finite
+        with zipfile.ZipFile(file) as archive, archive.open("policy.pth") as parameters:
+            tensors = th.load(parameters, map_location="cpu", weights_only=True)
+    except Exception:  # a checkpoint that cannot be read is not good, for whatever reason
+        return False
+    return all(bool(th.isfinite(tensor).all()) for tensor in tensors.values())

@@ -1,0 +1,390 @@
+"""What is refused, early and with a remedy."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.vec_env import (
+    VecEnv,
+    VecFrameStack,
+    VecTransposeImage,
+    is_vecenv_wrapped,
+)
+from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
+from torch import nn
+
+from sb3_diayn.discriminator import Discriminator
+from sb3_diayn.observations import map_spaces
+from sb3_diayn.skills import SkillSpace
+from sb3_diayn.wrappers import DIAYNWrapper
+
+# What cannot change once a discriminator exists.
+ARCHITECTURE = (
+    "net_arch",
+    "obs_indices",
+    "normalized_image",
+    "use_actions",
+    "normalize_obs",
+    "spectral_norm",
+)
+
+
+_POSITIVE_INTEGER = "a positive integer"
+
+
+_POSITIVE = "a positive number"
+
+
+_AT_LEAST_0 = "a number of at least 0"
+
+
+_FLAG = "True or False"
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and abs(float(value)) < 1e30
+
+
+RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "net_arch": (
+        lambda v: isinstance(v, (list, tuple)) and all(map(_is_count, v)),
+        "a list of positive integers",
+    ),
+    "learning_rate": (lambda v: _is_number(v) and v > 0, _POSITIVE),
+    "weight_decay": (lambda v: _is_number(v) and v >= 0, _AT_LEAST_0),
+    "max_grad_norm": (lambda v: v is None or (_is_number(v) and v > 0), f"{_POSITIVE} or None"),
+    "batch_size": (lambda v: v is None or _is_count(v), f"{_POSITIVE_INTEGER} or None"),
+    "n_updates": (_is_count, _POSITIVE_INTEGER),
+    "normalized_image": (_is_flag, _FLAG),
+    "use_actions": (_is_flag, _FLAG),
+    "normalize_obs": (_is_flag, _FLAG),
+    "spectral_norm": (_is_flag, _FLAG),
+    "subtract_log_p": (_is_flag, _FLAG),
+    "learn_p_z": (_is_flag, _FLAG),
+    "log_q_min": (lambda v: v is None or (_is_number(v) and v < 0), "a negative number or None"),
+    "reward_scale": (lambda v: _is_number(v) and v > 0, _POSITIVE),
+    "skill_reward_weight": (lambda v: _is_number(v) and v >= 0, _AT_LEAST_0),
+    "task_reward_weight": (_is_number, "a finite number"),
+    "min_task_return": (lambda v: v is None or _is_number(v), "a finite number or None"),
+    "p_z_update_freq": (_is_count, _POSITIVE_INTEGER),
+    "sync_freq": (_is_count, _POSITIVE_INTEGER),
+    "hold": (lambda v: _is_count(v) or (_is_number(v) and v == 0), "an integer of at least 0"),
+}
+
+
+def check_positive(name: str, value: Any) -> int:
+    """
+    :param name: of an argument that counts something
+    :param value: its value
+    :return: the value
+    :raises ValueError: if it is not an integer of at least 1
+    """
+    if not _is_count(value):
+        raise ValueError(
+            f"{name}={value!r} is not a positive number; expected an integer of at least 1. "
+            "Choose one."
+        )
+    return int(value)
+
+
+def check_options(options: dict[str, Any]) -> dict[str, Any]:
+    """
+    :param options: options of ``DIAYNCallback``
+    :return: the same with what JSON knows in place of NumPy's numbers and arrays, and of tuples
+    :raises ValueError: if one is out of range
+    """
+    for name, (is_right, rule) in RULES.items():
+        if name not in options:
+            continue
+        try:
+            right = is_right(options[name])
+        except (TypeError, OverflowError):
+            right = False
+        if not right:
+            raise ValueError(
+                f"{name}={options[name]!r} is out of range; expected {rule}. "
+                "See the parameters of DIAYNCallback."
+            )
+    if options.get("min_task_return") is not None and options.get("task_reward_weight", 0) <= 0:
+        raise ValueError(
+            f"min_task_return={options['min_task_return']!r} pays for diversity in good episodes "
+            f"only, and task_reward_weight={options['task_reward_weight']!r} makes none good; "
+            "expected a positive task_reward_weight. Add task_reward_weight=1."
+        )
+    return {name: _plain(value) for name, value in options.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return float(value) if isinstance(value, Real) and not isinstance(value, int) else value
+
+
+def check_saved(saved: dict[str, Any], n_skills: int, given: dict[str, Any]) -> None:
+    """
+    :param saved: the state that a model brings along
+    :param n_skills: the number of skills of the environment
+    :param given: options of ``DIAYNCallback`` other than its defaults
+    :raises ValueError: if they describe another discriminator than the saved one
+    """
+    if saved["n_skills"] != n_skills:
+        raise ValueError(
+            f"n_skills={n_skills} of the environment does not match the saved model; expected "
+            f"{saved['n_skills']}. Use DIAYNWrapper(env, n_skills={saved['n_skills']})."
+        )
+    for name in ARCHITECTURE:
+        if name in given and given[name] != saved["options"].get(name):
+            raise ValueError(
+                f"{name}={given[name]!r} does not match the saved discriminator; expected "
+                f"{saved['options'].get(name)!r}. Leave it out to go on with the saved one, or "
+                "train a new model."
+            )
+
+
+def callbacks_in(callback: Any) -> Iterator[BaseCallback]:
+    """
+    :param callback: the callback of a ``learn``, often a ``CallbackList``, or None
+    :return: it and all callbacks inside of it
+    """
+    if callback is not None:
+        yield callback
+        for child in [*getattr(callback, "callbacks", []), getattr(callback, "callback", None)]:
+            yield from callbacks_in(child)
+
+
+def check_model(model: BaseAlgorithm) -> int:
+    """
+    :param model: a model with its training environment
+    :return: the number of skills of the environment
+    :raises ValueError: if the model cannot learn skills right
+    """
+    if not isinstance(model, (OffPolicyAlgorithm, OnPolicyAlgorithm)):
+        raise ValueError(
+            f"model={type(model).__name__} collects no transitions that a discriminator could "
+            "learn from; expected an off-policy or on-policy algorithm. Use SAC, TQC or PPO."
+        )
+    env = model.get_env()
+    assert env is not None
+    n_skills = check_env(env)
+    vec_normalize = model.get_vec_normalize_env()
+    if vec_normalize is not None and vec_normalize.norm_reward:
+        raise ValueError(
+            "norm_reward=True scales rewards by the spread of other rewards; expected False. Use "
+            "VecNormalize(env, norm_reward=False), or normalize: {norm_reward: false} in the zoo."
+        )
+    _check_observation(model, env, n_skills)
+    if isinstance(model, OffPolicyAlgorithm):
+        _check_off_policy(model)
+    return n_skills
+
+
+def check_gate(model: BaseAlgorithm, min_task_return: float | None) -> None:
+    """
+    :param model: a model
+    :param min_task_return: the option of ``DIAYNCallback``
+    :raises ValueError: if the model is rewarded before an episode's return is known
+    """
+    if min_task_return is not None and not isinstance(model, OffPolicyAlgorithm):
+        raise ValueError(
+            f"min_task_return={min_task_return} needs rewards that wait for the end of an "
+            f"episode, and {type(model).__name__} is rewarded before; expected an off-policy "
+            "algorithm. Use SAC, or leave min_task_return out."
+        )
+
+
+def _check_observation(model: BaseAlgorithm, env: VecEnv, n_skills: int) -> None:
+    space = SkillSpace.from_vec_env(env, n_skills)
+    if not _is_of(space.env_space, env.get_attr("skill_space")[0].env_space):
+        raise ValueError(
+            f"observation_space={model.observation_space} is not that of the DIAYNWrapper; "
+            "expected it unchanged. Put DIAYNWrapper outside every wrapper that changes the "
+            "observation, as the outermost of them, and leave images out of VecNormalize with "
+            "norm_obs_keys."
+        )
+    _check_order(model, env)
+
+
+def _is_of(space: spaces.Space[Any], own: spaces.Space[Any]) -> bool:
+    """Whether it is the environment's own, but for where images have their channels."""
+    parts, owns = map_spaces(lambda part: part, space), map_spaces(lambda part: part, own)
+    if isinstance(parts, dict) and isinstance(owns, dict):
+        return parts.keys() == owns.keys() and all(_is_of(parts[key], owns[key]) for key in parts)
+    shape: Any = own.shape
+    shapes = (shape, shape[-1:] + shape[:-1])
+    return type(space) is type(own) and space.dtype == own.dtype and space.shape in shapes
+
+
+def _check_order(model: BaseAlgorithm, env: VecEnv) -> None:
+    """What ``VecNormalize`` remembers for a replay buffer has to be what the model sees."""
+    normalizer = model.get_vec_normalize_env()
+    for wrapper in (VecFrameStack, VecTransposeImage):
+        outside = is_vecenv_wrapped(env, wrapper)
+        if normalizer is not None and outside and not is_vecenv_wrapped(normalizer, wrapper):
+            raise ValueError(
+                f"VecNormalize is within {wrapper.__name__}; expected it outside, since what it "
+                "read would be stored in another layout than the model's. Use "
+                f"VecNormalize({wrapper.__name__}(env))."
+            )
+
+
+def check_env(env: VecEnv) -> int:
+    """
+    :param env: a vectorised environment to train in
+    :return: its number of skills
+    :raises ValueError: if it has no ``DIAYNWrapper`` or one that plays a fixed skill
+    """
+    if not all(env.env_is_wrapped(DIAYNWrapper)):
+        raise ValueError(
+            "env has no DIAYNWrapper; expected one around each environment. Build the model on "
+            "DIAYNWrapper(env, n_skills=20), or name it as env_wrapper in a zoo configuration."
+        )
+    for rule in env.get_attr("skill_rule"):
+        if isinstance(rule, int):
+            raise ValueError(
+                f"skill={rule} is fixed in a training environment; expected 'uniform', 'balanced' "
+                "or 'cycle', since one skill alone cannot be told apart. Leave skill out, and "
+                "unset the variable DIAYN_SKILL."
+            )
+    return int(env.get_attr("n_skills")[0])
+
+
+def _check_off_policy(model: OffPolicyAlgorithm) -> None:
+    if model.replay_buffer_class is not None and issubclass(
+        model.replay_buffer_class, HerReplayBuffer
+    ):
+        raise ValueError(
+            "replay_buffer_class=HerReplayBuffer relabels goals with task rewards; expected SB3's "
+            "own buffer, which the callback replaces. Leave replay_buffer_class out."
+        )
+    if model.optimize_memory_usage:
+        raise ValueError(
+            "optimize_memory_usage=True takes next observations from rows of another skill; "
+            "expected False. Leave it out: the buffer of this package is the smaller one."
+        )
+    buffer = model.replay_buffer
+    if buffer is not None and buffer.observation_space != model.observation_space:
+        raise ValueError(
+            f"observation_space={model.observation_space} does not match the loaded replay buffer; "
+            f"expected {buffer.observation_space}. Use the environment and the n_skills of then."
+        )
+    if buffer is not None and buffer.n_envs != model.n_envs:
+        raise ValueError(
+            f"n_envs={model.n_envs} does not match the loaded replay buffer; expected "
+            f"{buffer.n_envs}. Use as many environments as when the buffer was saved."
+        )
+
+
+def quiet_evaluations(callback: Any) -> None:
+    """
+    Tell the environments of evaluation callbacks that they are meant to return the task reward,
+    so that they do not warn of a missing discriminator.
+
+    :param callback: the callback of a ``learn``, often a ``CallbackList``
+    """
+    for each in callbacks_in(callback):
+        eval_env = getattr(each, "eval_env", None)
+        if isinstance(eval_env, VecEnv) and all(eval_env.env_is_wrapped(DIAYNWrapper)):
+            eval_env.env_method("set_skill_reward", None)
+
+
+ADVICE = {
+    "env": "Look at the environment: an unstable simulation or a division by zero is the usual "
+    "cause.",
+    "discriminator": "Give DIAYNCallback a lower learning_rate, or a max_grad_norm such as 1.",
+    "policy": "Give the model a lower learning_rate, or DIAYNCallback a lower bound log_q_min.",
+}
+
+
+OWNERS = {
+    "task_reward": "env",
+    "skill_reward": "discriminator",
+    "discriminator_loss": "discriminator",
+}
+
+
+def check_finite(
+    values: Mapping[str, float],
+    model: BaseAlgorithm,
+    discriminator: Discriminator,
+    last_good_checkpoint: Callable[[], Path | None],
+) -> None:
+    """
+    Stop a training whose numbers are not finite any more. The values are those that are on the CPU
+    anyway; only when one of them is bad, tensors are searched for the cause.
+
+    :param values: losses and rewards by name
+    :param model: the model that is trained
+    :param discriminator: its discriminator
+    :param last_good_checkpoint: finds what to go back to
+    :raises ValueError: if one is NaN or infinite
+    """
+    bad = [name for name, value in values.items() if not math.isfinite(value)]
+    if not bad:
+        return
+    owner = OWNERS.get(bad[0], "policy")
+    place = f"{bad[0]}={values[bad[0]]}"
+    if owner != "env":  # a discriminator spoils the rewards, and so the policy: in this order
+        for module_name, module in (("discriminator", discriminator), ("policy", model.policy)):
+            found = _find_parameter(module)
+            if found is not None:
+                place, owner = f"{module_name}.{found}", module_name
+                break
+    good = last_good_checkpoint()
+    rest = "No good checkpoint is known" if good is None else f"The last good checkpoint is {good}"
+    raise ValueError(
+        f"{place} is not finite at step {model.num_timesteps} (noticed in {', '.join(bad)}); "
+        f"expected finite numbers. {ADVICE[owner]} {rest}."
+    )
+
+
+def _find_parameter(module: nn.Module) -> str | None:
+    """The first number that is not finite, as ``net.0.weight[3, 1]=nan``."""
+    for name, tensor in module.state_dict().items():
+        bad = (~th.isfinite(tensor)).nonzero().tolist()
+        if bad:
+            return f"{name}{bad[0] or ''}={tensor[tuple(bad[0])].item()}"
+    return None
+
+
+def check_buffer(buffer: ReplayBuffer) -> None:
+    """
+    ``DIAYNWrapper`` lets no bad number into a replay buffer, but one that was filled before or
+    loaded has not been seen by it.
+
+    :param buffer: a replay buffer
+    :raises ValueError: if a stored number is NaN or infinite
+    """
+    for name in ("observations", "next_observations", "actions", "rewards"):
+        stored: Any = getattr(buffer, name)
+        for key, array in stored.items() if isinstance(stored, dict) else [(None, stored)]:
+            if not np.issubdtype(array.dtype, np.floating):
+                continue  # images: many bytes, and finite by their nature
+            bad = np.argwhere(~np.isfinite(array[: buffer.size()]))
+            if len(bad):
+                row, env, *column = bad[0].tolist()
+                part = name if key is None else f"{name}[{key!r}]"
+                raise ValueError(
+                    f"replay_buffer.{part}[{row}, {env}]{column or ''}={array[tuple(bad[0])]} is "
+                    f"not finite; expected finite numbers. {ADVICE['env']} Begin with an empty "
+                    "replay buffer."
+                )

@@ -1,0 +1,349 @@
+"""Many runs at once, on this machine or on a cluster."""
+
+import argparse
+import itertools
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sb3_diayn.cli.evaluation import show_comparison
+from sb3_diayn.cli.options import Add, _positive, _values, _words
+from sb3_diayn.cli.training import add_train_options
+from sb3_diayn.evaluation.results import SkillEvaluation
+from sb3_diayn.files import check_writable
+from sb3_diayn.zoo.hyperparams import read_config
+from sb3_diayn.zoo.provenance import FILE, load_provenance
+from sb3_diayn.zoo.runs import check_env_id
+
+
+def add_sweep_options(add: Add) -> None:
+    """:param add: adds an option to ``sb3-diayn sweep``"""
+    add("--envs", nargs="+", required=True, metavar="ENV", help="environment ids")
+    add("--algo", default="sac", type=_words, metavar="A,B", help="algorithms")
+    add("--seeds", type=_positive, default=5, metavar="N", help="seeds of each setting: 0 to N-1")
+    add("--n-skills", type=_words, metavar="K,K", help="numbers of skills; default: the config's")
+    text = "values of a hyperparameter, e.g. ent_coef=0.1,0.2 or DIAYNCallback.learning_rate=1e-3"
+    add("--param", type=_values, action="append", default=[], metavar="KEY=V,V", help=text)
+    add("-n", "--total-timesteps", type=int, default=-1, help="steps; -1: the configuration's")
+    add("-o", "--output", default="logs/sweep", metavar="DIR", help="folder of all runs")
+    add("--backend", choices=["loky", "ray", "dask"], default="loky", help="where runs go")
+    add("--address", help="of a Ray or Dask cluster; default: one is started on this machine")
+    add("--n-jobs", type=int, default=-1, help="runs at once; -1: as many as there are cores")
+    text = "after --: options of sb3-diayn train for every run, e.g. -- --device cpu --no-report"
+    add("train_options", nargs="*", metavar="-- OPTION", help=text)
+
+
+EVALUATION = "evaluation.json"
+
+
+@dataclass(frozen=True)
+class GridRun:
+    """
+    One run of a sweep.
+
+    :param setting: all but the seed, as the name of a folder
+    :param seed: seed of everything
+    :param folder: its own log folder, so that runs that start at once do not choose the same name
+    :param command: words of the command that makes it, without ``sb3-diayn``
+    """
+
+    setting: str
+    seed: int
+    folder: Path
+    command: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """:return: how a person calls it"""
+        return f"{self.setting} seed {self.seed}"
+
+    def find(self) -> Path | None:
+        """
+        :return: the zoo's folder of the run, None if it is not complete
+        :raises ValueError: if another command has made it
+        """
+        found = [file.parent for file in sorted(self.folder.glob(f"*/*/{FILE}"))]
+        found = [folder for folder in found if (folder / EVALUATION).is_file()]
+        if not found:
+            return None
+        made_by = (load_provenance(found[-1]) or {})["command"]
+        if _options(shlex.split(made_by)[1:]) != _options(self.command):
+            raise ValueError(
+                f"output={str(found[-1])!r} holds a run of {made_by!r}; expected one of "
+                f"{shlex.join(['sb3-diayn', *self.command])!r}. Choose another --output, or remove "
+                "that folder."
+            )
+        return found[-1]
+
+
+def _options(command: tuple[str, ...] | list[str]) -> dict[str, object]:
+    """The options of ``sb3-diayn train`` that say what is learned."""
+    options = vars(parse_train(command))
+    elsewhere = ("log_folder", "device", "num_threads", "verbose")
+    return {key: value for key, value in options.items() if key not in elsewhere}
+
+
+def parse_train(command: tuple[str, ...] | list[str]) -> argparse.Namespace:
+    """
+    :param command: words of a command ``train``
+    :return: its options
+    """
+    parser = argparse.ArgumentParser("sb3-diayn train")
+    add_train_options(parser.add_argument)
+    return parser.parse_args(list(command[1:]))
+
+
+def expand(args: argparse.Namespace) -> list[GridRun]:
+    """
+    :param args: the options of ``sb3-diayn sweep``
+    :return: every run, the seeds of a setting one after the other
+    :raises ValueError: if an environment, algorithm or hyperparameter is not known, or two
+        settings are the same
+    """
+    settings = dict(_settings(args))
+    n_settings = len(args.envs) * len(args.algo) * len(args.n_skills or [None])
+    for _, values in args.param:
+        n_settings *= len(values)
+    if len(settings) < n_settings:
+        raise ValueError(
+            f"param={args.param!r} and the other lists name a setting twice; expected different "
+            "ones. Leave repeated values out."
+        )
+    for words in settings.values():
+        options = parse_train(["train", *words])
+        check_env_id(options.env)
+        read_config(options)
+    return [
+        _make_run(args, setting, words, seed)
+        for setting, words in settings.items()
+        for seed in range(args.seeds)
+    ]
+
+
+def _settings(args: argparse.Namespace) -> Iterator[tuple[str, list[str]]]:
+    """Name and options of each setting."""
+    keys = [key for key, _ in args.param]
+    axes = [args.envs, args.algo, args.n_skills or [None], *(values for _, values in args.param)]
+    for env_id, algo, n_skills, *values in itertools.product(*axes):
+        words = [*args.train_options, "--env", env_id, "--algo", algo, "--no-progress"]
+        # Not otherwise: it would undo a -n among the options of ``train``.
+        words += ["-n", str(args.total_timesteps)] if args.total_timesteps != -1 else []
+        words += [] if n_skills is None else ["--n-skills", n_skills]
+        pairs = list(zip(keys, values, strict=True))
+        words += ["--hyperparams", *(f"{key}:{value}" for key, value in pairs)] if pairs else []
+        parts = [env_id, algo, *([] if n_skills is None else [f"K{n_skills}"])]
+        name = "_".join([*parts, *(f"{key}={value}" for key, value in pairs)])
+        yield re.sub(r"[^\w.=+-]", "-", name), words
+
+
+def _make_run(args: argparse.Namespace, setting: str, words: list[str], seed: int) -> GridRun:
+    folder = Path(args.output, setting, f"seed_{seed}")
+    command = ("train", *words, "--seed", str(seed), "-f", str(folder))
+    return GridRun(setting, seed, folder.resolve(), command)
+
+
+ATTEMPTS = 2
+
+
+LOG = "log.txt"
+
+
+CHILD = ("-m", "sb3_diayn.cli.sweep_child")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """
+    What became of a run.
+
+    :param run: the run
+    :param seconds: it took, all attempts together
+    :param errors: what each failed attempt printed, in files
+    :param succeeded: whether the last attempt made it
+    """
+
+    run: GridRun
+    seconds: float
+    errors: tuple[Path, ...]
+    succeeded: bool
+
+
+def run_sweep(args: argparse.Namespace) -> None:
+    """
+    ``sb3-diayn sweep``: make the runs that are missing, then compare all.
+
+    :param args: its options
+    :raises ValueError: if a setting is wrong, or a folder holds the run of another command
+    :raises ImportError: if the backend is not installed
+    :raises ChildProcessError: if runs failed, naming the files with their errors
+    """
+    runs = expand(args)
+    check_writable(args.output)
+    missing = [run for run in runs if run.find() is None]
+    print(f"{len(runs)} runs, of which {len(runs) - len(missing)} are complete")
+    failed = _make(missing, args)
+    _compare(runs, Path(args.output))
+    if failed:
+        files = "".join(f"\n  {outcome.errors[-1]}" for outcome in failed)
+        raise ChildProcessError(
+            f"{len(failed)} of {len(runs)} runs failed {ATTEMPTS} times; their output:{files}\n"
+            "The same command tries them again."
+        )
+
+
+def _make(
+    missing: Sequence[GridRun], args: argparse.Namespace, *, is_retry: bool = False
+) -> list[Outcome]:
+    """
+    A worker that is lost on a cluster is the cluster's to replace. Where a backend gives up
+    instead, as loky does, what is not complete is started once more.
+
+    :return: what has failed
+    """
+    todo = [run for run in missing if run.find() is None]
+    try:
+        return [outcome for outcome in _outcomes(todo, args) if not outcome.succeeded]
+    except (ImportError, ValueError, OSError):
+        raise
+    except Exception as error:  # each backend has its own
+        if is_retry:
+            raise ChildProcessError(f"The backend gave up twice: {error!r}") from error
+        print(
+            f"The backend gave up; what it left is started again. {type(error).__name__}: {error}"
+        )
+        return _make(missing, args, is_retry=True)
+
+
+def _outcomes(runs: Sequence[GridRun], args: argparse.Namespace) -> Iterator[Outcome]:
+    """Run them, and tell of each when it is through."""
+    if not runs:
+        return
+    with _backend(args, len(runs)) as parallel:
+        from joblib import delayed
+
+        outcomes: Iterable[Outcome] = parallel(delayed(_run)(run, os.getcwd()) for run in runs)
+        for count, outcome in enumerate(outcomes, start=1):
+            result = "complete" if outcome.succeeded else f"FAILED, see {outcome.errors[-1]}"
+            retried = " at the second attempt" if outcome.succeeded and outcome.errors else ""
+            line = f"{outcome.run.name}: {result}{retried} ({outcome.seconds:.0f} s)"
+            print(f"[{count}/{len(runs)}] {line}", flush=True)
+            yield outcome
+
+
+def _run(run: GridRun, cwd: str) -> Outcome:
+    """
+    In a process of its own, so that a crash, or all that an environment may leave behind, does not
+    reach the next run.
+    """
+    start, errors = time.perf_counter(), []
+    for attempt in range(1, ATTEMPTS + 1):
+        log = _start_and_wait(run, cwd)
+        if run.find() is not None:
+            break
+        errors.append(log.replace(log.with_name(f"error_{attempt}.txt")))
+    seconds = time.perf_counter() - start
+    return Outcome(run, seconds, tuple(errors), succeeded=len(errors) < ATTEMPTS)
+
+
+def _start_and_wait(run: GridRun, cwd: str) -> Path:
+    """:return: the file with its output"""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    for part in run.folder.iterdir():  # what an attempt that did not reach its end has left
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+    words = [sys.executable, *CHILD, *run.command]
+    env = os.environ | {"PYTHONIOENCODING": "utf-8"}
+    with (
+        open(run.folder / LOG, "w", encoding="utf-8") as log,
+        subprocess.Popen(
+            words, cwd=cwd, env=env, stdin=subprocess.PIPE, stdout=log, stderr=log
+        ) as child,
+    ):
+        child.wait()
+    return run.folder / LOG
+
+
+def _compare(runs: Sequence[GridRun], folder: Path) -> None:
+    found = {run: run.find() for run in runs}
+    complete = {run.name: (run, place) for run, place in found.items() if place is not None}
+    if not complete:
+        return
+    show_comparison(
+        {name: SkillEvaluation.load(place / EVALUATION) for name, (_, place) in complete.items()},
+        folder,
+        {name: run.setting for name, (run, _) in complete.items()},
+    )
+
+
+@contextmanager
+def _backend(args: argparse.Namespace, n_runs: int) -> Iterator[Any]:
+    """
+    Joblib's ``Parallel``, connected. Each backend limits the threads of its workers by
+    ``OMP_NUM_THREADS``, which the runs inherit.
+    """
+    with _extra("zoo"):
+        import joblib
+    connect = {"loky": _local, "ray": _ray, "dask": _dask}[args.backend]
+    with connect(args) as options, joblib.parallel_config(args.backend, **options):
+        n_jobs = joblib.effective_n_jobs(args.n_jobs)
+        if args.backend == "loky":  # fewer runs than cores leave each more threads
+            n_jobs = min(n_jobs, n_runs)
+        # Ray's backend cannot return results one by one; joblib's own lines tell of its progress.
+        if args.backend == "ray":
+            reporting: dict[str, Any] = {"return_as": "list", "verbose": 10}
+        else:
+            reporting = {"return_as": "generator_unordered"}
+        yield joblib.Parallel(n_jobs, batch_size=1, pre_dispatch="n_jobs", **reporting)
+
+
+@contextmanager
+def _local(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    yield {}
+
+
+@contextmanager
+def _ray(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """
+    Ray starts a lost actor again on another node, and with it the runs that it had. It gives runs
+    to actors by turns, busy or not, so an actor must be able to see to more than one.
+    """
+    with _extra("cluster"):
+        import ray
+        from ray.util.joblib import register_ray
+    register_ray()
+    ray.init(address=args.address, log_to_driver=False, ignore_reinit_error=True)
+    # Half a core each: the other half takes in the actors of a node that is lost.
+    actor = {"num_cpus": 0.5, "max_concurrency": 8, "max_restarts": -1, "max_task_retries": -1}
+    try:
+        yield {"ray_remote_args": actor}
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _dask(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    with _extra("cluster"):
+        from distributed import Client
+    here = {"n_workers": None if args.n_jobs == -1 else args.n_jobs, "threads_per_worker": 1}
+    with Client(args.address) if args.address else Client(**here):
+        yield {}
+
+
+@contextmanager
+def _extra(name: str) -> Iterator[None]:
+    """Say which extra brings a library that is missing within the block."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"This needs {error.name}. Install it: pip install 'sb3-diayn[{name}]'"
+        ) from error

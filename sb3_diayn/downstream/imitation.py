@@ -1,0 +1,211 @@
+"""Which skill an expert's trajectory looks like: the imitation of section 4.2.3 of the paper."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch as th
+
+from sb3_diayn.discriminator import Discriminator
+
+__all__ = ["Demonstration", "SkillInference", "infer_skill", "load_demonstration"]
+
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """
+    What an expert did.
+
+    :param observations: next observations of the environment, shape ``(T, d)``
+    :param actions: the actions that led there, as the environment took them, shape ``(T, ...)``;
+        None if they are not known
+    :param seed: that of the reset before the first action; None if it is not known
+    """
+
+    observations: Array
+    actions: Array | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class SkillInference:
+    """
+    What a discriminator makes of a trajectory.
+
+    :param log_q: log q(z|s_t) in nats, shape ``(T, K)``
+    """
+
+    log_q: Array
+
+    @property
+    def skill(self) -> int:
+        """:return: z* = argmax_z sum_t log q(z|s_t)"""
+        return int(self.log_q.sum(axis=0).argmax())
+
+    @property
+    def posterior(self) -> Array:
+        """
+        The probability of each skill given the trajectory, the softmax of sum_t log q(z|s_t): with
+        a uniform p(z), and as if the states of a skill were independent of each other. They are
+        not, so it is surer than it should be; ``mean_q`` is the other extreme.
+
+        :return: shape ``(K,)``
+        """
+        total = self.log_q.sum(axis=0)
+        likelihood = np.exp(total - total.max())
+        posterior: Array = likelihood / likelihood.sum()
+        return posterior
+
+    @property
+    def mean_q(self) -> Array:
+        """:return: q(z|s_t) averaged over the trajectory, shape ``(K,)``"""
+        mean: Array = np.exp(self.log_q).mean(axis=0)
+        return mean
+
+    @property
+    def decided_at(self) -> int:
+        """:return: the smallest t from which on sum_{i <= t} log q(z|s_i) is largest for z*"""
+        leaders = self.log_q.cumsum(axis=0).argmax(axis=1)
+        others = np.flatnonzero(leaders != self.skill)
+        return int(others[-1]) + 1 if len(others) else 0
+
+
+def infer_skill(
+    discriminator: Discriminator, observations: Any, actions: Any = None
+) -> SkillInference:
+    """
+    Find the skill that matches an expert's states best: z* = argmax_z sum_t log q(z|s_t), equation
+    of section 4.2.3 of Eysenbach et al. (2019), arXiv 1802.06070.
+
+    :param discriminator: of the model whose skills are in question
+    :param observations: next observations of the environment, raw (as before any
+        ``VecNormalize``) and without a skill, shape ``(T, d)``; or a :class:`Demonstration`
+    :param actions: the actions that led there, as the environment took them, shape ``(T, ...)``;
+        needed only by a discriminator that reads actions
+    :return: the skill, its probability, and when it was decided
+    :raises ValueError: if the shapes do not fit, there is no observation or one is not finite, or
+        actions are missing
+    """
+    if isinstance(observations, Demonstration):
+        observations, actions = observations.observations, observations.actions
+    states = _check_observations(discriminator, np.asarray(observations))
+    device = discriminator.log_p.device
+    tensors = [th.as_tensor(states, device=device)]
+    if discriminator.action_space is not None:
+        scaled = discriminator.scale_action(_check_actions(actions, len(states)))
+        tensors.append(th.as_tensor(scaled.reshape(len(states), -1), device=device))
+    with th.no_grad():
+        log_q = th.log_softmax(discriminator(*tensors), dim=1)
+    return SkillInference(log_q.double().cpu().numpy())
+
+
+def _check_observations(discriminator: Discriminator, observations: Array) -> Array:
+    shape = discriminator.observation_space.shape or ()
+    if observations.shape[1:] != shape or len(observations) == 0:
+        raise ValueError(
+            f"observations of shape {observations.shape} do not fit the discriminator; expected "
+            f"(T, {', '.join(map(str, shape))}) with T of at least 1, next observations without "
+            "the skill. Check that the expert acted in the same environment."
+        )
+    if not np.isfinite(observations).all():
+        step = int(np.argwhere(~np.isfinite(observations))[0][0])
+        raise ValueError(
+            f"observations[{step}] is not finite; expected finite numbers. Cut the trajectory "
+            "where the simulation broke down."
+        )
+    return observations.astype(np.float32)
+
+
+def _check_actions(actions: Any, length: int) -> Array:
+    if actions is None or len(actions) != length:
+        given = "None" if actions is None else f"{len(actions)} of them"
+        raise ValueError(
+            f"actions={given} do not fit {length} observations; expected one for each, since this "
+            "discriminator reads actions too. Pass the expert's actions."
+        )
+    return np.asarray(actions)
+
+
+def load_demonstration(trajectory: str | os.PathLike[str], *, episode: int = 0) -> Demonstration:
+    """
+    Read an expert's trajectory. Where there is one observation more than actions, the first one is
+    that of the reset and is left out, since discriminators learn from next observations.
+
+    :param trajectory: an ``.npz`` file with ``observations`` and, where known, ``actions`` and
+        ``seed``; a ``.npy`` file of observations; or the id of a Minari dataset on this machine
+    :param episode: which episode of a Minari dataset
+    :return: the trajectory
+    :raises FileNotFoundError: if there is neither such a file nor such a dataset
+    :raises ImportError: if Minari is needed and missing
+    :raises ValueError: if the file is no such file, or there is no such episode
+    """
+    path = Path(trajectory)
+    if path.suffix in (".npy", ".npz"):
+        entries = _read_arrays(path)
+    else:
+        entries = _read_minari(str(trajectory), episode)
+    observations, actions, seed = (
+        entries.get(name) for name in ("observations", "actions", "seed")
+    )
+    if observations is None or np.ndim(observations) == 0:
+        raise ValueError(
+            f"trajectory={str(trajectory)!r} has {sorted(entries)}; expected an array "
+            "'observations' of shape (T, d). Save it with np.savez(file, observations=..., "
+            "actions=..., seed=...)."
+        )
+    if actions is not None and len(observations) == len(actions) + 1:
+        observations = observations[1:]
+    return Demonstration(observations, actions, None if seed is None else int(seed))
+
+
+def _read_arrays(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"trajectory={str(path)!r} is not a file; expected .npz or .npy.")
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        return {"observations": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+    except Exception as error:  # a damaged archive can make numpy and zipfile raise nearly anything
+        raise ValueError(
+            f"trajectory={str(path)!r} cannot be read ({error}); expected numbers that np.savez or "
+            "np.save wrote. Save it again, without objects."
+        ) from error
+
+
+def _read_minari(dataset_id: str, episode: int) -> dict[str, Any]:
+    try:
+        import minari
+    except ImportError as error:
+        raise ImportError(
+            f"trajectory={dataset_id!r} ends neither in .npz nor in .npy, so it is taken for a "
+            "Minari dataset, and Minari is missing. Install it: pip install 'minari[hdf5]'"
+        ) from error
+    if dataset_id not in minari.list_local_datasets():
+        raise FileNotFoundError(
+            f"trajectory={dataset_id!r} is no Minari dataset on this machine; expected one of "
+            f"{sorted(minari.list_local_datasets())}, or a file ending in .npz or .npy. "
+            f"To get it: minari download {dataset_id}"
+        )
+    dataset = minari.load_dataset(dataset_id)
+    if not 0 <= episode < dataset.total_episodes:
+        raise ValueError(
+            f"episode={episode!r} is not in {dataset_id!r}; expected 0 to "
+            f"{dataset.total_episodes - 1}. Choose one of those."
+        )
+    found = next(iter(dataset.iterate_episodes([episode])))
+    if not isinstance(found.observations, np.ndarray):
+        raise ValueError(
+            f"trajectory={dataset_id!r} has observations of {type(found.observations).__name__}; "
+            "expected vectors. Flatten them and save them with np.savez."
+        )
+    seed = dataset.storage.get_episode_metadata([episode])
+    return {
+        "observations": found.observations,
+        "actions": found.actions,
+        "seed": next(iter(seed)).get("seed"),
+    }

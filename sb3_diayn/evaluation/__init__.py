@@ -1,0 +1,18 @@
+"""What skills do: fresh episodes, measurements, findings. Plots and films have their modules."""
+
+from sb3_diayn.evaluation.callback import SkillEvaluationCallback
+from sb3_diayn.evaluation.diagnosis import Diagnosis, diagnose
+from sb3_diayn.evaluation.evaluate import evaluate_skills, summarize
+from sb3_diayn.evaluation.results import SkillEvaluation
+from sb3_diayn.evaluation.trajectories import Trajectory, play_skills
+
+__all__ = [
+    "Diagnosis",
+    "SkillEvaluation",
+    "SkillEvaluationCallback",
+    "Trajectory",
+    "diagnose",
+    "evaluate_skills",
+    "play_skills",
+    "summarize",
+]

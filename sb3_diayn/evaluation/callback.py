@@ -1,0 +1,251 @@
+"""Evaluations of all skills in the course of a training."""
+
+import copy
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium.envs.registration import EnvSpec
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize, unwrap_vec_normalize
+
+from sb3_diayn.checkpoints import run_folder
+from sb3_diayn.checks import check_positive
+from sb3_diayn.evaluation.evaluate import evaluate_skills
+from sb3_diayn.evaluation.results import SkillEvaluation
+from sb3_diayn.evaluation.trajectories import as_vec_env, unchanged
+from sb3_diayn.files import replacing, write_bytes, write_through_memory
+from sb3_diayn.model_zip import STATE_ATTRIBUTE
+from sb3_diayn.wrappers import DIAYNWrapper
+
+HISTORY_FILE, BEST_MODEL = "evaluations.json", "best_model.zip"
+
+
+STATISTICS = "vecnormalize.pkl"
+
+
+AUTO_FOLDER = "skills"
+
+
+# The first is added anew, the others only watch.
+DROPPED_WRAPPERS = ("DIAYNWrapper", "Monitor", "RecordEpisodeStatistics", "RecordVideo")
+
+
+TEXT_FORMATS = ("stdout", "log", "csv", "json")
+
+
+class SkillEvaluationCallback(BaseCallback):
+    """
+    Evaluates every skill on fresh episodes each ``eval_freq`` environment steps, and logs
+    ``diayn_eval/...``: ``mutual_information`` (nats), ``distinct_skills``, ``accuracy``,
+    ``task_return_mean`` and ``task_return_best`` over skills, ``coverage`` (cells of all skills
+    together), ``sensitivity``, and for TensorBoard the histogram ``task_returns`` with one value
+    per skill. The training is not disturbed: with the same seed it gives bit-equal parameters.
+
+    To be passed beside ``DIAYNCallback``, in Python or in the zoo's YAML::
+
+        callback:
+          - sb3_diayn.DIAYNCallback
+          - sb3_diayn.SkillEvaluationCallback:
+              eval_freq: 20000
+              save_path: auto
+
+    .. warning::
+        Unlike SB3's ``EvalCallback``, which counts calls, this one counts environment steps: do
+        not divide ``eval_freq`` by the number of environments.
+
+    :param eval_env: a ``DIAYNWrapper`` environment or vectorised ones, not those of the training;
+        None to build ``n_envs`` like the training's from its ``spec``
+    :param eval_freq: environment steps between two evaluations
+    :param n_episodes: episodes of each skill
+    :param n_envs: environments to build, in this process
+    :param deterministic: play the mode of the policy instead of samples
+    :param seed: of environments and sampled actions, the same for each evaluation
+    :param save_path: folder for ``evaluations.json``, ``best_model.zip`` and the statistics of
+        ``VecNormalize``; ``"auto"`` for the folder ``skills`` within the one where an
+        ``EvalCallback`` or ``CheckpointCallback`` of the same training saves, which in the zoo is
+        the run's; None to save nothing
+    :param save_best: save the model whenever its mutual information is the highest so far. The
+        task return of ``EvalCallback``'s ``best_model`` is that of a few random skills
+    :param stop_at_mutual_information: nats at which to stop the training; None for never
+    :param verbose: 1 to print each evaluation, 0 for silence
+    :raises ValueError: if a number is not positive; in ``learn`` if the environment cannot be
+        built, the model has no discriminator or ``"auto"`` finds no folder
+    """
+
+    def __init__(
+        self,
+        eval_env: Any = None,
+        *,
+        eval_freq: int = 10_000,
+        n_episodes: int = 1,
+        n_envs: int = 10,
+        deterministic: bool = True,
+        seed: int = 0,
+        save_path: str | Path | None = None,
+        save_best: bool = True,
+        stop_at_mutual_information: float | None = None,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(verbose)
+        self.eval_freq = check_positive("eval_freq", eval_freq)
+        self.n_episodes = check_positive("n_episodes", n_episodes)
+        self.n_envs = check_positive("n_envs", n_envs)
+        self.deterministic, self.seed = deterministic, seed
+        self.save_path, self.save_best = save_path, save_best
+        self.stop_at_mutual_information = stop_at_mutual_information
+        self.given_env = eval_env
+        self.history: list[dict[str, float]] = []
+        self.last_evaluation: SkillEvaluation | None = None
+        self.best_mutual_information = -np.inf
+        self._env: VecEnv | None = None
+
+    # -- set-up ------------------------------------------------------------------------------
+
+    def _on_training_start(self) -> None:
+        if getattr(self.model, STATE_ATTRIBUTE, None) is None:
+            raise ValueError(
+                f"model={type(self.model).__name__} has no discriminator to evaluate; expected "
+                "DIAYNCallback in the same learn(). Pass callback=[DIAYNCallback(), "
+                "SkillEvaluationCallback()]."
+            )
+        self._folder = self._find_folder()
+        self._periods = self.num_timesteps // self.eval_freq
+        if self._env is None:
+            with unchanged(self.model, self.training_env):
+                self._env = self._make_env()
+
+    def _make_env(self) -> VecEnv:
+        trained = unwrap_vec_normalize(self.training_env)
+        env = self._rebuild() if self.given_env is None else as_vec_env(self.given_env)
+        normalizer = unwrap_vec_normalize(env)
+        if trained is None and normalizer is not None:
+            raise ValueError(
+                f"eval_env={env} has VecNormalize; expected none, since the training has none. "
+                "Pass it without."
+            )
+        if trained is None or normalizer is not None:
+            return env
+        return VecNormalize(
+            env,
+            training=False,
+            norm_obs=trained.norm_obs,
+            norm_reward=False,
+            clip_obs=trained.clip_obs,
+            epsilon=trained.epsilon,
+        )
+
+    def _rebuild(self) -> VecEnv:
+        n_skills = int(self.training_env.get_attr("n_skills")[0])
+        spec = _rebuildable(self.training_env.get_attr("spec")[0])
+
+        def make() -> DIAYNWrapper:
+            return DIAYNWrapper(spec.make(disable_env_checker=True), n_skills)
+
+        return DummyVecEnv([make] * min(self.n_envs, n_skills * self.n_episodes))
+
+    def _find_folder(self) -> Path | None:
+        if self.save_path is None:
+            return None
+        folder = Path(self.save_path)
+        if self.save_path == "auto":
+            folder = run_folder(self.locals["callback"]) / AUTO_FOLDER
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    # -- training ----------------------------------------------------------------------------
+
+    def _on_step(self) -> bool:
+        periods = self.num_timesteps // self.eval_freq
+        if periods == self._periods:
+            return True
+        self._periods = periods
+        evaluation = self._evaluate()
+        row = _row(evaluation)
+        self.history.append({"num_timesteps": self.num_timesteps, **row})
+        self._log(evaluation, row)
+        self._save(row["mutual_information"])
+        target = self.stop_at_mutual_information
+        return target is None or row["mutual_information"] < target
+
+    def _evaluate(self) -> SkillEvaluation:
+        assert self._env is not None
+        trained, normalizer = map(unwrap_vec_normalize, (self.training_env, self._env))
+        if trained is not None and normalizer is not None and trained.norm_obs:
+            normalizer.obs_rms = copy.deepcopy(trained.obs_rms)
+        self.last_evaluation = evaluate_skills(
+            self.model,
+            self._env,
+            n_episodes=self.n_episodes,
+            deterministic=self.deterministic,
+            seed=self.seed,
+        )
+        return self.last_evaluation
+
+    def _log(self, evaluation: SkillEvaluation, row: dict[str, float]) -> None:
+        for name, value in row.items():
+            self.logger.record(f"diayn_eval/{name}", value)
+        returns = th.as_tensor(evaluation.task_returns.mean(axis=1))
+        self.logger.record("diayn_eval/task_returns", returns, exclude=TEXT_FORMATS)
+        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
+        self.logger.dump(self.num_timesteps)
+        if self.verbose >= 1:
+            print(
+                f"Skills after {self.num_timesteps} steps: {row['distinct_skills']:.1f} distinct, "
+                f"best task return {row['task_return_best']:.1f}"
+            )
+
+    def _save(self, mutual_information: float) -> None:
+        is_best = mutual_information > self.best_mutual_information
+        self.best_mutual_information = max(mutual_information, self.best_mutual_information)
+        if self._folder is None:
+            return
+        write_bytes(self._folder / HISTORY_FILE, json.dumps(self.history, indent=1).encode())
+        if is_best and self.save_best:
+            with replacing(self._folder / BEST_MODEL) as temporary:
+                write_through_memory(temporary, self.model.save)
+            normalizer = unwrap_vec_normalize(self.training_env)
+            if normalizer is not None:
+                with replacing(self._folder / STATISTICS) as temporary:
+                    normalizer.save(str(temporary))
+
+    def _on_training_end(self) -> None:
+        if self.given_env is None and self._env is not None:
+            self._env.close()
+            self._env = None
+
+
+def _row(evaluation: SkillEvaluation) -> dict[str, float]:
+    """What is logged and kept of an evaluation: one number by name."""
+    returns = evaluation.task_returns.mean(axis=1)
+    return {
+        "mutual_information": evaluation.mutual_information,
+        "distinct_skills": evaluation.distinct_skills,
+        "accuracy": float(evaluation.accuracy.mean()),
+        "task_return_mean": float(returns.mean()),
+        "task_return_best": float(returns.max()),
+        "coverage": float(evaluation.info["total_coverage"]),
+        "sensitivity": evaluation.sensitivity,
+    }
+
+
+def _rebuildable(spec: EnvSpec | None) -> EnvSpec:
+    """The spec of the same environment without skills, to be made in any number."""
+    remedy = "Pass eval_env=, an environment of its own for the evaluation."
+    if spec is None:
+        raise ValueError(
+            "eval_env=None cannot be built: the training environment has no spec; expected one "
+            f"that gymnasium.make returned. {remedy}"
+        )
+    wrappers = [w for w in spec.additional_wrappers if w.name not in DROPPED_WRAPPERS]
+    for wrapper in wrappers:
+        if wrapper.kwargs is None:
+            raise ValueError(
+                f"eval_env=None cannot be built: the wrapper {wrapper.name} does not record its "
+                f"arguments; expected a subclass of gymnasium.utils.RecordConstructorArgs. {remedy}"
+            )
+    kwargs = {key: value for key, value in spec.kwargs.items() if key != "render_mode"}
+    return replace(spec, kwargs=kwargs, additional_wrappers=tuple(wrappers))

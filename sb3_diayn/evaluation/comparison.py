@@ -1,0 +1,141 @@
+"""Several runs side by side: seeds of one setting, or settings. It needs the extra ``report``."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.stats import bootstrap  # type: ignore[import-untyped]
+
+from sb3_diayn.evaluation.results import SkillEvaluation
+
+__all__ = ["METRICS", "compare", "interval", "plot_comparison", "summarize_groups"]
+
+
+METRICS = {
+    "distinct_skills": "distinct skills",
+    "accuracy": "accuracy (share of states)",
+    "best_task_return": "best task return of a skill",
+    "median_task_return": "median task return of skills",
+    "coverage": "cells visited by all skills",
+    "movement": "mean movement of skills (std)",
+}
+
+
+CONFIDENCE = 0.95
+
+
+def compare(
+    evaluations: Mapping[str, SkillEvaluation], *, groups: Mapping[str, str] | None = None
+) -> pd.DataFrame:
+    """
+    :param evaluations: of each run, by its name
+    :param groups: name of the group of each run; None to put runs of the same environment,
+        algorithm and number of skills together
+    :return: one row per run: ``group``, ``n_skills``, ``steps`` of training, and the columns of
+        ``METRICS``; task returns are means over episodes, best and median are over skills
+    :raises ValueError: if there is nothing to compare or a run has no group
+    """
+    if not evaluations:
+        raise ValueError("evaluations={} is empty; expected at least one run. Name some runs.")
+    missing = [run for run in evaluations if groups is not None and run not in groups]
+    if missing:
+        raise ValueError(
+            f"groups={groups!r} does not name {missing}; expected a group for each run. Add them, "
+            "or leave groups out."
+        )
+    rows = {
+        run: {"group": groups[run] if groups else _group(evaluation), **_row(evaluation)}
+        for run, evaluation in evaluations.items()
+    }
+    frame: pd.DataFrame = pd.DataFrame.from_dict(rows, orient="index").rename_axis("run")
+    return frame
+
+
+def _group(evaluation: SkillEvaluation) -> str:
+    info = evaluation.info
+    words = [info.get("env_id"), info.get("algo"), f"K={evaluation.n_skills}"]
+    return " ".join(word for word in words if word)
+
+
+def _row(evaluation: SkillEvaluation) -> dict[str, Any]:
+    means = evaluation.task_returns.mean(axis=1)
+    return {
+        "n_skills": evaluation.n_skills,
+        "steps": evaluation.info.get("num_timesteps"),
+        "distinct_skills": evaluation.distinct_skills,
+        "accuracy": float(evaluation.accuracy.mean()),
+        "best_task_return": float(means.max()),
+        "median_task_return": float(np.median(means)),
+        "coverage": evaluation.info["total_coverage"],
+        "movement": float(evaluation.movement.mean()),
+    }
+
+
+def summarize_groups(frame: pd.DataFrame, *, seed: int | None = 0) -> pd.DataFrame:
+    """
+    :param frame: from :func:`compare`
+    :param seed: of the resampling; None for another one each time
+    :return: one row per group and metric: number of ``runs``, ``mean``, and ``low`` and ``high``,
+        the ends of the 95 % percentile bootstrap interval of the mean over runs, NaN for a single
+        run
+    """
+    rows = [
+        {"group": group, "metric": metric, "runs": len(part), **interval(part[metric], seed)}
+        for group, part in frame.groupby("group", sort=False)
+        for metric in METRICS
+    ]
+    summary: pd.DataFrame = pd.DataFrame(rows).set_index(["group", "metric"])
+    return summary
+
+
+def interval(values: npt.ArrayLike, seed: int | None = 0) -> dict[str, float]:
+    """
+    :param values: one per run
+    :param seed: of the resampling; None for another one each time
+    :return: ``mean``, and ``low`` and ``high``, the ends of its 95 % percentile bootstrap
+        interval, NaN for a single run
+    """
+    data = np.asarray(values, dtype=float)
+    low = high = float("nan")
+    if len(data) > 1:
+        # The default, BCa, is undefined where all runs agree, and no better with few runs.
+        result = bootstrap(
+            (data,),
+            np.mean,
+            confidence_level=CONFIDENCE,
+            method="percentile",
+            random_state=np.random.default_rng(seed),
+        )
+        low, high = result.confidence_interval
+    return {"mean": float(data.mean()), "low": float(low), "high": float(high)}
+
+
+def plot_comparison(frame: pd.DataFrame, *, axes: npt.NDArray[Any] | None = None) -> Any:
+    """
+    A panel for each metric: the runs as dots, the mean of each group with its 95 % interval.
+
+    :param frame: from :func:`compare`
+    :param axes: as many as ``METRICS`` has; None for a new figure
+    :return: the axes
+    """
+    groups = list(dict.fromkeys(frame["group"]))
+    if axes is None:
+        size = (10, 2 * (1.2 + 0.35 * len(groups)) + 1)
+        axes = plt.subplots(2, 3, figsize=size, sharey=True, layout="constrained")[1]
+    summary = summarize_groups(frame)
+    position = {group: index for index, group in enumerate(groups)}
+    for ax, (metric, label) in zip(np.ravel(axes), METRICS.items(), strict=True):
+        ax.scatter(
+            frame[metric], frame["group"].map(position), s=24, color="tab:blue", alpha=0.5, zorder=3
+        )
+        for group, index in position.items():
+            row = summary.loc[(group, metric)]
+            ax.plot([row["low"], row["high"]], [index, index], color="black", linewidth=1.5)
+            ax.plot(row["mean"], index, marker="|", color="black", markersize=14)
+        ax.set(xlabel=label, yticks=range(len(groups)), ylim=(len(groups) - 0.5, -0.5))
+        ax.set_yticklabels(groups)
+        ax.locator_params(axis="x", nbins=4)
+    return axes

@@ -1,0 +1,283 @@
+"""What an evaluation says about a training, in words."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sb3_diayn.evaluation.results import SkillEvaluation
+
+# Below a tenth of log K the fresh states hold next to no trace of the skill.
+NEAR_CHANCE = 0.1
+
+
+# From half of log K on the skills are told apart, whatever the number of steps or the policy's
+# sensitivity: small differences between actions add up over an episode.
+TOLD_APART = 0.5
+
+
+# The easiest environments (MountainCarContinuous) need some 20,000 steps; at a quarter of that
+# replay has hardly been seen.
+FEW_STEPS = 5000
+
+
+# One percent of the half range of the actions is less than the noise of any exploration.
+IGNORES_SKILL = 0.01
+
+
+# The answers to two equal skills agree in 100 %, to two that are told apart in 0 %. With 75 % an
+# answer settles which of the two it was in no more than five of eight states; a coin does in four.
+ALIKE = 0.75
+
+
+# A pose has a movement of 0, a gait or a fall one of the order of 1, in standard deviations of all
+# skills' states.
+STATIC = 0.1
+
+
+# One static skill among many is a skill ("stand still"); when half are, the run has failed to move.
+MANY_STATIC = 0.5
+
+
+# With fewer coordinates there is nothing to choose from.
+MIN_COORDINATES = 5
+
+
+# A tenth of the coordinates carries more than four fifths of what the discriminator knows.
+NARROW_COORDINATES, NARROW_SHARE = 0.1, 0.8
+
+
+MAX_NAMED = 10
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """
+    One finding.
+
+    :param kind: ``"too_early"``, ``"ignores_skill"``, ``"lagging_discriminator"``,
+        ``"collapsed"``, ``"static"``, ``"narrow_discriminator"`` or ``"healthy"``
+    :param severity: ``"warning"`` or ``"note"``
+    :param message: what was found, with its number
+    :param advice: what to try
+    :param skills: the skills concerned; empty for all of them
+    """
+
+    kind: str
+    severity: str
+    message: str
+    advice: str
+    skills: tuple[int, ...] = ()
+
+
+def diagnose(evaluation: SkillEvaluation) -> list[Diagnosis]:
+    """
+    Look for the known ways in which skills fail. A finding that would follow from another one is
+    left out: skills that cannot be told apart yet are not called collapsed.
+
+    :param evaluation: an evaluation
+    :return: findings, the most fundamental one first; without a warning among them the last one
+        is the note ``"healthy"``
+    """
+    if _has_few_steps(evaluation):
+        return [_too_early(evaluation)]
+    if _ignores_skill(evaluation):
+        found = [_ignoring(evaluation), *_static(evaluation)]
+    elif _is_near_chance(evaluation):
+        found = [_too_early(evaluation), *_static(evaluation)]
+    else:
+        found = [
+            *_lagging(evaluation),
+            *_collapsed(evaluation),
+            *_static(evaluation),
+            *_narrow(evaluation),
+        ]
+    if all(diagnosis.severity != "warning" for diagnosis in found):
+        found.append(_healthy(evaluation))
+    return found
+
+
+def _information_share(evaluation: SkillEvaluation) -> float:
+    """The mutual information as a share of log K."""
+    return float(evaluation.mutual_information / np.log(evaluation.n_skills))
+
+
+def _has_few_steps(evaluation: SkillEvaluation) -> bool:
+    steps = evaluation.info.get("num_timesteps", FEW_STEPS)
+    return bool(steps < FEW_STEPS and _information_share(evaluation) < TOLD_APART)
+
+
+def _ignores_skill(evaluation: SkillEvaluation) -> bool:
+    is_insensitive = evaluation.sensitivity < IGNORES_SKILL  # not for NaN, which is unknown
+    return is_insensitive and _information_share(evaluation) < TOLD_APART
+
+
+def _is_near_chance(evaluation: SkillEvaluation) -> bool:
+    chance = 1 / evaluation.n_skills
+    excess = (evaluation.accuracy.mean() - chance) / (1 - chance)
+    return bool(_information_share(evaluation) < NEAR_CHANCE and excess < NEAR_CHANCE)
+
+
+def _too_early(evaluation: SkillEvaluation) -> Diagnosis:
+    steps = evaluation.info.get("num_timesteps")
+    after = "" if steps is None else f" after {steps:,} steps"
+    return Diagnosis(
+        "too_early",
+        "warning",
+        f"Too early to tell{after}: the discriminator recognises {_accuracy(evaluation)}, and the "
+        f"mutual information is {evaluation.mutual_information:.2f} of at most "
+        f"{np.log(evaluation.n_skills):.2f} nats.",
+        "Train longer and watch diayn/log_q_z, which should rise from -log K. If it stays there, "
+        "try fewer skills (n_skills), more updates (n_updates of DIAYNCallback, gradient_steps of "
+        "the model) or normalize_obs: true.",
+    )
+
+
+def _ignoring(evaluation: SkillEvaluation) -> Diagnosis:
+    return Diagnosis(
+        "ignores_skill",
+        "warning",
+        f"The policy ignores the skill: at the same state its action changes by "
+        f"{evaluation.sensitivity:.3f} (as a share; 0 is not at all) from skill to skill.",
+        "Check that DIAYNCallback() was passed to learn(); train longer; give the skill reward "
+        "more weight against the task reward or the entropy (reward_scale, skill_reward_weight, "
+        "a smaller ent_coef).",
+    )
+
+
+def _lagging(evaluation: SkillEvaluation) -> list[Diagnosis]:
+    if _information_share(evaluation) >= NEAR_CHANCE:
+        return []
+    worst = np.argsort(evaluation.log_q)[:3]
+    named = ", ".join(f"{k} ({evaluation.log_q[k]:.1f} nats)" for k in worst)
+    return [
+        Diagnosis(
+            "lagging_discriminator",
+            "warning",
+            f"The discriminator is confidently wrong on fresh states: it recognises "
+            f"{_accuracy(evaluation)}, but the mean log q(z|s') is "
+            f"{evaluation.log_q.mean():.2f} nats, with skills {named} at the bottom.",
+            "It knows the episodes it was trained on and not the next ones: collect more episodes "
+            "of each skill per update (n_envs), shorten them (skill_duration), or train longer. "
+            "diayn/log_q_z is measured on replayed states and does not show this.",
+            tuple(int(k) for k in worst),
+        )
+    ]
+
+
+def _collapsed(evaluation: SkillEvaluation) -> list[Diagnosis]:
+    agreement = _agreement(evaluation.confusion)
+    groups = _groups(agreement >= ALIKE)
+    if not groups:
+        return []
+    shares = [agreement[np.ix_(g, g)][np.triu_indices(len(g), 1)].mean() for g in groups]
+    named = [
+        f"{' = '.join(map(str, g))} ({share:.0%})" for g, share in zip(groups, shares, strict=True)
+    ]
+    return [
+        Diagnosis(
+            "collapsed",
+            "warning",
+            f"Skills that the discriminator takes for each other, with the share of its answers "
+            f"that agree: {_enumerate(named)}.",
+            "Train longer, ask for fewer skills (n_skills), raise the entropy coefficient "
+            "(ent_coef) so that skills are pushed apart, or give the discriminator other "
+            "coordinates (obs_indices).",
+            tuple(sorted(skill for group in groups for skill in group)),
+        )
+    ]
+
+
+def _static(evaluation: SkillEvaluation) -> list[Diagnosis]:
+    skills = np.flatnonzero(evaluation.movement < STATIC)
+    if len(skills) == 0:
+        return []
+    named = _enumerate([f"{k} ({evaluation.movement[k]:.2f})" for k in skills])
+    is_most = len(skills) >= MANY_STATIC * evaluation.n_skills
+    return [
+        Diagnosis(
+            "static",
+            "warning" if is_most else "note",
+            f"{len(skills)} of {evaluation.n_skills} skills hold a pose: in the second half of an "
+            f"episode they move less than {STATIC} standard deviations of all states: {named}.",
+            "Let the discriminator read positions or velocities only (obs_indices; for MuJoCo also "
+            "exclude_current_positions_from_observation: false), with normalize_obs and "
+            "spectral_norm so that farther pays more, or use shorter episodes or a skill_duration. "
+            "The provided ppo_travel.yml does all of it.",
+            tuple(int(k) for k in skills),
+        )
+    ]
+
+
+def _narrow(evaluation: SkillEvaluation) -> list[Diagnosis]:
+    # Coordinates that obs_indices leaves out were left out on purpose.
+    read = np.asarray(evaluation.info.get("obs_indices", range(len(evaluation.importance))))
+    importance = np.maximum(evaluation.importance[read], 0)
+    n_top = max(1, int(NARROW_COORDINATES * len(read)))
+    order = np.argsort(-importance, kind="stable")[:n_top]
+    share = importance[order].sum() / max(importance.sum(), 1e-12)
+    if len(read) < MIN_COORDINATES or share < NARROW_SHARE:
+        return []
+    parts = evaluation.info.get("parts") or [f"observation[{index}]" for index in read]
+    named = _enumerate([f"{parts[i]} ({importance[i]:.2f} nats)" for i in order])
+    return [
+        Diagnosis(
+            "narrow_discriminator",
+            "warning",
+            f"The discriminator leans on {n_top} of {len(read)} coordinates for {share:.0%} of "
+            f"what it knows: {named}.",
+            "See whether skills that differ in these alone are what you want. If not, choose the "
+            "coordinates it reads with obs_indices, or set normalize_obs: true so that no scale "
+            "dominates.",
+        )
+    ]
+
+
+def _healthy(evaluation: SkillEvaluation) -> Diagnosis:
+    return Diagnosis(
+        "healthy",
+        "note",
+        f"{evaluation.distinct_skills:.1f} of {evaluation.n_skills} skills are distinct "
+        f"(mutual information {evaluation.mutual_information:.2f} of at most "
+        f"{np.log(evaluation.n_skills):.2f} nats); the discriminator recognises "
+        f"{_accuracy(evaluation)}.",
+        "Look at the films, and choose a skill to use or to fine-tune.",
+    )
+
+
+def _accuracy(evaluation: SkillEvaluation) -> str:
+    chance = 1 / evaluation.n_skills
+    return f"{evaluation.accuracy.mean():.0%} of the states ({chance:.0%} by chance)"
+
+
+def _agreement(confusion: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """
+    Overlap of the answers to two skills, 1 minus their total variation distance. Unlike the two
+    entries of the confusion matrix it is 1 also where all states of both are taken for one of
+    them.
+    """
+    overlap: npt.NDArray[Any] = np.minimum(confusion[:, None], confusion[None]).sum(axis=-1)
+    return overlap
+
+
+def _groups(is_linked: npt.NDArray[np.bool_]) -> list[list[int]]:
+    """Connected groups of at least two, in order of their first member."""
+    groups: list[list[int]] = []
+    seen: set[int] = set()
+    for start in range(len(is_linked)):
+        group, front = {start}, [start]
+        while front:
+            new = set(np.flatnonzero(is_linked[front.pop()]).tolist()) - group
+            group |= new
+            front += new
+        if start not in seen and len(group) > 1:
+            groups.append(sorted(group))
+        seen |= group
+    return groups
+
+
+def _enumerate(names: Sequence[str]) -> str:
+    more = len(names) - MAX_NAMED
+    return ", ".join(names[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")

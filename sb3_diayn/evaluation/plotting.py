@@ -1,0 +1,310 @@
+"""
+Figures of a training and of an evaluation. They need the extra ``report``.
+
+Each function draws on the axes it is given, or on a new pyplot figure, and shows nothing. A legend
+may stand right of the axes: give figures of your own ``layout="constrained"`` to make room for it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import seaborn as sns  # type: ignore[import-untyped]
+import torch as th
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
+from matplotlib.colors import BoundaryNorm, ListedColormap
+from matplotlib.patches import Patch
+from matplotlib.ticker import EngFormatter
+
+from sb3_diayn.discriminator import Discriminator
+from sb3_diayn.evaluation.results import SkillEvaluation
+from sb3_diayn.evaluation.trajectories import POSITION_KEYS
+from sb3_diayn.skills import check_n_skills
+
+__all__ = [
+    "plot_confusion",
+    "plot_coverage",
+    "plot_discriminator_regions",
+    "plot_task_returns",
+    "plot_training",
+    "plot_trajectories",
+    "skill_colors",
+]
+
+
+PROGRESS_COLUMNS = ("time/total_timesteps", "diayn/log_q_z", "diayn/accuracy")
+
+
+MAX_PALETTE = 10
+
+
+MAX_LEGEND = 20
+
+
+GRID_POINTS = 200
+
+
+Array = npt.NDArray[Any]
+
+
+Progress = Mapping[str, Sequence[Any]] | pd.DataFrame
+
+
+def skill_colors(n_skills: int) -> Array:
+    """
+    Up to ten skills have seaborn's "colorblind" palette. No more colours than about ten are told
+    apart by everybody, so more skills are sampled from viridis: its lightness rises evenly, which
+    colour-blind eyes and black-and-white prints keep, and orders the skills along a colour bar.
+
+    :param n_skills: the number of skills, K
+    :return: red, green and blue from 0 to 1, shape ``(K, 3)``
+    """
+    if check_n_skills(n_skills) <= MAX_PALETTE:
+        return np.array(sns.color_palette("colorblind", n_skills))
+    # The last shades of viridis are a yellow too pale for lines on white.
+    colors: Array = plt.get_cmap("viridis")(np.linspace(0, 0.95, n_skills))[:, :3]
+    return colors
+
+
+def plot_training(progress: Progress, *, n_skills: int, ax: Axes | None = None) -> Axes:
+    """
+    The running log q(z|s') between that of guessing, -log K, and its bound 0, with the accuracy
+    on a second axis.
+
+    :param progress: columns of SB3's CSV logger, as ``pd.read_csv("progress.csv")`` has them;
+        rows without an entry are left out
+    :param n_skills: the number of skills, K
+    :param ax: where to draw; None for a new figure
+    :return: the axes of log q
+    :raises ValueError: if no row has all three
+    """
+    frame = _read_progress(progress)
+    steps, log_q, accuracy = (frame[name] for name in PROGRESS_COLUMNS)
+    baseline = -np.log(check_n_skills(n_skills))
+    ax = _axes(ax)
+    blue, orange, *_ = skill_colors(2)
+    twin = ax.twinx()
+    lines = [
+        *ax.plot(steps, log_q, color=blue, label="log q(z|s')"),
+        ax.axhline(0, color="black", linestyle=":", label="upper bound 0"),
+        *twin.plot(steps, accuracy, color=orange, linestyle="-.", label="accuracy"),
+        ax.axhline(baseline, color="black", linestyle="--", label=f"guessing, -log {n_skills}"),
+    ]
+    twin.set_ylim(0, 1.05)
+    twin.set_ylabel("accuracy (share of states)", color=orange)
+    ax.set(xlabel="time steps", ylim=(1.05 * min(baseline, log_q.min()), -0.05 * baseline))
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    ax.set_ylabel("log q(z|s') [nats]", color=blue)
+    ax.legend(handles=lines, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)
+    ax.set_title("Training of the discriminator", pad=40)
+    return ax
+
+
+def _read_progress(progress: Progress) -> pd.DataFrame:
+    known = [name for name in PROGRESS_COLUMNS if name in progress]
+    frame: pd.DataFrame = pd.DataFrame({name: pd.to_numeric(progress[name]) for name in known})
+    frame = frame.dropna()
+    if len(known) < len(PROGRESS_COLUMNS) or frame.empty:
+        raise ValueError(
+            f"progress={list(progress)!r} has no row with all of {PROGRESS_COLUMNS}; expected the "
+            "log of a training with DIAYNCallback beyond learning_starts. Read its progress.csv."
+        )
+    return frame
+
+
+def plot_task_returns(evaluation: SkillEvaluation, *, ax: Axes | None = None) -> Axes:
+    """
+    A box and the single episodes of each skill, sorted by mean task return.
+
+    :param evaluation: what to draw
+    :param ax: where to draw; None for a new figure
+    :return: the axes
+    """
+    n_skills, n_episodes = evaluation.task_returns.shape
+    ax = _axes(ax, n_skills)
+    order = np.argsort(evaluation.task_returns.mean(axis=1), kind="stable")
+    returns, colors = evaluation.task_returns[order], skill_colors(n_skills)[order]
+    x = np.arange(n_skills)
+    style: dict[str, Any] = {"patch_artist": True, "medianprops": {"color": "black"}}
+    boxes = ax.boxplot(
+        list(returns), positions=x, widths=0.7, showfliers=False, manage_ticks=False, **style
+    )
+    for box, color in zip(boxes["boxes"], colors, strict=True):
+        box.set(facecolor=color, alpha=0.4)
+    columns = x[:, None] + 0.4 * (np.arange(n_episodes) + 0.5) / n_episodes - 0.2
+    style = {"edgecolors": "black", "linewidths": 0.5, "zorder": 3}
+    ax.scatter(columns, returns, s=14, c=np.repeat(colors, n_episodes, axis=0), **style)
+    ax.set_xticks(x, [str(skill) for skill in order])
+    if n_skills > MAX_LEGEND:
+        ax.tick_params(axis="x", rotation=90, labelsize=6)
+    ax.set_xlim(-0.7, n_skills - 0.3)
+    ax.set(xlabel="skill, sorted by mean task return", ylabel="task return (sum of rewards)")
+    ax.set_title(f"Task return of {n_episodes} episodes per skill")
+    return ax
+
+
+def plot_trajectories(evaluation: SkillEvaluation, *, ax: Axes | None = None) -> Axes:
+    """
+    The path of every episode, with a circle where it starts.
+
+    :param evaluation: what to draw
+    :param ax: where to draw; None for a new figure
+    :return: the axes
+    """
+    ax = _axes(ax)
+    colors = skill_colors(evaluation.n_skills)
+    for paths, color in zip(evaluation.paths, colors, strict=True):
+        ax.add_collection(LineCollection(list(paths), colors=[color]))
+    x, y = evaluation.paths[:, :, 0].reshape(-1, 2).T
+    ax.scatter(x, y, s=18, facecolors="white", edgecolors="black", zorder=3)
+    _label_coordinates(ax, evaluation.info["coordinates"])
+    _add_key(ax, np.arange(evaluation.n_skills), colors)
+    ax.set_title(f"Paths of {evaluation.n_skills} skills (circles: starts)")
+    return ax
+
+
+def plot_confusion(evaluation: SkillEvaluation, *, ax: Axes | None = None) -> Axes:
+    """
+    What the discriminator takes each skill's states for, with numbers for up to ten skills.
+
+    :param evaluation: what to draw
+    :param ax: where to draw; None for a new figure
+    :return: the axes
+    """
+    ax = _axes(ax)
+    step = _tick_step(evaluation.n_skills)
+    numbers = {"annot": evaluation.n_skills <= MAX_PALETTE, "fmt": ".2f"}
+    ticks = {"xticklabels": step, "yticklabels": step}
+    style = {"square": True, "cbar_kws": {"label": "share of the skill's states"}}
+    sns.heatmap(
+        evaluation.confusion, vmin=0, vmax=1, cmap="viridis", ax=ax, **numbers, **ticks, **style
+    )
+    ax.tick_params(rotation=0)
+    ax.set(xlabel="skill the discriminator sees", ylabel="skill played")
+    ax.set_title(f"Confusion of skills (mean accuracy {evaluation.accuracy.mean():.2f})")
+    return ax
+
+
+def plot_coverage(evaluation: SkillEvaluation, *, ax: Axes | None = None) -> Axes:
+    """
+    How many cells of the grid each skill visits, with the total of all skills in the title.
+
+    :param evaluation: what to draw
+    :param ax: where to draw; None for a new figure
+    :return: the axes
+    """
+    n_skills = evaluation.n_skills
+    ax = _axes(ax, n_skills)
+    ax.bar(np.arange(n_skills), evaluation.coverage, color=skill_colors(n_skills))
+    ax.set_xticks(range(0, n_skills, _tick_step(n_skills)))
+    names, sizes = evaluation.info["coordinates"], evaluation.info["cell_size"]
+    edges = [f"{size:.3g}{_unit(name)}" for name, size in zip(names, sizes, strict=True)]
+    ax.set(xlabel="skill", ylabel=f"visited cells of {' x '.join(edges)}")
+    ax.set_title(f"State coverage ({evaluation.info['total_coverage']} cells by all skills)")
+    return ax
+
+
+def plot_discriminator_regions(
+    discriminator: Discriminator, evaluation: SkillEvaluation, *, ax: Axes | None = None
+) -> Axes:
+    """
+    Which skill the discriminator takes each observation for, over the range visited: the surer
+    it is, the stronger the colour, from a share of 1/K (pale) to 1 (full).
+
+    .. warning::
+        Where ``info`` tells x and y positions, the observation has to be that position.
+
+    :param discriminator: one of a two-dimensional observation, without actions
+    :param evaluation: of the same skills
+    :param ax: where to draw; None for a new figure
+    :return: the axes
+    :raises ValueError: if it reads anything else, or the two do not belong together
+    """
+    _check_plane(discriminator, evaluation)
+    x, y = (_grid_line(evaluation.paths[..., i]) for i in range(2))
+    winners, confidence = _classify(discriminator, x, y)
+    colors = skill_colors(discriminator.n_skills)
+    # A rest of colour shows the likeliest skill also where it is little more than a guess.
+    alpha = np.interp(confidence, [1 / len(colors), 1], [0.2, 1])[..., None]
+    image = np.concatenate([colors[winners], alpha], axis=-1)
+    ax = _axes(ax)
+    ax.imshow(image, origin="lower", extent=(x[0], x[-1], y[0], y[-1]), aspect="auto")
+    _label_coordinates(ax, evaluation.info["coordinates"])
+    _add_key(ax, np.unique(winners), colors)
+    ax.set_title("Likeliest skill (the surer, the stronger)")
+    return ax
+
+
+def _check_plane(discriminator: Discriminator, evaluation: SkillEvaluation) -> None:
+    names = evaluation.info["coordinates"]
+    shape, actions = discriminator.observation_space.shape, discriminator.action_space
+    known = _is_plane(names) or names == ["observation 0", "observation 1"]
+    if shape != (2,) or actions is not None or not known:
+        raise ValueError(
+            f"discriminator of observations {shape} with action_space={actions} and coordinates "
+            f"{names} has no regions in a plane; expected two observations, which may be x and y, "
+            "and no actions. Use plot_trajectories or plot_confusion."
+        )
+    if discriminator.n_skills != evaluation.n_skills:
+        raise ValueError(
+            f"discriminator.n_skills={discriminator.n_skills!r} does not fit the evaluation; "
+            f"expected {evaluation.n_skills}. Pass the discriminator that it was made with."
+        )
+
+
+def _grid_line(values: Array) -> Array:
+    # A coordinate that never changes still needs an extent.
+    margin = 0.05 * np.ptp(values) or 0.5
+    return np.linspace(values.min() - margin, values.max() + margin, GRID_POINTS)
+
+
+def _classify(discriminator: Discriminator, x: Array, y: Array) -> tuple[Array, Array]:
+    """Likeliest skill and its probability on a grid, a row for each y."""
+    grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+    obs = th.as_tensor(grid, dtype=th.float32, device=discriminator.log_p.device)
+    with th.no_grad():
+        confidence, winners = discriminator(obs).softmax(dim=1).cpu().max(dim=1)
+    return winners.numpy().reshape(len(y), -1), confidence.numpy().reshape(len(y), -1)
+
+
+def _axes(ax: Axes | None, n_columns: int = 0) -> Axes:
+    size = (max(6.4, 0.2 * n_columns), 4.8)
+    return ax or plt.subplots(figsize=size, layout="constrained")[1]
+
+
+def _unit(name: str) -> str:
+    return " m" if name in POSITION_KEYS else ""
+
+
+def _is_plane(names: Sequence[str]) -> bool:
+    """Height against way is left out: its path would be a strip too thin to read."""
+    return all("position" in name for name in names)
+
+
+def _label_coordinates(ax: Axes, names: Sequence[str]) -> None:
+    x, y = (name.replace("_", " ") + (" [m]" if _unit(name) else "") for name in names)
+    ax.set(xlabel=x, ylabel=y)
+    if _is_plane(names):
+        ax.set_aspect("equal")
+
+
+def _tick_step(n_skills: int) -> int:
+    return -(-n_skills // 10)  # leaves at most ten labels
+
+
+def _add_key(ax: Axes, skills: Array, colors: Array) -> None:
+    n_skills = len(colors)
+    if n_skills <= MAX_LEGEND:
+        handles = [Patch(color=colors[skill], label=f"skill {skill}") for skill in skills]
+        size = "small" if len(handles) > MAX_PALETTE else None
+        ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1), fontsize=size)
+        return
+    norm = BoundaryNorm(np.arange(n_skills + 1) - 0.5, n_skills)
+    mappable = ScalarMappable(norm, ListedColormap(colors))
+    ticks = range(0, n_skills, _tick_step(n_skills))
+    ax.figure.colorbar(mappable, ax=ax, label="skill", ticks=ticks).minorticks_off()

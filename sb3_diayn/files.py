@@ -1,0 +1,121 @@
+"""Files that are whole or absent, and extras that are missing."""
+
+import importlib
+import io
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """
+    A place for new content, which takes the name ``path`` once the block is through. A process
+    that is killed, a full disk or any other exception leaves what was there before as it was::
+
+        with replacing("model.zip") as temporary:
+            write_through_memory(temporary, model.save)
+
+    What a killed process left under the temporary name is overwritten the next time.
+
+    :param path: a file, or a folder that does not exist yet; its parents are created
+    :return: where to write: a name in the same folder, since renaming is atomic on one file
+        system only, and with the same ending, since SB3 and ffmpeg tell the format from it.
+        A folder is to be created by the block
+    :raises OSError: if it cannot be written or renamed
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
+    _remove(temporary)
+    try:
+        yield temporary
+        for file in [*temporary.rglob("*")] if temporary.is_dir() else [temporary]:
+            _flush(file)
+        os.replace(temporary, path)
+    except BaseException as error:
+        _remove(temporary)
+        if isinstance(error, OSError) and error.errno and error.filename is None:
+            error.filename = str(path)  # a full disk does not say which file it met
+        raise
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """
+    :param path: a file to write or to replace
+    :param content: all of it
+    :raises OSError: if it cannot be written; the old file then stays as it was
+    """
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_through_memory(path: Path, save: Callable[[io.BytesIO], object]) -> None:
+    """
+    PyTorch's own writer answers a full disk with a ``RuntimeError`` about positions in a file, and
+    so does SB3, which saves through it. Python's says what it is.
+
+    :param path: a file to write
+    :param save: writes its content into a buffer
+    :raises OSError: if it cannot be written
+    """
+    buffer = io.BytesIO()
+    save(buffer)
+    path.write_bytes(buffer.getbuffer())
+
+
+def check_writable(folder: str | os.PathLike[str]) -> Path:
+    """
+    Find out before the work, not after it.
+
+    :param folder: created if need be
+    :return: it
+    :raises OSError: if nothing can be written there
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    TemporaryFile(dir=folder).close()
+    return folder
+
+
+def _flush(file: Path) -> None:
+    """Onto the disk, so that a power cut cannot leave the new name with old blocks."""
+    if file.is_file():
+        with file.open("rb+") as stream:
+            os.fsync(stream.fileno())
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def report_extra() -> Iterator[None]:
+    """Say which extra brings a library that is missing within the block."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"This needs {error.name}. Install it: pip install 'sb3-diayn[report]'"
+        ) from error
+
+
+def require_zoo() -> Any:
+    """
+    :return: the module ``rl_zoo3``, imported only where it is used, since it patches gymnasium
+    :raises ImportError: if it is missing
+    """
+    try:
+        importlib.import_module("rl_zoo3.import_envs")
+        return importlib.import_module("rl_zoo3")
+    except ImportError as error:
+        raise ImportError(
+            f"This command needs the RL Zoo ({error}). Install it: pip install 'sb3-diayn[zoo]'"
+        ) from error

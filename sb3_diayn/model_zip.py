@@ -1,0 +1,292 @@
+"""
+The discriminator inside a stock SB3 zip.
+
+SB3 writes each attribute of a model as JSON where it can and pickles it where it cannot. The state
+of a discriminator is kept as a dict that JSON can hold (arrays as one base64 text of NumPy's own
+``.npz`` format), so it needs no class of this package to load, survives being saved again by a
+process that has never heard of it, and is read back without unpickling anything.
+"""
+
+import base64
+import io
+import json
+import os
+import zipfile
+from collections.abc import Callable, ItemsView
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from sb3_diayn.checks import check_options
+from sb3_diayn.discriminator import (
+    DISCRIMINATOR_OPTIONS,
+    HISTORY,
+    Arrays,
+    Discriminator,
+    State,
+    group_arrays,
+)
+from sb3_diayn.extractors import ObsFunction, check_function
+from sb3_diayn.observations import rebuild_space
+
+STATE_ATTRIBUTE = "diayn_state"
+
+
+TRAINING = "training"  # within it, from a loaded checkpoint until the next rollout: the rest
+
+
+FORMAT_VERSION = 1
+
+
+STATE_TYPES: dict[str, Any] = {
+    "algo": str,
+    "n_skills": int,
+    "env_id": (str, type(None)),
+    "options": dict,
+}
+
+
+MAX_DATA_BYTES = 2**30  # a discriminator of 60 million parameters; a zip of 1 MB can claim it too
+
+
+class LiveState(dict[str, Any]):
+    """
+    A dict that is computed anew whenever it is written, so that every ``model.save``, whoever
+    calls it, stores the discriminator of that moment. To JSON and to pickle it is a plain dict.
+
+    :param snapshot: computes the state
+    :param obs_function: what the discriminator reads through, of which a state has only the name
+    """
+
+    def __init__(
+        self, snapshot: Callable[[], State], obs_function: ObsFunction | None = None
+    ) -> None:
+        super().__init__(format_version=FORMAT_VERSION)  # json takes an empty dict at its word
+        self.snapshot, self.obs_function = snapshot, obs_function
+
+    def items(self) -> ItemsView[str, Any]:  # type: ignore[override]
+        """:return: the items of the state of this moment"""
+        return self.snapshot().items()
+
+    def freeze(self) -> None:
+        """Hold on to the state of this moment, whatever is written later."""
+        state = self.snapshot()
+        self.snapshot = lambda: state
+
+    def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[State]]:
+        return dict, (self.snapshot(),)
+
+
+def build_discriminator(state: State, obs_function: ObsFunction | None = None) -> Discriminator:
+    """
+    :param state: the state of a run, as ``DIAYNCallback.state`` makes it
+    :param obs_function: what the discriminator reads through, if it was trained with one
+    :return: its discriminator, on the CPU
+    :raises ValueError: if ``obs_function`` is not the one of then
+    """
+    check_options(state["options"])
+    check_function(obs_function, state["options"].get("obs_function"))
+    options = {k: v for k, v in state["options"].items() if k in DISCRIMINATOR_OPTIONS}
+    build = partial(
+        Discriminator,
+        rebuild_space(state["observation_space"]),  # type: ignore[arg-type]
+        state["n_skills"],
+        action_space=rebuild_space(state["action_space"]),
+        obs_function=obs_function,
+        **options,
+    )
+    arrays = group_arrays(unpack_arrays(state["arrays"]))["discriminator"]
+    _check_size(build, options, arrays)
+    discriminator = build()
+    discriminator.load_state_dict({name: th.tensor(array) for name, array in arrays.items()})
+    return discriminator
+
+
+def _check_size(
+    build: Callable[[], Discriminator], options: dict[str, Any], arrays: Arrays
+) -> None:
+    """
+    A few words can ask for terabytes: before any memory is taken, the sizes in words must be those
+    of the arrays that are there.
+    """
+    if len(options["net_arch"]) > len(arrays):
+        raise ValueError("more layers than arrays")
+    with th.device("meta"):  # shapes without content
+        outline = {name: tuple(t.shape) for name, t in build().state_dict().items()}
+    if outline != {name: array.shape for name, array in arrays.items()}:
+        raise ValueError("the arrays are not those of the architecture")
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} is not finite")
+
+
+def load_state(path: str | os.PathLike[str]) -> State:
+    """
+    Read what this package stored in a model's zip. No pickle is opened, so a zip from a stranger
+    is safe to look at (``SAC.load`` is another matter: SB3 unpickles parts of the file).
+
+    :param path: a zip that SB3 wrote, with or without the ending ``.zip``
+    :return: the state as a plain dict
+    :raises FileNotFoundError: if there is no such file
+    :raises ValueError: if the file is damaged, not SB3's, or holds no discriminator
+    """
+    file = Path(path)
+    if not file.is_file() and file.with_name(file.name + ".zip").is_file():
+        file = file.with_name(file.name + ".zip")
+    if not file.is_file():
+        raise FileNotFoundError(f"path={str(path)!r} is not a file; expected a model saved by SB3.")
+    try:
+        with zipfile.ZipFile(file) as archive:
+            size = archive.getinfo("data").file_size
+            if size > MAX_DATA_BYTES:
+                raise ValueError(f"{size} bytes of data")
+            data = json.loads(archive.read("data"))
+    except Exception as e:  # one changed bit can make zipfile or zlib raise nearly anything
+        raise ValueError(
+            f"path={str(path)!r} is not a model saved by SB3, or it is damaged ({e}); expected the "
+            "zip that model.save() writes. Use another checkpoint."
+        ) from e
+    state = data.get(STATE_ATTRIBUTE) if isinstance(data, dict) else None
+    if not isinstance(state, dict):
+        raise ValueError(
+            f"path={str(path)!r} holds no discriminator; expected a model trained with "
+            "callback=DIAYNCallback(). A model trained without it has no skills."
+        )
+    check_state(state, str(path))
+    wrong = [name for name, kind in STATE_TYPES.items() if not isinstance(state.get(name), kind)]
+    if wrong:
+        raise _damaged(path, f"wrong {' and '.join(wrong)}")
+    return state
+
+
+def _damaged(path: str | os.PathLike[str], reason: object) -> ValueError:
+    return ValueError(
+        f"path={str(path)!r} holds a damaged discriminator ({reason}); expected the state that "
+        "DIAYNCallback writes. Use another checkpoint."
+    )
+
+
+def check_state(state: State, source: str) -> State:
+    """
+    :param state: a state that was read from somewhere
+    :param source: where from, for the message
+    :return: the same state
+    :raises ValueError: if a later version of this package wrote it
+    """
+    if state.get("format_version") != FORMAT_VERSION:
+        raise ValueError(
+            f"format_version={state.get('format_version')!r} in {source} is unknown to this "
+            f"version; expected {FORMAT_VERSION}. Install the version of sb3-diayn that wrote it."
+        )
+    return state
+
+
+def training_history(state: State) -> Arrays:
+    """
+    :param state: from :func:`load_state`
+    :return: at most 500 values of each logged metric of the training, by its name in SB3's logs;
+        nothing if the zip is from before they were kept
+    :raises ValueError: if they are damaged
+    """
+    try:
+        rows = unpack_arrays(state["arrays"]).get("history")
+        return {} if rows is None else dict(zip(HISTORY, rows.T, strict=True))
+    except Exception as e:  # as in load_state
+        raise ValueError(
+            f"the history of the training is damaged ({e}); expected what DIAYNCallback writes. "
+            "Use another checkpoint."
+        ) from e
+
+
+def load_discriminator(
+    path: str | os.PathLike[str], *, obs_function: ObsFunction | None = None
+) -> Discriminator:
+    """
+    :param path: a zip that ``model.save`` wrote during or after a training with ``DIAYNCallback``
+    :param obs_function: what the discriminator reads through, if it was trained with one: the zip
+        has only its name, and nothing is imported because a file says so
+    :return: the discriminator, on the CPU, with bit-equal parameters
+    :raises FileNotFoundError: if there is no such file
+    :raises ValueError: see :func:`load_state`
+    """
+    state = load_state(path)
+    check_function(obs_function, state["options"].get("obs_function"))
+    try:
+        return build_discriminator(state, obs_function)
+    except Exception as e:  # as above
+        raise _damaged(path, f"{type(e).__name__}: {e}") from e
+
+
+def model_n_skills(model: BaseAlgorithm) -> int:
+    """
+    :param model: a model trained with ``DIAYNCallback``
+    :return: the number of its skills, K
+    :raises ValueError: if it has none
+    """
+    state = getattr(model, STATE_ATTRIBUTE, None)
+    if state is None:
+        raise ValueError(
+            f"model={type(model).__name__} has no skills; expected one trained with "
+            "callback=DIAYNCallback(). Train it with the callback, or load its zip."
+        )
+    return int(dict(state.items())["n_skills"])
+
+
+def model_discriminator(model: BaseAlgorithm) -> Discriminator:
+    """
+    :param model: a model trained with ``DIAYNCallback``, just trained or loaded from its zip
+    :return: its discriminator of this moment, on the CPU
+    :raises ValueError: if it has none
+    """
+    state = getattr(model, STATE_ATTRIBUTE, None)
+    if state is None:
+        raise ValueError(
+            f"model={type(model).__name__} holds no discriminator; expected one trained with "
+            "callback=DIAYNCallback(). Train it with the callback, or pass discriminator=."
+        )
+    return build_discriminator(dict(state.items()), getattr(state, "obs_function", None))
+
+
+def pack_state(state: State) -> State:
+    """
+    :param state: from ``DiscriminatorTrainer.state``
+    :return: the same with its arrays as one text, which JSON can hold
+    """
+    return {**state, "arrays": pack_arrays(state["arrays"])}
+
+
+def unpack_state(state: State) -> State:
+    """
+    :param state: from :func:`pack_state`, or a whole saved one
+    :return: the same with its arrays by name
+    """
+    return {**state, "arrays": unpack_arrays(state["arrays"])}
+
+
+def pack_arrays(arrays: Arrays) -> str:
+    """
+    :param arrays: arrays by name
+    :return: all of them as one text, base64 of NumPy's ``.npz`` format
+    """
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def unpack_arrays(text: str) -> Arrays:
+    """
+    :param text: what :func:`pack_arrays` returned
+    :return: arrays by name
+    :raises ValueError: if they claim to be larger than the text; anything else that is wrong with
+        it raises what NumPy and zipfile raise
+    """
+    content = base64.b64decode(text, validate=True)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if sum(member.file_size for member in archive.infolist()) > len(content):
+            raise ValueError("arrays larger than their text")  # ours are not compressed
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return dict(arrays)

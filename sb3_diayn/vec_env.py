@@ -1,0 +1,448 @@
+"""Skills for simulators that are vectorised from birth."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.wrappers.vector import DictInfoToList
+from stable_baselines3.common.env_util import is_wrapped
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
+
+from sb3_diayn.observations import Obs, map_parts, put_parts, real_keys, take_parts
+from sb3_diayn.rewards import SkillReward
+from sb3_diayn.skills import SkillDraw, SkillSpace, check_duration, probabilities
+from sb3_diayn.wrappers import (
+    DIAYNWrapper,
+    bad_action,
+    bad_observation,
+    first_bad_row,
+    moment,
+    warn_of_task_reward,
+)
+
+
+class GymVecEnv(VecEnv):
+    """
+    A gymnasium ``VectorEnv`` as a ``VecEnv``::
+
+        vector_env = gym.make_vec(
+            "Hopper-v5",
+            num_envs=8,
+            vectorization_mode="async",
+            vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP},
+        )
+        env = VecDIAYNWrapper(GymVecEnv(vector_env), n_skills=20)
+
+    SB3 wants the last observation of an episode and the first one of the next in the same step.
+    gymnasium's default, ``NEXT_STEP``, gives the second one a step later and ignores an action in
+    between, which would have to be learned from; it is refused.
+
+    :param env: with ``AutoresetMode.SAME_STEP``, or with ``DISABLED``: then ended episodes begin
+        anew by ``reset(options={"reset_mask": mask})``. Infos of JAX or torch arrays
+        first go through ``gymnasium.wrappers.vector.JaxToNumpy`` or ``TorchToNumpy``
+    :raises ValueError: if it is no ``VectorEnv`` or resets in another mode
+    """
+
+    def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
+        _check_env(env)
+        self.env = env
+        self._listed: Any = DictInfoToList(env)
+        self._resets_itself = env.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
+        self._actions: npt.NDArray[Any] = np.zeros(0)
+        super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
+
+    def reset(self) -> Obs:
+        """
+        :return: first observations
+        :raises ValueError: if ``set_options`` got different ones for some environments
+        """
+        options = self._options[0]
+        if any(other != options for other in self._options):
+            raise ValueError(
+                f"options={self._options} differ between environments; expected one for all, which "
+                "is what a VectorEnv takes. Pass a single dict to set_options()."
+            )
+        obs, self.reset_infos = self._listed.reset(seed=self._seeds[0], options=options or None)
+        self._reset_seeds()
+        self._reset_options()
+        return map_parts(np.array, obs)
+
+    def step_async(self, actions: npt.NDArray[Any]) -> None:
+        """:param actions: of all environments"""
+        self._actions = actions
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """:return: as any ``VecEnv``"""
+        obs, rewards, *ends, infos = self._listed.step(self._actions)
+        terminated, truncated = (np.array(end, bool) for end in ends)
+        obs, dones = map_parts(np.array, obs), terminated | truncated
+        if dones.any():
+            obs = self._begin_episodes(obs, dones, infos)
+        for info, is_cut in zip(infos, (truncated & ~terminated).tolist(), strict=True):
+            info["TimeLimit.truncated"] = is_cut
+        return obs, np.array(rewards, np.float32), dones, infos
+
+    def _begin_episodes(
+        self, obs: Obs, dones: npt.NDArray[np.bool_], infos: list[dict[str, Any]]
+    ) -> Obs:
+        """Put the last observations where SB3 looks for them; return the first ones."""
+        if self._resets_itself:
+            for index in np.flatnonzero(dones):
+                both = infos[index]
+                last = {"terminal_observation": both.pop("final_obs")}
+                infos[index] = both.pop("final_info", {}) | last
+                self.reset_infos[index] = both
+            return obs
+        first_obs, first_infos = self._listed.reset(options={"reset_mask": dones})
+        for index in np.flatnonzero(dones):
+            infos[index]["terminal_observation"] = take_parts(obs, index)
+            self.reset_infos[index] = first_infos[index]
+        return map_parts(np.array, first_obs)
+
+    def close(self) -> None:
+        """Close the environments."""
+        self.env.close()
+
+    def get_images(self) -> Sequence[npt.NDArray[Any] | None]:
+        """:return: a frame of each environment"""
+        frames: Any = self.env.render()
+        return [None] * self.num_envs if frames is None else list(frames)
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """:return: attributes of the single environments, or else of the vectorised one"""
+        inner: Any = self.env.unwrapped
+        if hasattr(inner, "get_attr"):
+            values = inner.get_attr(attr_name)
+        else:
+            values = [getattr(inner, attr_name)] * self.num_envs
+        return [values[index] for index in self._get_indices(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """Not possible for environments that share their attributes."""
+        raise NotImplementedError(
+            f"{attr_name} cannot be set from here. Set it on the VectorEnv before it is wrapped."
+        )
+
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **kwargs: Any
+    ) -> list[Any]:
+        """:return: what a method of the single environments returns; ``render`` works always"""
+        targets = list(self._get_indices(indices))
+        if method_name == "render":
+            results: Sequence[Any] = self.get_images()
+        elif hasattr(self.env.unwrapped, "call") and targets == list(range(self.num_envs)):
+            results = self.env.unwrapped.call(method_name, *method_args, **kwargs)
+        else:
+            raise NotImplementedError(
+                f"{method_name} cannot be called for environments {targets}; expected all of "
+                "them, and a VectorEnv that has call(). Call it on the VectorEnv itself."
+            )
+        return [results[index] for index in targets]
+
+    def env_is_wrapped(
+        self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
+    ) -> list[bool]:
+        """:return: whether the single environments are, as far as they are in this process"""
+        envs = getattr(self.env.unwrapped, "envs", None)
+        targets = self._get_indices(indices)
+        return [envs is not None and is_wrapped(envs[index], wrapper_class) for index in targets]
+
+
+def _check_env(env: VectorEnv[Any, Any, Any]) -> None:
+    if not isinstance(env, VectorEnv):
+        raise ValueError(
+            f"env={env} is not a VectorEnv of gymnasium; expected what gym.make_vec returns. A "
+            "single environment needs no adapter: DIAYNWrapper(env)."
+        )
+    mode = env.metadata.get("autoreset_mode")
+    if mode not in (AutoresetMode.SAME_STEP, AutoresetMode.DISABLED):
+        raise ValueError(
+            f"autoreset_mode={mode} gives the first observation of an episode a step late; "
+            "expected AutoresetMode.SAME_STEP or DISABLED. Make the environments with "
+            'gym.make_vec(id, num_envs, "async", vector_kwargs={"autoreset_mode": '
+            "AutoresetMode.SAME_STEP}), or give a simulator of your own such a mode."
+        )
+
+
+OF_ALL = ("n_skills", "skill_space", "skill_duration", "env_id")
+
+
+class VecDIAYNWrapper(VecEnvWrapper):
+    """
+    :class:`~sb3_diayn.wrappers.DIAYNWrapper` for a ``VecEnv`` as a whole: the same observations,
+    rewards, infos and rules, with one call of the discriminator for all environments. It is for
+    simulators that step many environments at once; around ``DummyVecEnv`` or ``SubprocVecEnv`` it
+    works too, and spares worker processes a copy of the discriminator.
+
+    To the rest of this package and of SB3 it answers as if each environment had a
+    ``DIAYNWrapper``: ``env_is_wrapped(DIAYNWrapper)``, ``get_attr("n_skills")`` and
+    ``env_method("set_skill", 3)``. Put ``VecNormalize``, ``VecFrameStack`` and ``VecMonitor``
+    outside. ``set_options({"skill": 3})`` chooses the skills of the next ``reset``.
+
+    The skills of environment i come from a generator of its own, seeded with ``seed + i``:
+    a simulator has none to share. An environment that draws nothing from its own generator
+    therefore meets the same skills as with ``DIAYNWrapper``.
+
+    .. warning::
+        The state of a simulator cannot be asked for, so ``resume`` goes on from a checkpoint with
+        new episodes, with a warning: not bit for bit.
+
+    :param venv: vectorised environments without skills, with ``terminal_observation`` in ``info``
+        at the end of each episode as SB3 asks for
+    :param n_skills: the number of skills, K
+    :param skill: the standing rule, see :class:`~sb3_diayn.wrappers.DIAYNWrapper`
+    :param skill_duration: draw a new skill every so many steps of an episode; None for one skill
+        per episode
+    :raises ValueError: if an argument does not fit or ``venv`` has skills already
+    """
+
+    def __init__(
+        self,
+        venv: VecEnv,
+        n_skills: int = 20,
+        *,
+        skill: int | str = "uniform",
+        skill_duration: int | None = None,
+    ) -> None:
+        _check_venv(venv)
+        self.skill_space = SkillSpace(venv.observation_space, n_skills)
+        super().__init__(venv, self.skill_space.observation_space)
+        self.n_skills = self.skill_space.n_skills
+        self.skill_duration = check_duration(skill_duration)
+        self._real_keys = real_keys(self.observation_space)
+        self._draws = [SkillDraw(self.n_skills, skill) for _ in range(self.num_envs)]
+        self._rngs = [seeding.np_random()[0] for _ in range(self.num_envs)]
+        # ``make_vec_env`` has seeded its environments before a zoo's ``vec_env_wrapper`` is there.
+        self._seeds = list(getattr(venv.unwrapped, "_seeds", self._seeds))
+        self.skills = np.zeros(self.num_envs, np.int64)
+        self._episode_steps = np.zeros(self.num_envs, np.int64)
+        self._total_steps = 0
+        self._actions: npt.NDArray[Any] = np.zeros(0)
+        self._skill_reward: SkillReward | None = None
+        self._task_reward_expected = False
+
+    @property
+    def env_id(self) -> str | None:
+        """:return: id of the environments, None if they are not registered"""
+        spec = self.venv.get_attr("spec", [0])[0] if self.venv.has_attr("spec") else None
+        return None if spec is None else str(spec.id)
+
+    def set_skill(self, skill: int | str, indices: VecEnvIndices = None) -> None:
+        """
+        Change the standing rule, from the next draw on.
+
+        :param skill: see the class
+        :param indices: of the environments; None for all
+        :raises ValueError: if it is neither a rule nor one of the skills
+        """
+        for index in self._get_indices(indices):
+            self._draws[index].set_rule(skill)
+
+    def set_skill_reward(self, skill_reward: SkillReward | None) -> None:
+        """
+        :param skill_reward: what replaces the reward from now on (shared, not copied), or None to
+            say that the environment's own reward is wanted, as an evaluation does
+        """
+        self._skill_reward = skill_reward
+        self._task_reward_expected = skill_reward is None
+        if skill_reward is not None:
+            p = probabilities(skill_reward.discriminator.log_p.cpu().numpy())
+            for draw in self._draws:
+                draw.p = p
+
+    # -- episodes ----------------------------------------------------------------------------
+
+    def seed(self, seed: int | None = None) -> Any:
+        """
+        :param seed: of the first environment, counted up from there; None for a random one
+        :return: what the environments answer
+        """
+        seeds = VecEnv.seed(self, seed)  # simulators answer in ways of their own
+        return self.venv.seed(seeds[0])
+
+    def set_options(self, options: list[dict[str, Any]] | dict[str, Any] | None = None) -> None:
+        """
+        :param options: of the next ``reset``, for all environments or one for each; ``"skill"``
+            chooses the skill, the rest goes on to the environments
+        """
+        VecEnv.set_options(self, options)
+        inner = [{k: v for k, v in one.items() if k != "skill"} for one in self._options]
+        self.venv.set_options(inner)
+
+    def reset(self) -> Obs:
+        """:return: the observations with the skills"""
+        env_obs = self.venv.reset()
+        for index, seed in enumerate(self._seeds):
+            if seed is not None:
+                self._rngs[index], self._draws[index].round = seeding.np_random(seed)[0], []
+        self._begin(range(self.num_envs))
+        self._reset_seeds()
+        self._reset_options()
+        return self._checked(self.skill_space.append(env_obs, self.skills))
+
+    def _begin(self, indices: Any) -> None:
+        """Draw the skills of new episodes."""
+        self._episode_steps[indices] = 0
+        inner_infos = getattr(self.venv, "reset_infos", self.reset_infos)
+        for index in indices:
+            skill = self._draws[index].draw(self._rngs[index], self._options[index])
+            self.skills[index] = skill
+            self.reset_infos[index] = {**inner_infos[index], "skill": skill}
+
+    def step_async(self, actions: npt.NDArray[Any]) -> None:
+        """
+        :param actions: of all environments
+        :raises ValueError: if an action is not finite
+        """
+        if isinstance(self.action_space, spaces.Box):
+            row = first_bad_row(actions)
+            if row is not None:
+                raise bad_action(actions[row], self._moment(row))
+        self._actions = actions
+        self.venv.step_async(actions)
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """
+        :return: as any ``VecEnv``; ``infos`` as described at ``DIAYNWrapper``
+        :raises ValueError: if an observation is not finite
+        """
+        env_obs, task_rewards, dones, infos = self.venv.step_wait()
+        self._episode_steps += 1
+        self._total_steps += 1
+        ends = np.flatnonzero(dones)
+        reached = _before_resets(env_obs, ends, infos)
+        last_obs = self._checked(self.skill_space.append(reached, self.skills))
+        infos = self._described(infos, task_rewards)
+        rewards = self._rewards(last_obs, task_rewards, infos)
+        for index in ends:
+            last = take_parts(last_obs, index)
+            # VecNormalize clips ``terminal_observation``; the discriminator reads the raw one.
+            raw = self.skill_space.split(last)[0]
+            infos[index] |= {"terminal_observation": last, "terminal_env_obs": raw}
+        obs = last_obs
+        if self._draw(ends):
+            obs = self._checked(self.skill_space.append(env_obs, self.skills))
+        return obs, rewards, dones, infos
+
+    def _described(
+        self, infos: list[dict[str, Any]], task_rewards: npt.NDArray[Any]
+    ) -> list[dict[str, Any]]:
+        """Each info with the skill that acted; the dicts of the environments stay as they are."""
+        rows = zip(infos, self.skills.tolist(), task_rewards.tolist(), strict=True)
+        return [{**info, "skill": skill, "task_reward": reward} for info, skill, reward in rows]
+
+    def _rewards(
+        self, last_obs: Obs, task_rewards: npt.NDArray[Any], infos: list[dict[str, Any]]
+    ) -> npt.NDArray[Any]:
+        if self._skill_reward is None:
+            self._warn_once()
+            return task_rewards
+        env_obs = self.skill_space.split(last_obs)[0]
+        skill_rewards = self._skill_reward.batch(env_obs, self.skills, self._actions)
+        for info, reward in zip(infos, skill_rewards.tolist(), strict=True):
+            info["skill_reward"] = reward
+        mixed: npt.NDArray[Any] = self._skill_reward.mix(skill_rewards, task_rewards)
+        return mixed
+
+    def _draw(self, ends: npt.NDArray[np.int64]) -> bool:
+        """The skills of the next actions, and whether any of them is drawn anew."""
+        over = np.zeros(self.num_envs, bool)
+        if self.skill_duration:
+            over = self._episode_steps % self.skill_duration == 0
+            over[ends] = False
+        for index in np.flatnonzero(over):
+            self.skills[index] = self._draws[index].draw(self._rngs[index])
+        self._begin(ends)
+        return bool(len(ends) or over.any())
+
+    def _warn_once(self) -> None:
+        is_fixed = all(isinstance(draw.rule, int) for draw in self._draws)
+        if not self._task_reward_expected and not is_fixed:
+            self._task_reward_expected = True
+            warn_of_task_reward("VecDIAYNWrapper")
+
+    def _checked(self, obs: Obs) -> Obs:
+        named = {f"observation[{key!r}]": obs[key] for key in self._real_keys}
+        for name, part in (named if isinstance(obs, dict) else {"observation": obs}).items():
+            row = first_bad_row(part)
+            if row is not None:
+                raise bad_observation(part[row], name, self._moment(row))
+        return obs
+
+    def _moment(self, row: int) -> str:
+        steps, skill = int(self._episode_steps[row]), int(self.skills[row])
+        return moment(steps, self._total_steps, skill, f"environment {row}")
+
+    # -- what others ask the environments for ------------------------------------------------
+
+    def env_is_wrapped(
+        self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
+    ) -> list[bool]:
+        """:return: true for ``DIAYNWrapper``, otherwise what the environments answer"""
+        if wrapper_class is DIAYNWrapper:
+            return [True for _ in self._get_indices(indices)]
+        return self.venv.env_is_wrapped(wrapper_class, indices=indices)
+
+    def has_attr(self, attr_name: str) -> bool:
+        """:return: whether :meth:`get_attr` knows it"""
+        return attr_name in (*OF_ALL, "skill", "skill_rule") or self.venv.has_attr(attr_name)
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """:return: attributes of ``DIAYNWrapper``, or else of the environments"""
+        if attr_name in OF_ALL:
+            value = getattr(self, attr_name)
+            return [value for _ in self._get_indices(indices)]
+        if attr_name == "skill":
+            return [int(self.skills[index]) for index in self._get_indices(indices)]
+        if attr_name == "skill_rule":
+            return [self._draws[index].rule for index in self._get_indices(indices)]
+        return self.venv.get_attr(attr_name, indices)
+
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **kwargs: Any
+    ) -> list[Any]:
+        """
+        Call a method of ``DIAYNWrapper``, or else of the environments. A skill reward is that of
+        all environments, whatever ``indices`` are.
+        """
+        if method_name == "set_skill":
+            self.set_skill(*method_args, **kwargs, indices=indices)  # type: ignore[misc]
+        elif method_name == "set_skill_reward":
+            self.set_skill_reward(*method_args, **kwargs)
+        elif method_name != "episode_state":  # None: nobody knows that of a simulator
+            return self.venv.env_method(method_name, *method_args, indices=indices, **kwargs)
+        return [None for _ in self._get_indices(indices)]
+
+
+def _check_venv(venv: VecEnv) -> None:
+    if not isinstance(venv, VecEnv):
+        raise ValueError(
+            f"venv={venv} is not vectorised; expected a VecEnv of SB3. Use DIAYNWrapper for a "
+            "single environment, and GymVecEnv(env) around a gymnasium VectorEnv."
+        )
+    if any(venv.env_is_wrapped(DIAYNWrapper)):
+        raise ValueError(
+            f"venv={venv} already has a DIAYNWrapper or VecDIAYNWrapper; expected environments "
+            "without skills. Wrap them once: two wrappers would append two skills."
+        )
+
+
+def _before_resets(env_obs: Obs, ends: npt.NDArray[np.int64], infos: list[dict[str, Any]]) -> Obs:
+    """What the actions have led to, where new episodes have begun by themselves."""
+    reached = map_parts(np.array, env_obs) if len(ends) else env_obs
+    for index in ends:
+        last = infos[index].get("terminal_observation")
+        if last is None:
+            raise ValueError(
+                f"info of environment {index} has no 'terminal_observation' at the end of an "
+                "episode; expected the last observation, as SB3 asks of a VecEnv, since the one "
+                "returned belongs to the next episode. Mend the VecEnv."
+            )
+        put_parts(reached, index, last)
+    return reached

@@ -1,0 +1,241 @@
+"""Where a run comes from: command, versions, machine, time, and the same in words."""
+
+import json
+import os
+import platform
+import re
+import shlex
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch as th
+import yaml
+from stable_baselines3.common.utils import get_device, get_system_info
+
+from sb3_diayn import __version__
+from sb3_diayn.evaluation.report import Description
+from sb3_diayn.files import replacing, require_zoo
+from sb3_diayn.model_zip import load_state, training_history
+from sb3_diayn.zoo.runs import WRAPPER, Run
+
+FILE = "run.json"
+
+
+# Beside those that SB3's own list has.
+LIBRARIES = ("sb3-contrib", "sbx-rl", "rl_zoo3", "mujoco", "box2d")
+
+
+def save_provenance(
+    folder: Path, command: str, wall_time: float, cpu_time: float, device: str
+) -> None:
+    """
+    Write ``run.json`` into a run's folder. It is written last and at once, so a run that has it is
+    complete.
+
+    :param folder: the run's
+    :param command: that made the run
+    :param wall_time: of the training, in seconds
+    :param cpu_time: of the training, in seconds of one core: what the others of a shared machine
+        do not stretch. Environments in processes of their own do not count
+    :param device: option of that name, for example ``auto``
+    """
+    content = {
+        "command": command,
+        "wall_time": round(wall_time, 1),
+        "cpu_time": round(cpu_time, 1),
+        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "versions": _versions(),
+        "machine": _machine(device),
+    }
+    with replacing(folder / FILE) as temporary:
+        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
+def load_provenance(folder: Path) -> dict[str, Any] | None:
+    """
+    :param folder: of a run
+    :return: ``command``, ``wall_time`` and ``cpu_time`` of the training in seconds, ``finished``,
+        ``versions`` and ``machine``; None for a run that is not complete
+    """
+    file = folder / FILE
+    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+
+
+def _versions() -> dict[str, str]:
+    system, _ = get_system_info(print_info=False)
+    names = ("Python", "Stable-Baselines3", "PyTorch", "Gymnasium", "Numpy")
+    return {"sb3-diayn": __version__, **{n: system[n] for n in names}, **dict(_installed())}
+
+
+def _installed() -> Iterator[tuple[str, str]]:
+    for name in LIBRARIES:
+        try:
+            yield name, metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+
+
+def _machine(device: str) -> dict[str, Any]:
+    used = get_device(device)
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": th.get_num_threads(),
+        "device": th.cuda.get_device_name(used) if used.type == "cuda" else used.type,
+    }
+
+
+def _processor() -> str:
+    """The model of the CPU, which ``platform`` does not know on Linux."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+SNIPPET = """import gymnasium as gym
+from {module} import {algo}
+from sb3_diayn import DIAYNWrapper
+
+env = DIAYNWrapper(gym.make({make}), n_skills={n_skills}, skill=SKILL)
+model = {algo}.load({model!r})
+obs, _ = env.reset(seed=0)
+state, done = None, False
+while not done:
+    action, state = model.predict(obs, state, deterministic=True)
+    obs, reward, terminated, truncated, info = env.step(action)
+    done = terminated or truncated"""
+
+
+ZOO_SNIPPET = """from sb3_diayn.zoo.runs import find_run
+
+run = find_run({model!r})
+env, model = run.make_env(), run.load_model()
+env.env_method("set_skill", SKILL)
+obs = env.reset()
+state, done = None, False
+while not done:
+    action, state = model.predict(obs, state, deterministic=True)
+    obs, rewards, (done,), infos = env.step(action)"""
+
+
+def describe(run: Run, name: str) -> Description:
+    """
+    :param run: a run
+    :param name: the run as the commands shall name it, for example ``logs/sac/Hopper-v5_1``
+    :return: what to tell of it
+    """
+    is_zip = run.stats_path is None
+    option = ["--env", run.env_id] if is_zip else []
+    return Description(
+        title=f"{run.algo} on {run.env_id}" if is_zip else run.folder.resolve().name,
+        algo=run.algo,
+        env_id=run.env_id,
+        facts=_facts(run),
+        hyperparams=run.hyperparams,
+        play=shlex.join(["sb3-diayn", "play", name, *option]),
+        enjoy=_enjoy(run),
+        snippet=_snippet(run, name, str(run.model_path)),
+    )
+
+
+def describe_zip(run: Run) -> Description:
+    """
+    :param run: a run
+    :return: what to tell of it to people elsewhere, who have its zip in their folder
+    """
+    name = run.model_path.name
+    return replace(
+        describe(run, name),
+        play=shlex.join(["sb3-diayn", "play", name, "--env", run.env_id]),
+        enjoy=None,
+        snippet=_snippet(run, name, name),
+    )
+
+
+def read_history(run: Run) -> Mapping[str, Any] | None:
+    """
+    :param run: a run
+    :return: logged values of its training by name; None for a zip of before they were kept
+    """
+    return training_history(load_state(run.model_path)) or None
+
+
+def _facts(run: Run) -> dict[str, Any]:
+    state = load_state(run.model_path)
+    facts = {
+        "Environment": run.env_id + (f" with {run.env_kwargs}" if run.env_kwargs else ""),
+        "Algorithm": run.algo,
+        "Skills": run.n_skills,
+        "Model": run.model_path.name,
+    }
+    options = {key: value for key, value in state["options"].items() if value is not None}
+    return {
+        **facts,
+        **_origin(run.stats_path),
+        "Discriminator": ", ".join(f"{key}={value}" for key, value in options.items()),
+        "Versions": f"{_model_versions(run.model_path)}; report by sb3-diayn {__version__}",
+    }
+
+
+def _origin(stats_path: Path | None) -> dict[str, Any]:
+    """Command and seed, as the zoo writes them down."""
+    if stats_path is None:
+        return {}
+    args = yaml.load((stats_path / "args.yml").read_bytes(), Loader=yaml.UnsafeLoader)
+    command = stats_path / "command.txt"
+    known = {}
+    if command.is_file():  # written in whatever encoding that machine has
+        known["Command"] = _shorten(command.read_text(encoding="utf-8", errors="replace"))
+    return {"Seed": args["seed"], **known}
+
+
+def _shorten(command: str) -> str:
+    """Without where Python and the script happen to be installed."""
+    command = re.sub(r"^\S*python\S* \S*/sb3-diayn(?= )", "sb3-diayn", command)
+    return re.sub(r"^\S*/(?=python\S* )", "", command)
+
+
+def _model_versions(model_path: Path) -> str:
+    with zipfile.ZipFile(model_path) as archive:
+        if "system_info.txt" not in archive.namelist():
+            return ""
+        lines = archive.read("system_info.txt").decode().splitlines()
+    pairs = [line.removeprefix("- ").split(": ", 1) for line in lines if ": " in line]
+    wanted = ("Python", "Stable-Baselines3", "PyTorch", "Gymnasium", "Numpy")
+    return ", ".join(f"{name} {version}" for name, version in pairs if name in wanted)
+
+
+def _enjoy(run: Run) -> str | None:
+    """The zoo looks for ``<log folder>/<algo>/<env>_<number>/<env>.zip``."""
+    folder = run.folder.resolve()
+    found = re.fullmatch(r".*_(\d+)", folder.name)
+    if run.stats_path is None or found is None or run.model_path.stem != run.stats_path.name:
+        return None
+    algo, logs = run.folder.parent.name, run.folder.parent.parent
+    options = ["--algo", algo, "--env", run.env_id, "-f", str(logs), "--exp-id", found[1]]
+    return shlex.join(["python", "-m", "rl_zoo3.enjoy", *options])
+
+
+def _snippet(run: Run, name: str, model: str) -> str:
+    wrappers = run.hyperparams.get("env_wrapper") or []
+    names = [next(iter(each)) if isinstance(each, Mapping) else each for each in wrappers]
+    if names != [WRAPPER] or run.hyperparams.get("normalize"):
+        return ZOO_SNIPPET.format(model=name)
+    algorithms = {cls.__name__: cls for cls in require_zoo().ALGOS.values()}
+    arguments = "".join(f", {key}={value!r}" for key, value in run.env_kwargs.items())
+    return SNIPPET.format(
+        module=algorithms[run.algo].__module__.split(".")[0],
+        algo=run.algo,
+        make=f"{run.env_id!r}{arguments}",
+        n_skills=run.n_skills,
+        model=model,
+    )

@@ -1,0 +1,347 @@
+"""Hyperparameter search in the zoo's Optuna study, judged by the skills. It needs ``zoo``."""
+
+import argparse
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+import yaml
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from rl_zoo3.exp_manager import ExperimentManager
+from rl_zoo3.hyperparams_opt import HYPERPARAMS_SAMPLER
+from rl_zoo3.utils import ALGOS
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+
+from sb3_diayn.evaluation.callback import SkillEvaluationCallback
+from sb3_diayn.files import write_bytes
+from sb3_diayn.zoo.hyperparams import chosen_hyperparams, override
+from sb3_diayn.zoo.runs import MAX_ENVS
+from sb3_diayn.zoo.training import prepared_config
+
+Space = Mapping[str, Sequence[Any]]
+
+
+class TrialCallback(SkillEvaluationCallback):
+    """
+    Reports the mutual information of each evaluation to a trial, and ends one that is pruned. What
+    else was measured becomes the trial's attributes: skills that fall at once may be easy to tell
+    apart, which only their returns and coverage show.
+
+    :param trial: the trial
+    :param kwargs: for :class:`sb3_diayn.evaluation.callback.SkillEvaluationCallback`
+    """
+
+    def __init__(self, trial: optuna.Trial, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.trial, self.is_pruned = trial, False
+
+    def _on_step(self) -> bool:
+        n_evaluations = len(self.history)
+        goes_on = super()._on_step()
+        if len(self.history) > n_evaluations:
+            self.trial.report(self.history[-1]["mutual_information"], len(self.history))
+            for name, value in self.history[-1].items():
+                self.trial.set_user_attr(name, value)
+            self.is_pruned = self.trial.should_prune()
+        return goes_on and not self.is_pruned
+
+
+class SkillSearch(ExperimentManager):  # type: ignore[misc]  # the zoo has no types
+    """
+    The zoo's search with another objective: the mutual information of skills and states in nats,
+    on fresh episodes of every skill, in place of the return of a few.
+
+    :param hyperparams: in the zoo's format, for all that is not searched
+    :param pinned: hyperparameters that stay as they are
+    :param space: what to choose from, by the search's names, in place of all of it
+    :param n_episodes: episodes of each skill in an evaluation
+    :param args: for the zoo's ``ExperimentManager``
+    :param kwargs: for the same
+    """
+
+    def __init__(
+        self,
+        hyperparams: Mapping[str, Any],
+        pinned: Mapping[str, Any],
+        space: Space,
+        n_episodes: int,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.fixed_hyperparams, self.pinned, self.space = hyperparams, pinned, space
+        self.n_skill_episodes = n_episodes
+
+    def with_trial(self, trial: optuna.trial.BaseTrial) -> dict[str, Any]:
+        """
+        :param trial: to ask
+        :return: all hyperparameters of the trial in the zoo's format
+        """
+        chosen = sample(trial, self.algo, self.n_actions, self.pinned, self.space)
+        return override(self.algo, copy.deepcopy(dict(self.fixed_hyperparams)), chosen)
+
+    def objective(self, trial: optuna.Trial) -> float:
+        """
+        :param trial: to ask and to report to
+        :return: the last evaluation's mutual information in nats
+        :raises optuna.TrialPruned: if it is pruned, or the hyperparameters do not work
+        """
+        hyperparams = self.with_trial(trial)
+        hyperparams, self.env_wrapper, callbacks, self.vec_env_wrapper = (
+            self._preprocess_hyperparams(hyperparams)
+        )
+        env = self.create_envs(self.n_envs, no_log=True)
+        n_skills = int(env.get_attr("n_skills")[0])
+        evaluation = TrialCallback(
+            trial,
+            eval_env=self.create_envs(
+                min(n_skills * self.n_skill_episodes, MAX_ENVS), eval_env=True
+            ),
+            eval_freq=max(1, self.n_timesteps // self.n_evaluations),
+            n_episodes=self.n_skill_episodes,
+        )
+        try:
+            hyperparams = self._preprocess_action_noise(hyperparams, hyperparams, env)
+            model = ALGOS[self.algo](env=env, device=self.device, **hyperparams)
+            model.learn(self.n_timesteps, callback=[*callbacks, evaluation])
+        except (AssertionError, ValueError) as error:  # what NaN brings about, as in the zoo
+            raise optuna.TrialPruned(str(error)) from error
+        finally:
+            env.close()
+            evaluation.given_env.close()
+        if evaluation.is_pruned:
+            raise optuna.TrialPruned()
+        return evaluation.history[-1]["mutual_information"]
+
+    def best_hyperparams(self) -> dict[str, Any]:
+        """:return: all hyperparameters of the study's best trial in the zoo's format"""
+        params = self.load_trial(self.storage, self.study_name, convert=False)
+        return self.with_trial(optuna.trial.FixedTrial(params))
+
+
+def tune(args: argparse.Namespace) -> None:
+    """
+    ``sb3-diayn tune``: start a study or join it, and write the best hyperparameters.
+
+    :param args: its options
+    :raises ValueError: if the algorithm cannot be searched, the space does not fit, or no trial has
+        reached its end
+    """
+    if args.algo not in HYPERPARAMS_SAMPLER or args.algo == "ars":
+        raise ValueError(
+            f"algo={args.algo!r} cannot be searched; expected one of "
+            f"{sorted(set(HYPERPARAMS_SAMPLER) - {'ars'})}. Choose one."
+        )
+    check_space(args.algo, chosen_hyperparams(args), dict(args.space))
+    folder = Path(args.log_folder, args.algo)
+    folder.mkdir(parents=True, exist_ok=True)
+    args.study_name = args.study_name or f"{args.algo}_{args.env}".replace("/", "-")
+    args.storage = args.storage or f"sqlite:///{(folder / 'studies.db').as_posix()}"
+    with prepared_config(args) as config:
+        hyperparams = yaml.safe_load(config.read_text(encoding="utf-8"))[args.env]
+        search = _make_search(args, config, hyperparams)
+        search.setup_experiment()
+        search.hyperparameters_optimization()
+    file = folder / f"{args.study_name}_best.yml"
+    best = yaml.safe_dump({args.env: search.best_hyperparams()})
+    write_bytes(file, best.encode())
+    command = f"sb3-diayn train --algo {args.algo} --env {args.env} --conf-file {file}"
+    print(f"{best}\nBest hyperparameters: {file}\nLearn with them:      {command}")
+
+
+def _make_search(
+    args: argparse.Namespace, config: Path, hyperparams: dict[str, Any]
+) -> SkillSearch:
+    return SkillSearch(
+        hyperparams,
+        chosen_hyperparams(args),
+        dict(args.space),
+        args.episodes,
+        args,
+        args.algo,
+        args.env,
+        args.log_folder,
+        config=str(config),
+        n_timesteps=args.total_timesteps,
+        env_kwargs=args.env_kwargs,
+        optimize_hyperparameters=True,
+        storage=args.storage,
+        study_name=args.study_name,
+        n_trials=args.n_trials,
+        max_total_trials=args.max_total_trials,
+        sampler=args.sampler,
+        pruner=args.pruner,
+        n_startup_trials=args.n_startup_trials,
+        n_evaluations=args.n_evaluations,
+        no_optim_plots=True,
+        seed=args.seed,
+        verbose=args.verbose,
+        vec_env_type=args.vec_env,
+        device=args.device,
+    )
+
+
+NETS = {"small": [64, 64], "medium": [256, 256], "big": [400, 300]}  # as the zoo names them
+
+
+class Narrowed:
+    """
+    A trial that asks Optuna for less than it is asked.
+
+    :param trial: to ask
+    :param pinned: hyperparameters that stay as they are, which need no question
+    :param space: by the search's own names the two ends of a number, or the choices
+    """
+
+    def __init__(
+        self, trial: optuna.trial.BaseTrial, pinned: Mapping[str, Any], space: Space
+    ) -> None:
+        self._trial, self._space = trial, space
+        self._answers = _answers(pinned)
+
+    def suggest_float(self, name: str, low: float, high: float, **kwargs: Any) -> float:
+        """As Optuna's."""
+        if name in self._answers:
+            return self._answers[name] or low
+        ends = self._space.get(name, (low, high))
+        return self._trial.suggest_float(name, min(ends), max(ends), **kwargs)
+
+    def suggest_int(self, name: str, low: int, high: int, **kwargs: Any) -> int:
+        """As Optuna's."""
+        if name in self._answers:
+            return self._answers[name] or low
+        ends = self._space.get(name, (low, high))
+        return self._trial.suggest_int(name, min(ends), max(ends), **kwargs)
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """As Optuna's."""
+        if name in self._answers:
+            return self._answers[name] or choices[0]
+        return self._trial.suggest_categorical(name, self._space.get(name, choices))
+
+    def set_user_attr(self, name: str, value: Any) -> None:
+        """As Optuna's."""
+        self._trial.set_user_attr(name, value)
+
+
+def _answers(pinned: Mapping[str, Any]) -> dict[str, Any]:
+    """What the search calls the pinned hyperparameters; None where it means something else."""
+    answers: dict[str, Any] = {}
+    for name, value in pinned.items():
+        answers |= dict.fromkeys((f"one_minus_{name}", f"{name}_pow"))
+        answers[name.replace("DIAYNCallback.", "discriminator_")] = None
+        answers[name] = value if type(value) in (int, float) else None
+    if "policy_kwargs" in pinned:
+        answers |= dict.fromkeys(("net_arch", "activation_fn"))
+    if "gradient_steps" in pinned:
+        answers["updates_per_step"] = None
+    return answers
+
+
+def sample(
+    trial: optuna.trial.BaseTrial,
+    algo: str,
+    n_actions: int,
+    pinned: Mapping[str, Any],
+    space: Space | None = None,
+) -> dict[str, Any]:
+    """
+    What the zoo samples, and what matters to DIAYN: how much the policy is paid to be random, how
+    many environments feed how many updates, and the discriminator.
+
+    :param trial: to ask
+    :param algo: name of the algorithm as the zoo spells it
+    :param n_actions: dimension of the action space
+    :param pinned: hyperparameters that stay as they are
+    :param space: by the search's own names the two ends of a number, or the choices; None for all
+    :return: hyperparameters for :func:`sb3_diayn.zoo.hyperparams.override`, plain values only
+    """
+    ask = Narrowed(trial, pinned, space or {})
+    n_envs = ask.suggest_categorical("n_envs", [1, 4, 8, 16])
+    her = {"using_her_replay_buffer": False, "her_kwargs": {}}
+    sampled: dict[str, Any] = HYPERPARAMS_SAMPLER[algo](ask, n_actions, n_envs, her)
+    sampled["n_envs"] = n_envs
+    sampled["policy_kwargs"] = _as_text(sampled["policy_kwargs"])
+    if sampled.pop("action_noise", None) is not None:
+        names = ("noise_type", "noise_std")
+        sampled |= {name: trial.params[name] for name in names if name in trial.params}
+    if algo in ("sac", "tqc"):
+        sampled["ent_coef"] = ask.suggest_float("ent_coef", 0.01, 1.0, log=True)
+    if issubclass(ALGOS[algo], OffPolicyAlgorithm):
+        ratio = ask.suggest_categorical("updates_per_step", [0.125, 0.25, 0.5, 1.0])
+        sampled["gradient_steps"] = max(1, round(sampled["train_freq"] * n_envs * ratio))
+    callback = {
+        "learning_rate": ask.suggest_float("discriminator_learning_rate", 1e-4, 3e-3, log=True),
+        "net_arch": NETS[ask.suggest_categorical("discriminator_net_arch", list(NETS))],
+        "normalize_obs": ask.suggest_categorical("discriminator_normalize_obs", [False, True]),
+    }
+    return {**sampled, **{f"DIAYNCallback.{name}": callback[name] for name in callback}, **pinned}
+
+
+def _as_text(policy_kwargs: dict[str, Any]) -> str:
+    """As the zoo's files have it, in which ``nn`` is PyTorch's."""
+    words = {
+        key: f"nn.{value.__name__}" if isinstance(value, type) else repr(value)
+        for key, value in policy_kwargs.items()
+    }
+    return f"dict({', '.join(f'{key}={word}' for key, word in words.items())})"
+
+
+def check_space(algo: str, pinned: Mapping[str, Any], space: Space) -> None:
+    """
+    :param algo: name of the algorithm as the zoo spells it
+    :param pinned: hyperparameters that stay as they are
+    :param space: what a person wants to search, as for :func:`sample`
+    :raises ValueError: if the search does not ask for a name, or its values are of another kind
+    """
+    known = _questions(algo, pinned)
+    for name, values in space.items():
+        if name not in known:
+            raise ValueError(
+                f"space={name!r} is not searched here; expected one of {sorted(known)}. Leave it "
+                "out, or set a hyperparameter with --hyperparams."
+            )
+        if not _fits(known[name], values):
+            raise ValueError(
+                f"space={name}={list(values)!r} does not fit what is searched; expected "
+                f"{_rule(known[name])}. Change the values, or leave them out."
+            )
+
+
+def _questions(algo: str, pinned: Mapping[str, Any]) -> dict[str, BaseDistribution]:
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # no word of a study that nobody wants
+    trial = optuna.create_study().ask()
+    optuna.logging.set_verbosity(verbosity)
+    sample(trial, algo, 1, pinned)
+    return trial.distributions
+
+
+def _fits(known: BaseDistribution, values: Sequence[Any]) -> bool:
+    kind = int if isinstance(known, IntDistribution) else (int, float)
+    are_numbers = all(isinstance(value, kind) for value in values)
+    if not isinstance(known, CategoricalDistribution):
+        least = _least(known)
+        return are_numbers and len(values) <= 2 and all(v > 0 or v == least for v in values)
+    is_positive = are_numbers and all(value > 0 for value in values)
+    return (is_positive and _counts(known)) or set(values) <= set(known.choices)
+
+
+def _least(known: BaseDistribution) -> float | None:
+    """0 where that is searched, as in TQC's number of quantiles to drop."""
+    return 0 if getattr(known, "low", None) == 0 else None
+
+
+def _counts(known: CategoricalDistribution) -> bool:
+    """Its choices are points on a scale, between and beyond which there are others."""
+    return all(type(choice) in (int, float) for choice in known.choices)
+
+
+def _rule(known: BaseDistribution) -> str:
+    if isinstance(known, CategoricalDistribution):
+        return "positive numbers" if _counts(known) else f"some of {list(known.choices)}"
+    kind = "integer" if isinstance(known, IntDistribution) else "number"
+    sign = "positive" if _least(known) is None else "non-negative"
+    return f"one {sign} {kind}, or the two ends"

@@ -1,0 +1,339 @@
+"""The command line, in this process where that is possible."""
+
+import builtins
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium as gym
+import pytest
+import yaml
+from stable_baselines3 import SAC
+
+pytest.importorskip("rl_zoo3")
+
+from sb3_diayn import DIAYNWrapper, __version__
+from sb3_diayn.cli import evaluation as commands
+from sb3_diayn.cli import main
+from sb3_diayn.evaluation.results import SkillEvaluation
+from sb3_diayn.zoo.provenance import describe
+from sb3_diayn.zoo.runs import find_run
+
+ENV = "Pendulum-v1"
+K = 3
+SMALL = ["--hyperparams", "learning_starts:100", "n_envs:2", "gradient_steps:1", "batch_size:16"]
+TRAIN = ["train", "--env", ENV, "--n-skills", str(K), "-n", "240", "--no-progress", *SMALL]
+QUICK = ["--episodes", "1", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Folder of a tiny run with a report, and what the command printed."""
+    logs = tmp_path_factory.mktemp("logs")
+    with pytest.MonkeyPatch.context() as patch:
+        printed = []
+        patch.setattr(
+            builtins, "print", lambda *words, **_: printed.append(" ".join(map(str, words)))
+        )
+        args = ["--seed", "1", "-f", str(logs), "--films", "--film-steps", "8", *QUICK]
+        args += ["-n", "840", "--log-interval", "2"]  # long enough for two lines of the log
+        assert main([*TRAIN, *args]) == 0
+    return logs / "sac" / f"{ENV}_1", "\n".join(printed)
+
+
+@pytest.fixture
+def run(trained):
+    return trained[0]
+
+
+def error_of(capsys, *args):
+    """What a mistake says; there is no traceback, since ``main`` returns."""
+    assert main([str(arg) for arg in args]) == 2
+    return capsys.readouterr().err
+
+
+def test_train_ends_with_report_and_place(trained):
+    run, printed = trained
+    assert f"Run saved in {run}" in printed
+    assert f"{run / 'report' / 'index.html'}" in printed
+    assert "Too early to tell after 840 steps" in printed
+    assert {file.suffix for file in (run / "report").rglob("*.*")} >= {".html", ".mp4", ".png"}
+    assert (run / "report" / "training.png").is_file()
+    assert find_run(run).n_skills == K
+
+
+def test_train_prints_a_table_of_skills(tmp_path, capsys):
+    args = ["--seed", "1", "-f", str(tmp_path), "--no-report", "-n", "120"]
+    assert main([*TRAIN, *args]) == 0
+    output = capsys.readouterr().out
+    assert "recognised" in output
+    assert not (tmp_path / "sac" / f"{ENV}_1" / "report").exists()
+
+
+def test_train_without_the_extra_says_what_is_left_out(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    args = ["--seed", "1", "-f", str(tmp_path), "-n", "120", *QUICK]
+    assert main([*TRAIN, *args]) == 0
+    output = capsys.readouterr().out
+    assert "The report is left out: This needs jinja2" in output
+    assert "pip install 'sb3-diayn[report]'" in output
+    assert "recognised" in output
+
+
+def test_report_of_a_run(run, tmp_path, capsys):
+    args = [*QUICK, "--no-films", "--model-card", "-o", str(tmp_path)]
+    assert main(["report", str(run), *args]) == 0
+    output = capsys.readouterr().out
+    assert "Too early to tell" in output
+    assert f"Report: {tmp_path / 'index.html'}" in output
+    page = (tmp_path / "index.html").read_text()
+    assert f"sb3-diayn play {run}" in page
+    assert f"rl_zoo3.enjoy --algo sac --env {ENV} -f {run.parent.parent} --exp-id 1" in page
+    card = (tmp_path / "README.md").read_text()
+    assert f"sb3-diayn play {ENV}.zip" in card and f"SAC.load('{ENV}.zip')" in card
+    metadata = yaml.safe_load(card.split("---\n")[1])
+    assert metadata["model-index"][0]["results"][0]["dataset"]["name"] == ENV
+
+
+def test_report_of_a_bare_zip(run, tmp_path, capsys):
+    model = tmp_path / "model.zip"
+    model.write_bytes((run / f"{ENV}.zip").read_bytes())
+    assert main(["report", str(model), "--no-films", *QUICK]) == 0
+    page = tmp_path / "model_report" / "report" / "index.html"
+    assert f"sb3-diayn play {model} --env {ENV}" in page.read_text()
+    assert "rl_zoo3.enjoy" not in page.read_text()
+
+
+def test_other_arguments_of_the_environment(run, tmp_path, capsys):
+    """For example longer episodes than those of the training, also of a bare zip."""
+    bare = tmp_path / "model.zip"
+    bare.write_bytes((run / f"{ENV}.zip").read_bytes())
+    for path in (run, bare):
+        assert main(["play", str(path), "--skill", "0", "--env-kwargs", "max_episode_steps:7"]) == 0
+        assert capsys.readouterr().out.endswith(" 7 steps\n")
+    error = error_of(capsys, "play", run, "--env-kwargs", "gravity:3")
+    assert "env_kwargs={'gravity': 3} do not fit" in error and "expected arguments" in error
+
+
+def test_report_films_the_chosen_skills(run, tmp_path):
+    args = ["--skills", "0,2", "--film-steps", "4", "-o", str(tmp_path)]
+    assert main(["report", str(run), *args, *QUICK]) == 0
+    names = {file.name for file in (tmp_path / "films").glob("*.mp4")}
+    assert names == {"skill_00.mp4", "skill_02.mp4"}
+
+
+def test_description(run):
+    about = describe(find_run(run), str(run))
+    assert about.title == f"{ENV}_1"
+    assert about.facts["Seed"] == 1
+    assert "Stable-Baselines3" in about.facts["Versions"]
+    assert about.hyperparams["learning_starts"] == 100
+
+
+def read_angle(obs):
+    return obs[:, :2]
+
+
+def test_a_discriminator_that_reads_through_a_function(tmp_path, capsys):
+    """A run's folder says which, and is code to the zoo anyway; a zip alone imports nothing."""
+    function = ["--hyperparams", "DIAYNCallback.obs_function:tests.cli.test_commands:read_angle"]
+    logs = ["--seed", "1", "-f", str(tmp_path / "logs")]
+    assert main([*TRAIN, *function, *logs, "--no-report", *QUICK]) == 0
+    (run,) = (tmp_path / "logs").glob("sac/*")
+    assert main(["evaluate", str(run), *QUICK]) == 0
+    assert find_run(run).load_discriminator().extractor.function is read_angle
+    shutil.copy(run / f"{ENV}.zip", tmp_path / "alone.zip")
+    assert main(["evaluate", str(tmp_path / "alone.zip"), *QUICK]) == 2
+    assert (
+        "expected tests.cli.test_commands:read_angle. Pass that function" in capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [("None", None), ("null", None), ("1e-4", 1e-4), ("[0, 1]", [0, 1]), ("auto", "auto")],
+)
+def test_values_are_written_as_in_python_or_in_yaml(monkeypatch, word, value):
+    seen = {}
+
+    def stop(args):
+        seen.update(args.hyperparams)
+        raise ValueError("seen enough")
+
+    monkeypatch.setattr("sb3_diayn.cli.training.train", stop)
+    assert main(["train", "--env", ENV, "--hyperparams", f"DIAYNCallback.log_q_min:{word}"]) == 2
+    assert seen == {"DIAYNCallback.log_q_min": value}
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_the_snippet_runs(run, normalize):
+    opened = find_run(run)
+    if normalize:  # the longer way, which restores every wrapper
+        opened.hyperparams["normalize"] = True
+    snippet = describe(opened, str(run)).snippet
+    assert ("find_run" in snippet) == normalize
+    names = {}
+    exec(snippet.replace("SKILL", "2"), names)
+    assert names["done"]
+    assert names["env"].get_attr("skill")[0] == 2 if normalize else names["env"].skill == 2
+
+
+def test_evaluate_and_plot_its_file(run, tmp_path, capsys):
+    for name in ("e.json", "e.npz"):
+        assert main(["evaluate", str(run), "-o", str(tmp_path / name), *QUICK]) == 0
+        evaluation = SkillEvaluation.load(tmp_path / name)
+        assert evaluation.n_skills == K and evaluation.info["env_id"] == ENV
+    assert "recognised" in capsys.readouterr().out
+    assert main(["plot", str(tmp_path / "e.npz"), "-o", str(tmp_path / "figures")]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert {Path(line) for line in printed} == set((tmp_path / "figures").iterdir())
+
+
+def test_plot_a_run(run, tmp_path):
+    assert main(["plot", str(run), "-o", str(tmp_path), *QUICK]) == 0
+    assert (tmp_path / "training.png").is_file() and (tmp_path / "confusion.png").is_file()
+
+
+def test_record(run, tmp_path, capsys):
+    args = ["--skills", "0,2", "-o", str(tmp_path), "--format", "gif", "--grid"]
+    assert main(["record", str(run), "--film-steps", "4", *args]) == 0
+    assert {f.name for f in tmp_path.iterdir()} == {
+        "skill_00.gif",
+        "skill_02.gif",
+        "all_skills.gif",
+    }
+    assert str(tmp_path / "all_skills.gif") in capsys.readouterr().out
+
+
+def test_play(run, capsys):
+    assert main(["play", str(run), "--skill", "1", "--episodes", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and all(line.startswith("skill   1") for line in lines)
+
+
+def test_play_off_screen_writes_films(run, capsys):
+    args = ["--skill", "1", "--render", "rgb_array", "--film-steps", "4"]
+    assert main(["play", str(run), *args]) == 0
+    film = run / "videos" / "skill_01.mp4"
+    assert str(film) in capsys.readouterr().out
+    assert film.stat().st_size > 0
+
+
+def test_compare_reads_reports_and_plays_the_others(run, tmp_path, capsys, monkeypatch):
+    measured, measure = [], commands.measure
+    monkeypatch.setattr(
+        commands, "measure", lambda run, args: measured.append(run) or measure(run, args)
+    )
+    model = tmp_path / "model.zip"
+    model.write_bytes((run / f"{ENV}.zip").read_bytes())
+    output = tmp_path / "comparison"
+    assert main(["compare", str(run), str(model), "-o", str(output), *QUICK]) == 0
+    assert [each.model_path for each in measured] == [model]
+    assert f"{ENV} SAC K={K}: mean over runs" in capsys.readouterr().out
+    assert len((output / "comparison.csv").read_text().splitlines()) == 3
+    assert (output / "comparison.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("text", "skills"), [(None, [0, 1, 2]), ("all", [0, 1, 2]), ("2,0-1,2", [2, 0, 1])]
+)
+def test_parse_skills(text, skills):
+    assert commands.parse_skills(text, K) == skills
+
+
+@pytest.mark.parametrize("text", ["x", "", "1,", "-1", "3", "0-3", "1.5"])
+@pytest.mark.parametrize("command", ["record", "report", "play"])
+def test_bad_skills(run, tmp_path, capsys, command, text):
+    option = "--skill" if command == "play" else "--skills"
+    assert "skill" in error_of(capsys, command, run, f"{option}={text}")
+
+
+@pytest.mark.parametrize("command", ["report", "evaluate", "plot", "record", "compare", "play"])
+class TestMistakes:
+    def test_missing_run(self, tmp_path, capsys, command):
+        assert "does not exist" in error_of(capsys, command, tmp_path / "none")
+
+    def test_folder_that_is_no_run(self, tmp_path, capsys, command):
+        assert "is not a run's folder" in error_of(capsys, command, tmp_path)
+
+    def test_run_without_model(self, run, tmp_path, capsys, command):
+        folder = tmp_path / "run" / ENV
+        folder.mkdir(parents=True)
+        for file in (run / ENV).glob("*.yml"):
+            (folder / file.name).write_bytes(file.read_bytes())
+        assert "holds no model" in error_of(capsys, command, tmp_path / "run")
+
+    def test_zip_without_discriminator(self, tmp_path, capsys, command):
+        env = DIAYNWrapper(gym.make(ENV), n_skills=K)
+        SAC("MlpPolicy", env, buffer_size=10).save(tmp_path / "model")
+        message = error_of(capsys, command, tmp_path / "model.zip", "--env", ENV)
+        assert "holds no discriminator" in message
+
+    def test_unknown_environment(self, run, tmp_path, capsys, command):
+        model = tmp_path / "model.zip"
+        model.write_bytes((run / f"{ENV}.zip").read_bytes())
+        message = error_of(capsys, command, model, "--env", "Pendulun-v1")
+        assert "Did you mean Pendulum-v1" in message
+
+    @pytest.mark.parametrize("env_id", ["MountainCarContinuous-v0", "CartPole-v1"])
+    def test_environment_that_does_not_fit(self, run, tmp_path, capsys, command, env_id):
+        model = tmp_path / "model.zip"
+        model.write_bytes((run / f"{ENV}.zip").read_bytes())
+        args = ["--no-films"] if command == "report" else []
+        message = error_of(capsys, command, model, "--env", env_id, *args)
+        assert "expected the same" in message
+
+    def test_unwritable_output(self, run, tmp_path, capsys, command):
+        (tmp_path / "file").write_text("in the way")
+        if command == "play":
+            return  # has no output of its own
+        message = error_of(capsys, command, run, "-o", tmp_path / "file" / "e.json")
+        assert message.startswith("error: ") and "file" in message
+
+
+@pytest.mark.parametrize("name", ["config.yml", "args.yml"])
+@pytest.mark.parametrize("text", ["", "5", "a: [1,"])
+def test_run_with_a_damaged_file(run, tmp_path, capsys, name, text):
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder, ignore=shutil.ignore_patterns("report", "videos"))
+    (folder / ENV / name).write_text(text)
+    assert "damaged config.yml or args.yml" in error_of(capsys, "evaluate", folder)
+
+
+def test_mistakes_of_train(run, tmp_path, capsys):
+    logs = ["-f", str(tmp_path)]
+    assert "Did you mean" in error_of(capsys, "train", "--env", "Pendulun-v1", *logs)
+    wrong_k = ["--resume", run, "--n-skills", K + 1, "--algo", "sac", *logs]
+    assert "does not match the run" in error_of(capsys, "train", "--env", ENV, *wrong_k)
+    preset = ["--resume", run, "--preset", "paper", *logs]
+    assert "cannot change a run that goes on" in error_of(capsys, "train", *preset)
+
+
+def test_output_without_known_ending(run, tmp_path, capsys):
+    assert ".json or .npz" in error_of(capsys, "evaluate", run, "-o", tmp_path / "e.txt")
+
+
+def test_missing_libraries_are_named_with_their_extra(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    message = error_of(capsys, "report", run, "--no-films", "-o", tmp_path, *QUICK)
+    assert "This needs jinja2. Install it: pip install 'sb3-diayn[report]'" in message
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "x"])
+def test_counts_are_positive(run, capsys, count):
+    with pytest.raises(SystemExit, match="2"):
+        main(["report", str(run), f"--episodes={count}"])
+    assert "is not a positive integer" in capsys.readouterr().err
+
+
+def test_config_prints_a_file(capsys):
+    assert main(["config", "sac"]) == 0
+    assert Path(capsys.readouterr().out.strip()).is_file()
+    assert "no provided configuration" in error_of(capsys, "config", "none")
+
+
+def test_the_module_is_a_command():
+    words = [sys.executable, "-m", "sb3_diayn.cli", "--version"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.strip() == f"sb3-diayn {__version__}"

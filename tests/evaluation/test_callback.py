@@ -1,0 +1,245 @@
+import json
+import warnings
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from stable_baselines3 import SAC
+from stable_baselines3.common.callbacks import CheckpointCallback, EvalCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
+
+from sb3_diayn import DIAYNWrapper, load_discriminator
+from sb3_diayn.evaluation.callback import SkillEvaluationCallback
+from sb3_diayn.evaluation.evaluate import evaluate_skills
+from tests.helpers.envs import PointEnv
+from tests.helpers.models import make_callback, make_dqn, make_ppo, make_sac
+from tests.helpers.scripted import K, point_env, point_vec
+
+ID = "sb3_diayn_tests/PointEnv-v0"
+NAMES = {
+    "mutual_information",
+    "distinct_skills",
+    "accuracy",
+    "task_return_mean",
+    "task_return_best",
+    "coverage",
+    "sensitivity",
+}
+
+
+def training_env(n_envs: int = 1, **kwargs):
+    """As the zoo makes it: Monitor within, DIAYNWrapper outside."""
+    return make_vec_env(
+        ID,
+        n_envs,
+        seed=0,
+        wrapper_class=DIAYNWrapper,
+        wrapper_kwargs={"n_skills": K},
+        env_kwargs={"length": 5} | kwargs,
+    )
+
+
+def learn(model, callback, steps=60, others=()):
+    return model.learn(steps, callback=[make_callback(), callback, *others])
+
+
+def parameters(model):
+    return [value.clone() for value in model.policy.state_dict().values()]
+
+
+# -- the training is not disturbed -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [make_sac, make_ppo])
+@pytest.mark.parametrize("normalize", [False, True])
+def test_the_same_parameters_with_and_without(make, normalize):
+    def run(*callbacks):
+        env = training_env(2)
+        env = VecNormalize(env, norm_reward=False) if normalize else env
+        model = make(env)
+        model.learn(96, callback=[make_callback(), *callbacks])
+        return parameters(model), np.random.rand(), th.rand(1)
+
+    plain, watched = run(), run(SkillEvaluationCallback(eval_freq=20, deterministic=False))
+    assert all(th.equal(a, b) for a, b in zip(plain[0], watched[0], strict=True))
+    assert plain[1:] == watched[1:]
+
+
+def test_no_warning_of_a_missing_discriminator():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        learn(make_sac(training_env()), SkillEvaluationCallback(point_env(), eval_freq=20))
+
+
+# -- when and what -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("n_envs", "eval_freq", "expected"),
+    [(1, 20, [20, 40, 60]), (2, 20, [20, 40, 60]), (4, 10, [12, 20, 32, 40, 52, 60]), (1, 70, [])],
+)
+def test_it_counts_environment_steps(n_envs, eval_freq, expected):
+    callback = SkillEvaluationCallback(eval_freq=eval_freq)
+    learn(make_sac(training_env(n_envs)), callback)
+    assert [row["num_timesteps"] for row in callback.history] == expected
+
+
+def test_it_goes_on_counting_in_a_second_learn():
+    model, callback = make_sac(training_env()), SkillEvaluationCallback(eval_freq=40)
+    learn(model, callback)
+    model.learn(60, callback=[make_callback(), callback], reset_num_timesteps=False)
+    assert [row["num_timesteps"] for row in callback.history] == [40, 80, 120]
+
+
+def test_the_history_is_what_evaluate_skills_says():
+    model, callback = make_sac(training_env()), SkillEvaluationCallback(eval_freq=60, n_episodes=2)
+    learn(model, callback)
+    (row,) = callback.history
+    assert row.keys() == NAMES | {"num_timesteps"}
+    last = callback.last_evaluation
+    assert last.lengths.tolist() == [[5, 5]] * K  # its environment has the training's arguments
+    assert row["task_return_best"] == last.task_returns.mean(axis=1).max()
+    assert row["coverage"] == last.info["total_coverage"]
+    again = evaluate_skills(model, training_env(8), n_episodes=2)
+    assert again.lengths.tolist() == last.lengths.tolist()
+
+
+def test_stopping_at_a_mutual_information():
+    callback = SkillEvaluationCallback(eval_freq=20, stop_at_mutual_information=-100)
+    assert learn(make_sac(training_env()), callback).num_timesteps == 20
+    callback = SkillEvaluationCallback(eval_freq=20, stop_at_mutual_information=100)
+    assert learn(make_sac(training_env()), callback).num_timesteps == 60
+
+
+def test_every_format_of_the_logger(tmp_path, capsys):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    model = make_sac(training_env())
+    formats = ["stdout", "log", "csv", "json", "tensorboard"]
+    model.set_logger(configure(str(tmp_path), formats))
+    learn(model, SkillEvaluationCallback(eval_freq=30, verbose=1))
+    model.logger.close()
+    assert "Skills after 30 steps" in capsys.readouterr().out
+    header = (tmp_path / "progress.csv").read_text().splitlines()[0]
+    rows = [json.loads(line) for line in (tmp_path / "progress.json").read_text().splitlines()]
+    named = {f"diayn_eval/{name}" for name in NAMES}
+    assert named <= set(header.split(","))
+    assert sum(named <= row.keys() for row in rows) == 2
+    assert not any("diayn_eval/task_returns" in row for row in rows)
+    events = accumulator.EventAccumulator(str(tmp_path), {"histograms": 0}).Reload()
+    assert named <= set(events.Tags()["scalars"])
+    histograms = events.Histograms("diayn_eval/task_returns")
+    assert [(h.step, h.histogram_value.num) for h in histograms] == [(30, K), (60, K)]
+
+
+# -- environments ------------------------------------------------------------------------------
+
+
+def test_vec_normalize_shares_the_statistics_of_the_training():
+    env = VecNormalize(training_env(2), norm_reward=False, clip_obs=7.0)
+    callback = SkillEvaluationCallback(point_vec(2), eval_freq=60)
+    learn(make_sac(env), callback)
+    normalizer = callback._env
+    assert isinstance(normalizer, VecNormalize) and normalizer.clip_obs == 7.0
+    assert np.array_equal(normalizer.obs_rms.mean, env.obs_rms.mean)
+    assert normalizer.obs_rms is not env.obs_rms and env.training
+
+
+def test_vec_normalize_only_in_the_evaluation_is_refused():
+    callback = SkillEvaluationCallback(VecNormalize(point_vec()))
+    with pytest.raises(ValueError, match="has VecNormalize; expected none"):
+        learn(make_sac(training_env()), callback)
+
+
+def test_a_training_in_other_processes():
+    spec = gym.spec(ID)  # the other processes have not registered it
+    env = SubprocVecEnv([lambda: DIAYNWrapper(gym.make(spec, length=5), K)] * 2)
+    try:
+        callback = SkillEvaluationCallback(eval_freq=24)
+        learn(make_ppo(env, n_steps=12), callback, steps=24)
+    finally:
+        env.close()
+    assert (callback.last_evaluation.lengths == 5).all()
+
+
+def test_wrappers_of_gymnasium_are_rebuilt():
+    def make():
+        env = gym.wrappers.TransformReward(gym.make(ID, length=5), lambda reward: -7.0)
+        return DIAYNWrapper(gym.wrappers.TimeLimit(env, 3), K)
+
+    callback = SkillEvaluationCallback(eval_freq=60)
+    learn(make_sac(DummyVecEnv([make])), callback)
+    assert (callback.last_evaluation.task_returns == -21).all()
+
+
+def test_an_environment_that_cannot_be_rebuilt_is_refused():
+    with pytest.raises(ValueError, match=r"has no spec.*Pass eval_env="):
+        learn(make_sac(point_env()), SkillEvaluationCallback())
+    env = DIAYNWrapper(Unrecorded(gym.make(ID)), K)
+    with pytest.raises(ValueError, match=r"wrapper Unrecorded does not.*Pass eval_env="):
+        learn(make_sac(env), SkillEvaluationCallback())
+
+
+class Unrecorded(gym.Wrapper):
+    pass
+
+
+def test_a_training_without_discriminator_is_refused():
+    with pytest.raises(ValueError, match=r"no discriminator to evaluate.*DIAYNCallback"):
+        make_sac(training_env()).learn(10, callback=SkillEvaluationCallback())
+
+
+def test_discrete_actions():
+    env = DummyVecEnv([lambda: DIAYNWrapper(gym.make("CartPole-v1"), K)])
+    callback = SkillEvaluationCallback(eval_freq=30)
+    learn(make_dqn(env), callback)
+    assert 0 <= callback.history[-1]["sensitivity"] <= 0.5  # of two actions
+
+
+# -- files -------------------------------------------------------------------------------------
+
+
+def test_history_and_best_model_are_saved(tmp_path):
+    env = VecNormalize(training_env(), norm_reward=False)
+    model, callback = make_sac(env), SkillEvaluationCallback(eval_freq=20, save_path=tmp_path / "a")
+    learn(model, callback)
+    files = {path.name for path in (tmp_path / "a").iterdir()}
+    assert files == {"evaluations.json", "best_model.zip", "vecnormalize.pkl"}
+    assert json.loads((tmp_path / "a" / "evaluations.json").read_text()) == callback.history
+    best = max(callback.history, key=lambda row: row["mutual_information"])
+    saved = SAC.load(tmp_path / "a" / "best_model", device="cpu")
+    assert saved.num_timesteps == best["num_timesteps"]
+    assert load_discriminator(tmp_path / "a" / "best_model").n_skills == K
+
+
+def test_the_best_model_can_be_left_out(tmp_path):
+    callback = SkillEvaluationCallback(eval_freq=20, save_path=str(tmp_path), save_best=False)
+    learn(make_sac(training_env()), callback)
+    assert [path.name for path in tmp_path.iterdir()] == ["evaluations.json"]
+
+
+@pytest.mark.parametrize("kind", ["evaluation", "checkpoint"])
+def test_auto_saves_within_the_folder_of_the_zoo(tmp_path, kind):
+    others = {
+        "evaluation": lambda: EvalCallback(
+            training_env(), best_model_save_path=str(tmp_path), eval_freq=1000, verbose=0
+        ),
+        "checkpoint": lambda: CheckpointCallback(1000, str(tmp_path)),
+    }
+    callback = SkillEvaluationCallback(eval_freq=60, save_path="auto")
+    learn(make_sac(training_env()), callback, others=[others[kind]()])
+    assert (tmp_path / "skills" / "best_model.zip").is_file()
+
+
+def test_auto_without_a_folder_is_refused():
+    with pytest.raises(ValueError, match="save_path='auto' finds no folder"):
+        learn(make_sac(training_env()), SkillEvaluationCallback(save_path="auto"))
+
+
+@pytest.mark.parametrize("name", ["eval_freq", "n_episodes", "n_envs"])
+@pytest.mark.parametrize("value", [0, -1, 2.5, True, "3"])
+def test_a_number_that_is_not_positive_is_refused(name, value):
+    with pytest.raises(ValueError, match=f"{name}={value!r}"):
+        SkillEvaluationCallback(PointEnv(), **{name: value})

@@ -1,0 +1,94 @@
+"""Runs side by side, with numbers that can be checked by hand."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+pytest.importorskip("scipy")
+
+from sb3_diayn.evaluation.comparison import METRICS, compare, plot_comparison, summarize_groups
+from sb3_diayn.evaluation.results import SkillEvaluation
+
+
+def make_evaluation(best, n_skills=4, algo="SAC"):
+    """Skill k returns ``best`` - k, and every skill is recognised."""
+    grid = np.zeros((n_skills, 2))
+    return SkillEvaluation(
+        info={"env_id": "Point-v0", "algo": algo, "num_timesteps": 100, "total_coverage": 12},
+        task_returns=grid + best - np.arange(n_skills)[:, None],
+        lengths=grid + 10,
+        skill_returns=grid,
+        log_q=np.zeros(n_skills),
+        confusion=np.eye(n_skills),
+        paths=np.zeros((n_skills, 2, 100, 2)),
+        distances=grid,
+        displacements=grid,
+        coverage=np.ones(n_skills),
+        movement=np.full(n_skills, 0.5),
+        mean_state_distances=np.zeros((n_skills, n_skills)),
+        sensitivity=0.5,
+        importance=np.zeros(2),
+    )
+
+
+@pytest.fixture
+def frame():
+    seeds = {f"seed {seed}": make_evaluation(10.0 * seed) for seed in range(1, 6)}
+    return compare(seeds | {"other": make_evaluation(0.0, algo="TQC")})
+
+
+def test_one_row_per_run(frame):
+    row = frame.loc["seed 2"]
+    assert row["group"] == "Point-v0 SAC K=4"
+    assert (row["n_skills"], row["steps"], row["coverage"]) == (4, 100, 12)
+    assert row["distinct_skills"] == pytest.approx(4)
+    assert row["accuracy"] == 1
+    assert (row["best_task_return"], row["median_task_return"]) == (20, 18.5)
+    assert row["movement"] == 0.5
+
+
+def test_mean_and_interval_over_the_runs_of_a_group(frame):
+    summary = summarize_groups(frame)
+    row = summary.loc[("Point-v0 SAC K=4", "best_task_return")]
+    assert (row["runs"], row["mean"]) == (5, 30)
+    # Of five resampled runs the mean has a standard error of 14.1 / sqrt(5) = 6.3.
+    assert 16 <= row["low"] <= 20 and 40 <= row["high"] <= 44
+    same = summary.loc[("Point-v0 SAC K=4", "accuracy")]
+    assert same["low"] == same["mean"] == same["high"] == 1
+
+
+def test_a_single_run_has_no_interval(frame):
+    row = summarize_groups(frame).loc[("Point-v0 TQC K=4", "best_task_return")]
+    assert (row["runs"], row["mean"]) == (1, 0)
+    assert np.isnan([row["low"], row["high"]]).all()
+
+
+def test_the_interval_is_reproducible(frame):
+    assert summarize_groups(frame).equals(summarize_groups(frame))
+
+
+def test_groups_can_be_named():
+    runs = {"a": make_evaluation(1.0), "b": make_evaluation(3.0, n_skills=2)}
+    frame = compare(runs, groups={"a": "mine", "b": "mine"})
+    assert summarize_groups(frame).loc[("mine", "best_task_return"), "mean"] == 2
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match=r"evaluations=\{\} is empty"):
+        compare({})
+    with pytest.raises(ValueError, match=r"does not name \['b'\]"):
+        compare({"a": make_evaluation(1.0), "b": make_evaluation(1.0)}, groups={"a": "mine"})
+
+
+def test_plot(frame):
+    axes = plot_comparison(frame)
+    assert axes.size == len(METRICS)
+    ax = axes.flat[2]
+    np.testing.assert_allclose(ax.collections[0].get_offsets()[:, 0], [10, 20, 30, 40, 50, 0])
+    labels = [label.get_text() for label in axes.flat[0].get_yticklabels()]
+    assert labels == ["Point-v0 SAC K=4", "Point-v0 TQC K=4"]
+    plt.close("all")

@@ -1,0 +1,234 @@
+"""The report: its files, its links, what it says, and that half of it never replaces a whole."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+pytest.importorskip("jinja2")
+pytest.importorskip("seaborn")
+
+from sb3_diayn.evaluation import report
+from sb3_diayn.evaluation.report import Description, headlines, number, write_report
+from sb3_diayn.evaluation.results import SkillEvaluation
+
+K = 3
+EVIL = "<script>alert(1)</script>"
+ABOUT = Description(
+    title=f"Run {EVIL}",
+    algo="SAC",
+    env_id="Point-v0",
+    facts={"Seed": 7, "Command": f"train {EVIL}"},
+    hyperparams={"ent_coef": f"'{EVIL}'"},
+    play="sb3-diayn play logs/sac/Point-v0_1",
+    enjoy="python -m rl_zoo3.enjoy --algo sac",
+    snippet='print("a" < "b", SKILL)',
+)
+
+
+class Page(HTMLParser):
+    """Tags, links and the text of each table row."""
+
+    VOID = ("meta", "img", "br", "link", "input")
+
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.open, self.rows, self.scripts, self.text = [], [], 0, 0, ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in self.VOID:
+            self.open.append(tag)
+        values = dict(attrs)
+        self.links += [values[key] for key in ("href", "src", "poster") if key in values]
+        self.rows += tag == "tr" and "tbody" in self.open
+        self.scripts += tag == "script"
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture
+def evaluation():
+    """Skill k walks to (1, k), returns 10 k, and is recognised with certainty."""
+    skills = np.arange(K)
+    ends = np.stack([np.ones(K), skills], axis=1)
+    paths = np.linspace(0, 1, 100)[:, None] * ends[:, None, None]
+    grid = np.zeros((K, 2))
+    return SkillEvaluation(
+        info={
+            "n_episodes": 2,
+            "num_timesteps": 50_000,
+            "coordinates": ["x_position", "y_position"],
+            "cell_size": [0.25, 0.25],
+            "total_coverage": 77,
+        },
+        task_returns=grid + 10 * skills[:, None],
+        lengths=grid + 100,
+        skill_returns=grid,
+        log_q=np.zeros(K),
+        confusion=np.eye(K),
+        paths=np.repeat(paths, 2, axis=1),
+        distances=grid,
+        displacements=grid,
+        coverage=skills + 1,
+        movement=np.ones(K),
+        mean_state_distances=np.zeros((K, K)),
+        sensitivity=0.5,
+        importance=np.zeros(2),
+    )
+
+
+def make_films(folder):
+    """Real films, if only of four frames."""
+    from sb3_diayn.evaluation.video import _film
+
+    folder.mkdir()
+    films = {}
+    for skill in range(K):
+        films[skill] = folder / f"skill_{skill:02d}.mp4"
+        with _film(films[skill], (32, 32, 3), 10) as add:
+            for step in range(4):
+                add(np.full((32, 32, 3), 60 * skill + step, np.uint8))
+    return films
+
+
+def no_films(folder):
+    raise OSError(f"no EGL {EVIL}")
+
+
+def write(folder, evaluation, **kwargs):
+    page = write_report(folder, evaluation, description=ABOUT, **kwargs)
+    return Page(page.read_text())
+
+
+def files(folder):
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_all_that_is_linked_is_there_and_nothing_is_elsewhere(tmp_path, evaluation):
+    pytest.importorskip("imageio_ffmpeg")
+    page = write(tmp_path, evaluation, films=make_films, card=ABOUT)
+    assert page.open == []
+    assert page.rows == K
+    assert {f"films/skill_0{k}.mp4" for k in range(K)} <= set(page.links)
+    for link in page.links:
+        assert not re.match(r"\w+:|//|/", link), link
+        assert (tmp_path / link).stat().st_size > 0
+    expected = {"index.html", "report.md", "README.md", "evaluation.json", "replay.mp4"}
+    assert files(tmp_path) == expected | {link for link in page.links if link != "replay.mp4"}
+    for text in (tmp_path / "index.html", tmp_path / "report.md"):
+        assert "http" not in text.read_text()
+
+
+def test_what_users_name_is_escaped(tmp_path, evaluation):
+    page = write(tmp_path, evaluation, films=no_films)
+    assert page.scripts == 1  # the page's own
+    assert page.text.count(EVIL) == 5  # title twice, command, hyperparameter, reason
+    assert 'print("a" < "b", 2)' in page.text
+
+
+def test_without_films_the_page_says_why(tmp_path, evaluation):
+    page = write(tmp_path, evaluation, films=no_films)
+    assert "Films could not be made: no EGL" in page.text
+    assert "Films were left out." in write(tmp_path, evaluation).text
+    assert "Ask later." in write(tmp_path, evaluation, why_no_films="Ask later.").text
+    assert not any(link.endswith(".mp4") for link in page.links)
+
+
+def test_films_of_an_older_report_go(tmp_path, evaluation):
+    pytest.importorskip("imageio_ffmpeg")
+    write(tmp_path, evaluation, films=make_films)
+    (tmp_path / "films" / "mine.mp4").write_text("kept")
+    write(tmp_path, evaluation)
+    assert [file for file in files(tmp_path) if "films" in file] == ["films/mine.mp4"]
+
+
+@pytest.mark.parametrize("step", ["save_figures", "_render", "diagnose", "model_card"])
+def test_an_interrupted_report_leaves_the_old_one(tmp_path, evaluation, monkeypatch, step):
+    def fail(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    write(tmp_path, evaluation, card=ABOUT)
+    before = {file: (tmp_path / file).read_bytes() for file in files(tmp_path)}
+    monkeypatch.setattr(report, step, fail)
+    evaluation.task_returns += 1
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path, evaluation, card=ABOUT)
+    assert {file: (tmp_path / file).read_bytes() for file in files(tmp_path)} == before
+    assert not list(tmp_path.glob(".report-*"))
+
+
+def test_the_page_goes_last(tmp_path, evaluation, monkeypatch):
+    moved, replace = [], Path.replace
+    monkeypatch.setattr(Path, "replace", lambda self, to: moved.append(to) or replace(self, to))
+    write(tmp_path, evaluation)
+    assert moved[-1] == tmp_path / "index.html"
+
+
+def test_the_evaluation_is_kept(tmp_path, evaluation):
+    write(tmp_path, evaluation)
+    loaded = SkillEvaluation.load(tmp_path / "evaluation.json")
+    np.testing.assert_array_equal(loaded.task_returns, evaluation.task_returns)
+    assert json.loads((tmp_path / "evaluation.json").read_text())["info"] == evaluation.info
+
+
+def test_headlines(evaluation):
+    assert headlines(evaluation) == {
+        "Distinct skills": ("3 of 3", "1.1 of 1.10 nats"),
+        "Accuracy": ("100%", "guessing: 33%"),
+        "Best task return": ("20", "skill 2"),
+        "Median task return": ("10", "over skills"),
+        "Coverage": ("77 cells", "x position and y position"),
+    }
+    evaluation.log_q -= 5
+    assert headlines(evaluation)["Distinct skills"][0] == "< 1 of 3"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1234.5, "1234"), (-12.345, "\N{MINUS SIGN}12.3"), (0.0, "0"), (float("nan"), "n/a")],
+)
+def test_number(value, text):
+    assert number(value) == text
+
+
+def test_training_is_drawn_where_something_was_logged(tmp_path, evaluation):
+    names = ("time/total_timesteps", "diayn/log_q_z", "diayn/accuracy")
+    history = {name: np.array([np.nan, 1.0, 2.0]) for name in names}
+    assert "training.png" in write(tmp_path / "a", evaluation, history=history).links
+    nothing = {name: np.array([np.nan]) for name in names}
+    assert "training.png" not in write(tmp_path / "b", evaluation, history=nothing).links
+    empty = {name: np.array([]) for name in names}
+    assert "training.png" not in write(tmp_path / "c", evaluation, history=empty).links
+
+
+def test_card(tmp_path, evaluation):
+    write(tmp_path, evaluation, card=ABOUT)
+    text = (tmp_path / "README.md").read_text()
+    _, head, body = text.split("---\n", 2)
+    metadata = yaml.safe_load(head)
+    assert metadata["library_name"] == "stable-baselines3"
+    assert {"Point-v0", "reinforcement-learning", "diayn"} <= set(metadata["tags"])
+    assert body.strip() == (tmp_path / "report.md").read_text().strip()
+    for link in re.findall(r"\]\(([^)]*)\)", body):
+        assert (tmp_path / link).is_file()
+    assert body.count("\n| 0 |") == body.count("\n| 2 |") == 1
+
+
+def test_card_is_what_the_hub_reads(tmp_path, evaluation):
+    hub = pytest.importorskip("huggingface_hub")
+    write(tmp_path, evaluation, card=ABOUT)
+    data = hub.ModelCard.load(tmp_path / "README.md").data
+    assert data.model_name == "SAC"
+    results = {result.metric_type: result for result in data.eval_results}
+    assert results["mean_reward"].metric_value == "20.00 +/- 0.00"
+    assert results["distinct_skills"].metric_value == 3.0
+    assert {result.dataset_name for result in data.eval_results} == {"Point-v0"}

@@ -1,0 +1,72 @@
+import json
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+from sb3_diayn.evaluation.evaluate import evaluate_skills
+from sb3_diayn.evaluation.results import SkillEvaluation
+from tests.helpers.scripted import K, compass, point_vec, walker
+
+
+@pytest.fixture(scope="module")
+def evaluation():
+    return evaluate_skills(walker(), point_vec(), n_episodes=2, discriminator=compass())
+
+
+@pytest.mark.parametrize("suffix", [".json", ".npz"])
+def test_a_file_gives_the_same_bits(evaluation, tmp_path, suffix):
+    evaluation.save(tmp_path / f"e{suffix}")
+    loaded = SkillEvaluation.load(tmp_path / f"e{suffix}")
+    for field in fields(evaluation):
+        first, second = getattr(evaluation, field.name), getattr(loaded, field.name)
+        if isinstance(first, np.ndarray):
+            assert (first.dtype, first.shape) == (second.dtype, second.shape), field.name
+            assert first.tobytes() == second.tobytes(), field.name
+        else:
+            assert (type(first), first) == (type(second), second), field.name
+    assert [path.name for path in tmp_path.iterdir()] == [f"e{suffix}"]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1, 2]", "3", "{}", '{"format_version": 1}', "é"])
+@pytest.mark.parametrize("suffix", [".json", ".npz"])
+def test_a_foreign_file_is_refused(tmp_path, content, suffix):
+    file = tmp_path / f"e{suffix}"
+    file.write_text(content, encoding="latin-1")
+    with pytest.raises(ValueError, match="is not an evaluation of format 1"):
+        SkillEvaluation.load(file)
+
+
+def test_a_foreign_archive_is_refused(tmp_path):
+    np.savez(tmp_path / "e.npz", a=np.zeros(3))
+    with pytest.raises(ValueError, match="is not an evaluation of format 1"):
+        SkillEvaluation.load(tmp_path / "e.npz")
+
+
+def test_another_version_is_refused(evaluation, tmp_path):
+    evaluation.save(tmp_path / "e.json")
+    content = json.loads((tmp_path / "e.json").read_text()) | {"format_version": 7}
+    (tmp_path / "e.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"format 1 \(format 7\)"):
+        SkillEvaluation.load(tmp_path / "e.json")
+
+
+def test_another_ending_is_refused(evaluation, tmp_path):
+    for call in (evaluation.save, SkillEvaluation.load):
+        with pytest.raises(ValueError, match=r"expected \.json or \.npz"):
+            call(tmp_path / "e.txt")
+
+
+def test_a_missing_file_is_called_missing(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        SkillEvaluation.load(tmp_path / "e.json")
+
+
+def test_table_and_dataframe_have_a_row_per_skill(evaluation):
+    table = evaluation.table()
+    assert {len(column) for column in table.values()} == {K}
+    assert table["distance"] == pytest.approx(np.full(K, 19), abs=1e-5)
+    assert table["task_return_max"] == pytest.approx(evaluation.task_returns.max(axis=1))
+    pytest.importorskip("pandas")
+    frame = evaluation.to_dataframe()
+    assert frame.index.name == "skill" and frame.shape == (K, len(table) - 1)

@@ -1,0 +1,328 @@
+"""Films are decoded again and looked at pixel by pixel."""
+
+import sys
+
+import gymnasium as gym
+import imageio_ffmpeg
+import numpy as np
+import pytest
+import torch as th
+from PIL import Image
+from stable_baselines3 import SAC
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from sb3_diayn import DIAYNWrapper
+from sb3_diayn.evaluation.trajectories import as_vec_env
+from sb3_diayn.evaluation.video import (
+    RenderingError,
+    follow,
+    record_grid,
+    record_skills,
+    require_rendering,
+)
+from tests.helpers.envs import PointEnv
+
+# imageio_ffmpeg's reader, which only these tests use, leaves its pipes to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+
+BAR = 12  # the caption of a 64 x 64 frame: letters of 8 pixels and half as much around them
+DIRECTIONS = np.array([[1, 0], [-1, 0], [0, 1]], np.float32)
+
+
+class Compass(SAC):
+    """Skill 0 goes right, 1 goes left, 2 goes down the picture."""
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        return DIRECTIONS[observation[:, 2:].argmax(axis=1)], state
+
+
+class FallingEnv(PointEnv):
+    """The episode ends early for a point that goes left."""
+
+    def step(self, action):
+        obs, reward, _, truncated, info = super().step(action)
+        return obs, reward, obs[0] < -3.5, truncated, info
+
+
+class BadEnv(PointEnv):
+    """Renders what ``pictures`` says, in turn; an exception is raised."""
+
+    def __init__(self, *pictures):
+        super().__init__(length=10, render_mode="rgb_array")
+        self.pictures = list(pictures)
+
+    def render(self):
+        picture = self.pictures.pop(0)
+        if isinstance(picture, Exception):
+            raise picture
+        return picture
+
+
+def make_env(env_class=PointEnv, length=10, render_mode="rgb_array"):
+    return DIAYNWrapper(env_class(length=length, render_mode=render_mode), n_skills=3)
+
+
+@pytest.fixture
+def model():
+    return Compass("MlpPolicy", make_env(), buffer_size=10, device="cpu")
+
+
+def decode(file):
+    """Frames of a film, shape ``(T, height, width, 3)``, and its frames per second."""
+    reader = imageio_ffmpeg.read_frames(str(file))
+    meta = next(reader)
+    width, height = meta["size"]
+    frames = [np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in reader]
+    return np.stack(frames), meta
+
+
+def red_point(picture):
+    """Column and row of the middle of the point; the dimmed one is red too."""
+    picture = picture.astype(int)
+    rows, columns = np.nonzero(picture[..., 0] - picture[..., 1] > 60)
+    return columns.mean(), rows.mean()
+
+
+def test_one_film_of_each_skill(model, tmp_path):
+    films = record_skills(model, make_env(), tmp_path / "films")
+    assert films == {k: tmp_path / "films" / f"skill_{k:02d}.mp4" for k in range(3)}
+    frames = {}
+    for skill, file in films.items():
+        frames[skill], meta = decode(file)
+        assert frames[skill].shape == (10, 64 + BAR, 64, 3)
+        assert meta["fps"] == 20 and meta["codec"] == "h264"
+        assert meta["pix_fmt"].startswith("yuv420p")
+    # Ten steps cross 28 pixels, and the last frame is that of the last action: 9 of them.
+    assert red_point(frames[0][0]) == pytest.approx((32, 32 + BAR), abs=2)
+    assert red_point(frames[0][-1]) == pytest.approx((32 + 25, 32 + BAR), abs=2)
+    assert red_point(frames[1][-1]) == pytest.approx((32 - 25, 32 + BAR), abs=2)
+    assert red_point(frames[2][-1]) == pytest.approx((32, 32 + 25 + BAR), abs=2)
+
+
+def test_the_caption_names_the_skill_and_counts_the_return(model, tmp_path):
+    films = record_skills(model, make_env(), tmp_path, skills=[0, 1])
+    bars = {skill: decode(file)[0][:, :BAR].astype(int) for skill, file in films.items()}
+    assert abs(bars[0][0] - bars[1][0]).max() > 60
+    assert abs(bars[0][0] - bars[0][-1]).max() > 60
+
+
+def test_chosen_skills_cut_short(model, tmp_path):
+    films = record_skills(model, make_env(), tmp_path, skills=[2, 0], max_steps=4)
+    assert list(films) == [2, 0]
+    assert sorted(tmp_path.iterdir()) == sorted(films.values())
+    assert len(decode(films[2])[0]) == 4
+
+
+def test_a_gif_shows_fewer_frames_in_the_same_time(model, tmp_path, monkeypatch):
+    monkeypatch.setitem(PointEnv.metadata, "render_fps", 50)
+    films = record_skills(model, make_env(length=9), tmp_path, skills=[0], format="gif")
+    with Image.open(films[0]) as film:
+        durations = []
+        for index in range(film.n_frames):
+            film.seek(index)
+            durations.append(film.info["duration"])
+    # Steps 0, 2, 4, 6 and 8 of 20 ms each.
+    assert durations == [40] * 5
+
+
+def test_the_last_frame_is_shown_even_if_frames_are_skipped(model, tmp_path, monkeypatch):
+    monkeypatch.setitem(PointEnv.metadata, "render_fps", 100)
+    films = record_skills(model, make_env(length=10), tmp_path, skills=[0])
+    frames, meta = decode(films[0])
+    # Steps 0, 2, 4, 6 and 8, and the last one with the whole return.
+    assert len(frames) == 6 and meta["fps"] == 50
+    assert abs(frames[-1][:BAR].astype(int) - frames[-2][:BAR]).max() > 60
+
+
+def test_vectorised_environments_and_normalised_observations(model, tmp_path):
+    venv = VecNormalize(DummyVecEnv([make_env, make_env]), norm_reward=False, training=False)
+    films = record_skills(model, venv, tmp_path, skills=[1])
+    frames, _ = decode(films[1])
+    assert len(frames) == 10
+    assert red_point(frames[-1])[0] < 10
+
+
+def test_everything_is_left_as_found(model, tmp_path):
+    env = make_env()
+    env.set_skill("cycle")
+    model.policy.set_training_mode(True)
+    th.manual_seed(3)
+    expected = th.rand(1)
+    th.manual_seed(3)
+    numpy_state = np.random.get_state()[1].copy()
+    record_skills(model, env, tmp_path, skills=[0], deterministic=False)
+    assert env.skill_rule == "cycle"
+    assert model.policy.training
+    assert th.rand(1) == expected
+    assert (np.random.get_state()[1] == numpy_state).all()
+
+
+def test_the_same_seed_films_the_same_episode(model, tmp_path):
+    files = [record_skills(model, make_env(), tmp_path / name, skills=[0])[0] for name in "ab"]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_the_grid_holds_the_last_frame_dimmed(model, tmp_path):
+    films = record_skills(model, make_env(FallingEnv), tmp_path)
+    assert len(decode(films[1])[0]) == 4
+    grid = record_grid(films, tmp_path / "more" / "grid.mp4")
+    frames, meta = decode(grid)
+    height = 64 + BAR
+    assert frames.shape == (10, 2 * height, 128, 3) and meta["fps"] == 20
+    tiles = [frames[:, :height, :64], frames[:, :height, 64:], frames[:, height:, :64]]
+    for skill, place in enumerate([(57, 44), (22, 44), (32, 69)]):
+        assert red_point(tiles[skill][-1]) == pytest.approx(place, abs=2)
+    white = [tile[:, 16, 5].mean(axis=1) for tile in tiles]
+    assert white[0].min() > 240 and white[2].min() > 240
+    assert white[1][:4].min() > 240
+    assert white[1][4:] == pytest.approx(153, abs=6)
+    assert frames[:, height + BAR :, 70:].max() < 16
+
+
+def test_the_grid_is_as_wide_as_allowed(model, tmp_path):
+    films = record_skills(model, make_env(), tmp_path, max_steps=2)
+    wide = {index: films[index % 3] for index in range(7)}
+    frames, _ = decode(record_grid(wide, tmp_path / "grid.mp4", max_width=100))
+    # Three columns of 33 pixels, made even; 64 x 76 becomes 32 x 38.
+    assert frames.shape == (2, 3 * 38, 3 * 32, 3)
+
+
+def test_a_grid_as_gif_ends_with_the_last_frame(model, tmp_path, monkeypatch):
+    monkeypatch.setitem(PointEnv.metadata, "render_fps", 50)
+    films = record_skills(model, make_env(), tmp_path, skills=[0])
+    grid = record_grid(films, tmp_path / "grid.gif")
+    with Image.open(grid) as film:
+        assert film.size == (64, 64 + BAR)
+        assert film.n_frames == 6
+        film.seek(5)
+        last = np.asarray(film.convert("RGB"))
+    assert red_point(last) == pytest.approx((57, 44), abs=1)
+
+
+@pytest.mark.parametrize(
+    "pictures, message",
+    [
+        ([None], "NoneType.*expected a uint8 array"),
+        ([np.zeros((8, 8, 3))], r"shape \(8, 8, 3\), float64.*expected a uint8"),
+        ([np.zeros((8, 8), np.uint8)], r"shape \(8, 8\).*expected a uint8 array"),
+        ([gym.error.DependencyNotInstalled("no pygame")], r"no pygame.*sb3-diayn\[box2d\]"),
+        ([RuntimeError("mujoco: no OpenGL context")], "MUJOCO_GL=egl.*libegl1"),
+        ([RuntimeError("window lost")], "RuntimeError.*window lost.*by itself"),
+    ],
+)
+def test_what_hinders_rendering_is_named_at_once(model, tmp_path, pictures, message):
+    env = DIAYNWrapper(BadEnv(*pictures), n_skills=3)
+    with pytest.raises(RenderingError, match=message):
+        record_skills(model, env, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_render_mode_is_refused():
+    with pytest.raises(RenderingError, match=r"render_mode=None.*render_mode='rgb_array'"):
+        require_rendering(make_env(render_mode=None))
+    assert require_rendering(make_env()).shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize(
+    "picture, message",
+    [
+        (RuntimeError("window lost"), "window lost"),
+        (np.zeros((20, 16, 3), np.uint8), r"\(.*16, 3\).*expected one size"),
+    ],
+)
+def test_a_failure_midway_leaves_the_old_film_whole(model, tmp_path, picture, message):
+    films = record_skills(model, make_env(), tmp_path, skills=[0])
+    before = films[0].read_bytes()
+    good = np.zeros((16, 16, 3), np.uint8)
+    env = DIAYNWrapper(BadEnv(good, good, good, picture), n_skills=3, skill="cycle")
+    with pytest.raises(RenderingError, match=message):
+        record_skills(model, env, tmp_path, skills=[0])
+    assert list(tmp_path.iterdir()) == [films[0]]
+    assert films[0].read_bytes() == before
+    assert env.skill_rule == "cycle"
+
+
+def test_a_writer_that_breaks_leaves_the_old_film_whole(model, tmp_path, monkeypatch):
+    films = record_skills(model, make_env(), tmp_path, skills=[0])
+    before = films[0].read_bytes()
+
+    # Writes something to the file named last, takes all frames and fails at the very end.
+    ffmpeg = tmp_path.parent / "ffmpeg"
+    ffmpeg.write_text('#!/bin/sh\nfor file; do :; done\nwc -c > "$file"\nexit 1\n')
+    ffmpeg.chmod(0o755)
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(ffmpeg))
+    with pytest.raises(OSError, match=r"ffmpeg failed to write .*skill_00.mp4"):
+        record_skills(model, make_env(), tmp_path, skills=[0])
+    assert list(tmp_path.iterdir()) == [films[0]]
+    assert films[0].read_bytes() == before
+
+
+def test_a_film_that_is_not_whole_is_refused(model, tmp_path):
+    films = record_skills(model, make_env(), tmp_path, skills=[0, 1])
+    films[1].write_bytes(films[1].read_bytes()[:200])
+    with pytest.raises(OSError, match="record it again"):
+        record_grid(films, tmp_path / "grid.mp4")
+    assert sorted(tmp_path.iterdir()) == sorted(films.values())
+
+
+def test_the_missing_extra_is_named(model, tmp_path, monkeypatch):
+    films = record_skills(model, make_env(), tmp_path, skills=[0])
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    with pytest.raises(ImportError, match=r'pip install "sb3-diayn\[report\]"'):
+        record_skills(model, make_env(), tmp_path)
+    with pytest.raises(ImportError, match=r'pip install "sb3-diayn\[report\]"'):
+        record_grid(films, tmp_path / "grid.mp4")
+
+
+def test_importing_needs_no_writer(monkeypatch):
+    for name in ("imageio_ffmpeg", "moviepy", "imageio"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "sb3_diayn.evaluation.video")
+    import sb3_diayn.evaluation.video
+
+    monkeypatch.setattr(sys.modules["sb3_diayn.evaluation"], "video", sb3_diayn.evaluation.video)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"max_steps": 0}, "max_steps=0"),
+        ({"format": "avi"}, "format='avi'.*mp4 or gif"),
+        ({"skills": [3]}, "skill=3"),
+    ],
+)
+def test_arguments_are_checked(model, tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        record_skills(model, make_env(), tmp_path, **arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_arguments_of_the_grid_are_checked(model, tmp_path):
+    films = record_skills(model, make_env(), tmp_path, skills=[0, 1], max_steps=1)
+    with pytest.raises(ValueError, match=r"films=\{\}"):
+        record_grid({}, tmp_path / "grid.mp4")
+    with pytest.raises(ValueError, match=r"file=.*avi'.*\.mp4 or \.gif"):
+        record_grid(films, tmp_path / "grid.avi")
+    with pytest.raises(ValueError, match=r"max_width=31.*expected 32"):
+        record_grid(films, tmp_path / "grid.mp4", max_width=31)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "options", "camera"),
+    [
+        ("HalfCheetah-v5", {}, 0),
+        ("HalfCheetah-v5", {"camera_id": -1}, -1),
+        ("HalfCheetah-v5", {"default_camera_config": {"distance": 9.0}}, -1),
+        ("Reacher-v5", {}, -1),  # its model has no camera that tracks
+    ],
+)
+def test_the_camera_of_a_body_goes_along(env_id, options, camera):
+    """Number 0 of HalfCheetah's model tracks it, -1 stands still."""
+    env = DIAYNWrapper(gym.make(env_id, render_mode="rgb_array", **options), n_skills=3)
+    follow(as_vec_env(env))
+    assert env.unwrapped.mujoco_renderer.camera_id == camera
+    env.close()
+
+
+def test_other_environments_have_no_such_camera():
+    follow(as_vec_env(make_env()))

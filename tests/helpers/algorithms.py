@@ -1,0 +1,185 @@
+"""
+What is supported: the rows of the table in ``docs/pages/algorithms.md``, and of the tests.
+
+``python -m tests.helpers.algorithms`` writes the table into that page.
+"""
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium import Env
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.noise import NormalActionNoise
+
+from sb3_diayn import DIAYNWrapper
+from tests.helpers.envs import ActionEnv
+
+K = 2
+PAGE = Path(__file__).parents[2] / "docs" / "pages" / "algorithms.md"
+BEGIN, END = "<!-- table: python -m tests.helpers.algorithms -->", "<!-- end of the table -->"
+
+OFF_POLICY = {
+    "learning_starts": 40,
+    "batch_size": 32,
+    "buffer_size": 500,
+    "gradient_steps": 2,
+    "learning_rate": 1e-2,
+    "gamma": 0.0,
+}
+SOFT = OFF_POLICY | {"ent_coef": 0.02}
+VALUES = OFF_POLICY | {
+    "train_freq": 1,
+    "target_update_interval": 20,
+    "exploration_fraction": 0.5,
+}
+NOISE = {"action_noise": NormalActionNoise(np.zeros(1), np.full(1, 0.5))}
+STEPWISE = {"n_steps": 2, "learning_rate": 5e-3, "gamma": 0.0}
+TRUST_REGION = {"n_steps": 20, "batch_size": 20, "target_kl": 0.1, "gamma": 0.0}
+CLIPPED = {"n_steps": 20, "batch_size": 20, "n_epochs": 5, "learning_rate": 3e-2, "gamma": 0.0}
+# Compiling is most of what SBX does here: one shape of batch, one gradient step.
+COMPILED = {"train_freq": 1, "gradient_steps": 1}
+
+
+@dataclass(frozen=True)
+class Row:
+    """
+    A combination that works.
+
+    :param path: of the class
+    :param actions: name of the action space
+    :param variants: options beside the default, each of which is tested too
+    :param remark: for the reader of the table
+    :param options: for a quick test
+    :param policy: alias of the policy
+    :param policy_kwargs: for a quick test
+    """
+
+    path: str
+    actions: str
+    options: dict[str, Any]
+    variants: Sequence[str] = ()
+    remark: str = ""
+    policy: str = "MlpPolicy"
+    policy_kwargs: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.path}-{self.actions}"
+
+    @property
+    def is_sbx(self) -> bool:
+        return self.path.startswith("sbx")
+
+    @property
+    def algorithm(self) -> type[BaseAlgorithm]:
+        module, name = self.path.rsplit(".", 1)
+        return getattr(importlib.import_module(module), name)
+
+    def make_env(self) -> Env:
+        return DIAYNWrapper(ActionEnv(self.actions == "Discrete"), K, skill="balanced")
+
+    def make_model(self, env: Any, seed: int = 0, **options: Any) -> BaseAlgorithm:
+        return self.algorithm(
+            self.policy,
+            env,
+            policy_kwargs={"net_arch": [32], **self.policy_kwargs},
+            device="cpu",
+            seed=seed,
+            **(self.options | options),
+        )
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """
+    A combination that cannot work.
+
+    :param name: for the reader of the table
+    :param path: of the class
+    :param reason: for the reader of the table
+    """
+
+    name: str
+    path: str
+    reason: str
+
+
+N_STEPS, SDE = "n_steps=3", "use_sde=True"
+VARIANTS: dict[str, dict[str, Any]] = {
+    N_STEPS: {"n_steps": 3},
+    SDE: {"use_sde": True, "sde_sample_freq": 1},
+}
+
+ROWS = [
+    Row("stable_baselines3.SAC", "Box", SOFT, (N_STEPS, SDE)),
+    Row("stable_baselines3.TD3", "Box", OFF_POLICY | NOISE, (N_STEPS,)),
+    Row("stable_baselines3.DDPG", "Box", OFF_POLICY | NOISE, (N_STEPS,)),
+    Row("stable_baselines3.DQN", "Discrete", VALUES, (N_STEPS,)),
+    Row("stable_baselines3.PPO", "Box", CLIPPED, (SDE,)),
+    Row("stable_baselines3.PPO", "Discrete", CLIPPED),
+    Row("stable_baselines3.A2C", "Box", STEPWISE, (SDE,)),
+    Row("stable_baselines3.A2C", "Discrete", STEPWISE),
+    Row("sb3_contrib.TQC", "Box", SOFT, (N_STEPS, SDE)),
+    Row("sb3_contrib.CrossQ", "Box", SOFT | {"policy_delay": 1}, (N_STEPS,)),
+    Row(
+        "sb3_contrib.QRDQN",
+        "Discrete",
+        VALUES,
+        (N_STEPS,),
+        policy_kwargs={"n_quantiles": 10},
+    ),
+    Row("sb3_contrib.TRPO", "Box", TRUST_REGION, (SDE,)),
+    Row("sb3_contrib.TRPO", "Discrete", TRUST_REGION),
+    Row(
+        "sb3_contrib.RecurrentPPO",
+        "Box",
+        CLIPPED,
+        (SDE,),
+        policy="MlpLstmPolicy",
+        policy_kwargs={"lstm_hidden_size": 16},
+    ),
+    Row(
+        "sb3_contrib.MaskablePPO",
+        "Discrete",
+        CLIPPED,
+        remark="the environment has `action_masks()`",
+    ),
+    Row("sbx.SAC", "Box", SOFT | COMPILED, (N_STEPS,), '`ent_coef` a float or `"auto"`'),
+    Row("sbx.TQC", "Box", SOFT | COMPILED, (N_STEPS,), "the same"),
+    Row("sbx.CrossQ", "Box", SOFT | COMPILED | {"policy_delay": 1}, (N_STEPS,), "the same"),
+    Row("sbx.PPO", "Box", CLIPPED),
+    Row("sbx.PPO", "Discrete", CLIPPED | {"n_epochs": 10, "learning_rate": 1e-2}),
+]
+
+REFUSALS = [
+    Refusal("ARS", "sb3_contrib.ARS", "it collects no transitions, only returns of episodes"),
+    Refusal(
+        "HER",
+        "stable_baselines3.HerReplayBuffer",
+        "it relabels goals with task rewards; DIAYN's reward is that of the discriminator",
+    ),
+]
+
+
+def table() -> str:
+    """:return: the table in Markdown"""
+    lines = ["| class | actions | options that are tested too | remark |", "|---|---|---|---|"]
+    for row in ROWS:
+        variants = ", ".join(f"`{variant}`" for variant in row.variants) or "-"
+        lines.append(f"| `{row.path}` | `{row.actions}` | {variants} | {row.remark} |")
+    lines += ["", "| not supported | reason |", "|---|---|"]
+    lines += [f"| {refusal.name} (`{refusal.path}`) | {refusal.reason} |" for refusal in REFUSALS]
+    return "\n".join(lines)
+
+
+def page_with_table() -> str:
+    """:return: the page as it has to be"""
+    before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
+    return f"{before}{BEGIN}\n\n{table()}\n\n{END}{rest.split(END)[1]}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page_with_table(), encoding="utf-8")

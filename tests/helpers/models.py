@@ -1,0 +1,81 @@
+"""Small models that several tests share."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch as th
+from stable_baselines3 import DQN, PPO, SAC
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from sb3_diayn import DIAYNCallback, DIAYNWrapper, Discriminator
+from sb3_diayn.observations import map_parts
+from tests.helpers.envs import CountingEnv
+
+K = 3
+
+
+def small_net() -> dict[str, Any]:
+    return {"net_arch": [16]}  # a new one each time: SAC adds its own keys
+
+
+def counting(skill: Any = "cycle", skill_duration: int | None = None, **kwargs: Any) -> gym.Env:
+    """A ``CountingEnv`` in which episode e has skill e modulo 3 (with the rule ``cycle``)."""
+    return DIAYNWrapper(CountingEnv(**kwargs), K, skill=skill, skill_duration=skill_duration)
+
+
+def counting_vec(n_envs: int = 2, **kwargs: Any) -> DummyVecEnv:
+    return DummyVecEnv([lambda: counting(**kwargs)] * n_envs)
+
+
+def make_sac(env: Any, **kwargs: Any) -> SAC:
+    options = {"learning_starts": 20, "batch_size": 16, "buffer_size": 1000, "seed": 0}
+    return SAC("MlpPolicy", env, policy_kwargs=small_net(), device="cpu", **(options | kwargs))
+
+
+def make_dqn(env: Any, **kwargs: Any) -> DQN:
+    options = {"learning_starts": 20, "batch_size": 16, "buffer_size": 1000, "seed": 0}
+    return DQN("MlpPolicy", env, policy_kwargs=small_net(), device="cpu", **(options | kwargs))
+
+
+def make_ppo(env: Any, **kwargs: Any) -> PPO:
+    options = {"n_steps": 24, "batch_size": 8, "n_epochs": 2, "seed": 0}
+    return PPO("MlpPolicy", env, policy_kwargs=small_net(), device="cpu", **(options | kwargs))
+
+
+def make_callback(**kwargs: Any) -> DIAYNCallback:
+    return DIAYNCallback(**({"net_arch": [16]} | kwargs))
+
+
+def constant_discriminator(probabilities: list[float], n_features: int = 2) -> Discriminator:
+    """A discriminator that answers the same probabilities whatever it sees."""
+    space = gym.spaces.Box(-1.0, 1.0, (n_features,), np.float32)
+    discriminator = Discriminator(space, len(probabilities), net_arch=())
+    with th.no_grad():
+        discriminator.net[-1].weight.zero_()
+        discriminator.net[-1].bias.copy_(th.tensor(probabilities).log())
+    return discriminator
+
+
+def log_q(discriminator: Discriminator, obs: Any, skills: Any, actions: Any = None) -> np.ndarray:
+    """log q(z|s') by NumPy from the logits, in float64."""
+    with th.no_grad():
+        logits = discriminator(map_parts(th.as_tensor, obs), actions).double().numpy()
+    logits -= logits.max(axis=1, keepdims=True)
+    log_probs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    return log_probs[np.arange(len(logits)), np.asarray(skills)]
+
+
+class Recorder(BaseCallback):
+    """Copies what a model collects. First in a list, it sees it before anybody changes it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[dict[str, Any]] = []
+
+    def _on_step(self) -> bool:
+        names = ("rewards", "new_obs", "dones")
+        step = {name: np.copy(self.locals[name]) for name in names}
+        self.steps.append(step | {"infos": [dict(info) for info in self.locals["infos"]]})
+        return True

@@ -1,0 +1,32 @@
+"""Skills that are really learned: the figures of the README. Minutes each; ``-m expensive``."""
+
+import pytest
+
+pytest.importorskip("rl_zoo3")
+
+from sb3_diayn.cli import main
+from sb3_diayn.evaluation.trajectories import play_skills
+from sb3_diayn.model_zip import load_state, training_history
+from sb3_diayn.zoo.runs import find_run
+
+pytestmark = [pytest.mark.expensive, pytest.mark.filterwarnings("default")]
+
+
+def train(folder, *args):
+    assert main(["train", *args, "--no-progress", "--no-report", "-f", str(folder)]) == 0
+    (run,) = folder.glob("sac/*_1")
+    return find_run(run)
+
+
+def test_a_mountain_car_skill_solves_the_task_without_its_reward(tmp_path):
+    run = train(tmp_path, "--env", "MountainCarContinuous-v0", "--seed", "1")
+    episodes = play_skills(run.load_model(), run.make_env(10), range(run.n_skills), seed=0)
+    returns = [episode.task_rewards.sum() for episode in episodes]
+    assert max(returns) >= 90
+
+
+def test_hopper_skills_are_told_apart(tmp_path):
+    one_per_step = ["--hyperparams", "gradient_steps:20"]  # of 20 environments; the entry has half
+    run = train(tmp_path, "--env", "Hopper-v5", "-n", "60000", "--seed", "0", *one_per_step)
+    assert run.n_skills == 20
+    assert training_history(load_state(run.model_path))["diayn/log_q_z"][-1] >= -0.45

@@ -1,0 +1,212 @@
+import math
+
+import numpy as np
+import pytest
+import torch as th
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecNormalize
+
+from sb3_diayn.discriminator import DiscriminatorTrainer
+from tests.helpers.models import (
+    K,
+    Recorder,
+    counting,
+    counting_vec,
+    log_q,
+    make_callback,
+    make_ppo,
+)
+
+
+class RolloutCheck(Recorder):
+    """
+    Before the DIAYNCallback in a list: at the end of a rollout, it looks at what PPO collected
+    while the discriminator is still the one of that rollout.
+    """
+
+    def __init__(self, callback, check):
+        super().__init__()
+        self.callback, self.check, self.n_rollouts = callback, check, 0
+
+    def _on_rollout_start(self) -> None:
+        self.steps.clear()
+        self.before = [p.clone() for p in self.callback.discriminator.parameters()]
+
+    def _on_rollout_end(self) -> None:
+        after = self.callback.discriminator.parameters()
+        assert all(th.equal(a, b) for a, b in zip(self.before, after, strict=True))
+        self.n_rollouts += 1
+        self.check(self)
+
+    def column(self, name: str) -> np.ndarray:
+        return np.array([[info[name] for info in step["infos"]] for step in self.steps])
+
+    def next_env_obs(self) -> np.ndarray:
+        """Raw next observations; where VecNormalize hides them, count on the environment."""
+        return np.array(
+            [
+                [info.get("terminal_env_obs", obs[:2]) for info, obs in zip(i, o, strict=True)]
+                for i, o in ((step["infos"], step["new_obs"]) for step in self.steps)
+            ]
+        )
+
+    def expected_rewards(self) -> np.ndarray:
+        """By the present discriminator, shape (steps, envs)."""
+        obs, skills = self.next_env_obs(), self.column("skill")
+        values = log_q(self.callback.discriminator, obs.reshape(-1, 2), skills.flatten())
+        return values.reshape(skills.shape) + math.log(K)
+
+
+def learn(env, check, n_rollouts=3, **options):
+    callback = make_callback(**options)
+    checker = RolloutCheck(callback, check)
+    model = make_ppo(env)
+    model.learn(24 * n_rollouts * model.n_envs, callback=[checker, callback])
+    assert checker.n_rollouts == n_rollouts
+    return model, callback
+
+
+@pytest.mark.parametrize("n_envs", [1, 2])
+def test_the_rollout_holds_the_rewards_of_its_discriminator(n_envs):
+    seen = []
+
+    def check(recorder):
+        stored = recorder.model.rollout_buffer.rewards
+        np.testing.assert_allclose(stored, recorder.expected_rewards(), atol=1e-5)
+        np.testing.assert_array_equal(stored, [step["rewards"] for step in recorder.steps])
+        np.testing.assert_allclose(stored, recorder.column("skill_reward"), atol=1e-6)
+        seen.append(recorder.callback.trainer.n_updates)
+
+    learn(counting_vec(n_envs), check)
+    n_batches = 2 * 3 * n_envs  # 2 epochs of 24 steps in batches of 8
+    assert seen == [0, n_batches, 2 * n_batches]
+
+
+def test_time_limits_are_bootstrapped_for_the_old_skill():
+    def check(recorder):
+        model, buffer = recorder.model, recorder.model.rollout_buffer
+        ends = np.array([step["dones"][0] for step in recorder.steps])
+        assert ends.sum() == 24 * recorder.n_rollouts // 5 - 24 * (recorder.n_rollouts - 1) // 5
+        expected = recorder.expected_rewards()[:, 0]
+        np.testing.assert_allclose(buffer.rewards[~ends, 0], expected[~ends], atol=1e-5)
+        obs, skills = recorder.next_env_obs()[ends, 0], recorder.column("skill")[ends, 0]
+        assert (obs[:, 0] == 5).all()
+        np.testing.assert_array_equal(skills, obs[:, 1] % K)
+        augmented = recorder.callback.skill_space.append(obs, skills)
+        with th.no_grad():
+            values = model.policy.predict_values(th.as_tensor(augmented)).numpy()[:, 0]
+        bootstrapped = expected[ends] + model.gamma * values
+        np.testing.assert_allclose(buffer.rewards[ends, 0], bootstrapped, atol=1e-5)
+
+    learn(counting(truncate=True), check)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("n_envs", [1, 2])
+def test_the_discriminator_learns_from_terminal_observations(monkeypatch, n_envs, normalize):
+    batches = []
+    update = DiscriminatorTrainer.update
+
+    def record(self, obs, skills, actions=None):
+        batches.append((obs.numpy(), skills.numpy()))
+        update(self, obs, skills, actions)
+
+    monkeypatch.setattr(DiscriminatorTrainer, "update", record)
+    env = counting_vec(n_envs)
+    if normalize:
+        env = VecNormalize(env, norm_reward=False, clip_obs=0.5)
+    make_ppo(env, n_epochs=1, n_steps=40).learn(40 * n_envs, callback=make_callback())
+    obs, skills = (np.concatenate(column) for column in zip(*batches, strict=True))
+    # 8 whole episodes in each environment: steps 1 to 5 of each, and never a step 0.
+    rows = sorted((*map(int, row), int(z)) for row, z in zip(obs, skills, strict=True))
+    expected = [(step, e, e % K) for step in range(1, 6) for e in range(8)] * n_envs
+    assert rows == sorted(expected)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_advantages_do_not_run_across_a_change_of_skill(normalize):
+    """Skills change every 2 steps, episodes end after 6."""
+
+    def check(recorder):
+        model, buffer = recorder.model, recorder.model.rollout_buffer
+        np.testing.assert_array_equal(buffer.episode_starts[:, 0], [1.0, 0.0] * 12)
+        ends = np.arange(24) % 2 == 1
+        terminal = np.arange(24) % 6 == 5
+        skills = recorder.column("skill")[:, 0]
+        np.testing.assert_array_equal(skills, np.arange(24) // 2 % K)
+        # GAE at the last step of a skill is r - V(s, z), the bootstrapped value being in r.
+        advantages = buffer.rewards[:, 0] - buffer.values[:, 0]
+        np.testing.assert_allclose(buffer.advantages[ends, 0], advantages[ends], atol=1e-5)
+        assert not np.allclose(buffer.advantages[~ends, 0], advantages[~ends])
+        paid = np.array([step["rewards"][0] for step in recorder.steps])
+        plain = ~ends | terminal
+        np.testing.assert_allclose(buffer.rewards[plain, 0], paid[plain], atol=1e-6)
+        # ... where the skill changed: gamma * V(s', old z)
+        changed = ends & ~terminal
+        steps = np.arange(24)[changed]
+        obs = np.stack([steps % 6 + 1, steps // 6 + 4 * (recorder.n_rollouts - 1)], axis=1)
+        augmented = recorder.callback.skill_space.append(obs, skills[changed])
+        with th.no_grad():
+            if normalize:
+                return  # the statistics went on since: the values then cannot be had again
+            values = model.policy.predict_values(th.as_tensor(augmented)).numpy()[:, 0]
+        expected = paid[changed] + model.gamma * values
+        np.testing.assert_allclose(buffer.rewards[changed, 0], expected, atol=1e-5)
+
+    env = counting_vec(1, skill_duration=2, length=6)
+    if normalize:
+        env = VecNormalize(env, norm_reward=False)
+    learn(env, check)
+
+
+def test_rewards_under_vec_normalize_are_of_raw_observations():
+    """Episode e, step s, whatever VecNormalize makes of them."""
+
+    def check(recorder):
+        steps = np.arange(24) + 24 * (recorder.n_rollouts - 1)
+        obs = np.stack([steps % 5 + 1, steps // 5], axis=1).astype(np.float32)
+        expected = log_q(recorder.callback.discriminator, obs, steps // 5 % K) + math.log(K)
+        np.testing.assert_allclose(recorder.model.rollout_buffer.rewards[:, 0], expected, atol=1e-5)
+        assert not np.allclose(recorder.next_env_obs()[:, 0], obs)
+
+    env = VecNormalize(counting_vec(1), norm_reward=False, clip_obs=0.5)
+    learn(env, check)
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+def test_actions_are_scaled_as_in_the_wrapper(monkeypatch, discrete):
+    """The rewards that were paid come out again from what the discriminator is trained on."""
+    found = []
+
+    def record(self, obs, skills, actions=None):
+        paid = self.discriminator.reward(obs, skills, actions)
+        found.extend(zip(map(tuple, obs.tolist()), paid.tolist(), strict=True))
+
+    monkeypatch.setattr(DiscriminatorTrainer, "update", record)  # it stands still
+    recorder = Recorder()
+    model = make_ppo(counting(discrete=discrete), n_epochs=1, n_steps=40)
+    model.learn(40, callback=[recorder, make_callback(use_actions=True)])
+    infos = [step["infos"][0] for step in recorder.steps]
+    paid = [info["skill_reward"] for info in infos]
+    again = [reward for _, reward in sorted(found, key=lambda pair: pair[0][::-1])]
+    np.testing.assert_allclose(again, paid, atol=1e-5)  # in the order of time
+    assert len(set(paid)) == 40
+
+
+def test_more_updates_per_pass():
+    model, callback = make_ppo(counting()), make_callback(n_updates=3, batch_size=4)
+    model.learn(48, callback=callback)
+    # 2 rollouts, 2 epochs, 24 steps in batches of 4, 3 times as often
+    assert callback.trainer.n_updates == 2 * 2 * 6 * 3
+
+
+def test_a_learn_that_stops_within_a_rollout_leaves_nothing_behind():
+    class Stop(BaseCallback):
+        def _on_step(self) -> bool:
+            return self.n_calls < 30
+
+    model, callback = make_ppo(counting()), make_callback()
+    model.learn(100, callback=[callback, Stop()])
+    n_updates = callback.trainer.n_updates
+    model.learn(24, callback=callback)
+    assert callback.trainer.n_updates == n_updates + 6  # 24 steps, not 29

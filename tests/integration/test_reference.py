@@ -1,0 +1,68 @@
+"""Every figure of the reference results comes from a file, and no run is left out."""
+
+import json
+
+import pytest
+import yaml
+
+from docs.tables.reference import WITH_MODEL
+from docs.tables.reference_tables import PAGES, READS, REFERENCES, RESULTS, runs, with_tables
+from sb3_diayn import SkillEvaluation, load_discriminator
+from sb3_diayn.zoo.hyperparams import config_path
+
+LOGS = {"provided": RESULTS, **READS}
+FOLDERS = sorted(file.parent for logs in LOGS.values() for file in logs.glob("*/*/run.json"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_tables_are_those_of_the_files(page):
+    assert page.read_text(encoding="utf-8") == with_tables(page), (
+        "run python -m docs.tables.reference"
+    )
+
+
+@pytest.mark.parametrize("results", LOGS.values(), ids=LOGS)
+def test_no_seed_is_left_out(results):
+    for (env_id, algo), part in runs(results).groupby(["env", "algo"]):
+        assert list(part["seed"]) == list(range(len(part))), (env_id, algo)
+        assert part[["K", "steps"]].nunique().eq(1).all()
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda f: f.relative_to(RESULTS).as_posix())
+def test_a_run_used_the_provided_configuration(folder):
+    env_id, logs = folder.name.rpartition("_")[0], folder.parent.parent
+    name = folder.parent.name + ("" if logs == RESULTS else "_travel")
+    used = yaml.load((folder / env_id / "config.yml").read_text(), Loader=yaml.UnsafeLoader)
+    provided = yaml.safe_load(config_path(name).read_text(encoding="utf-8"))[env_id]
+    command = json.loads((folder / "run.json").read_text(encoding="utf-8"))["command"]
+    assert f"--env {env_id} " in command
+    assert (f"--conf-file {name}" in command) == (logs != RESULTS)
+    assert ("--hyperparams" in command) == (logs == READS["everything"])
+    (discriminator,) = provided["callback"]
+    if logs == READS["everything"]:  # the same with another discriminator
+        discriminator["sb3_diayn.DIAYNCallback"]["obs_indices"] = None
+    if folder.parent.name == "sac":  # the whole batch was the default when they were made
+        assert discriminator["sb3_diayn.DIAYNCallback"].pop("batch_size") == used["batch_size"]
+    # In lists of callbacks and wrappers one without options is its name alone.
+    assert {k: _listed(v) for k, v in used.items()} == {k: _listed(v) for k, v in provided.items()}
+
+
+def _listed(value):
+    return [value] if isinstance(value, str) and value.startswith("sb3_diayn.") else value
+
+
+def test_models_to_try_at_once():
+    folders = {file.parent.relative_to(RESULTS).as_posix() for file in RESULTS.rglob("*.zip")}
+    assert folders == set(WITH_MODEL)
+    for folder in map(RESULTS.joinpath, folders):
+        model = folder / f"{folder.name.removesuffix('_1')}.zip"
+        assert load_discriminator(model).n_skills == load_evaluation(folder).n_skills
+
+
+def load_evaluation(folder):
+    return SkillEvaluation.load(folder / "evaluation.json")
+
+
+def test_the_results_are_small():
+    assert sum(file.stat().st_size for file in RESULTS.rglob("*.*")) < 20e6
+    assert set(runs()["env"]) <= set(REFERENCES)

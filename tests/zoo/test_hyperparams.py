@@ -1,0 +1,193 @@
+"""A file of hyperparameters that is wrong: what the command says, and never a traceback."""
+
+import argparse
+import copy
+import warnings
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("rl_zoo3")
+
+from sb3_diayn import DIAYNCallback
+from sb3_diayn.cli import main
+from sb3_diayn.zoo.hyperparams import override, read_config
+from tests.helpers.envs import CountingEnv
+from tests.helpers.models import make_sac
+
+ENV = "Pendulum-v1"
+WRAPPER, CALLBACK = "sb3_diayn.DIAYNWrapper", "sb3_diayn.DIAYNCallback"
+RIGHT = {
+    "n_timesteps": 40,
+    "policy": "MlpPolicy",
+    "learning_rate": "lin_0.001",
+    "learning_starts": 20,
+    "batch_size": 8,
+    "buffer_size": 200,
+    "train_freq": [1, "step"],
+    "policy_kwargs": "dict(net_arch=[8])",
+    "env_wrapper": [{WRAPPER: {"n_skills": 3}}],
+    "callback": [CALLBACK],
+}
+
+
+def write(folder, content):
+    file = folder / "sac.yml"
+    file.write_text(content if isinstance(content, str) else yaml.safe_dump(content), "utf-8")
+    return file
+
+
+def read(file, **options):
+    known = {name: None for name in ("n_skills", "reward_scale", "buffer_size", "ent_coef")}
+    known |= {"n_envs": None, "hyperparams": None, "algo": "sac", "env": ENV, "conf_file": file}
+    return read_config(argparse.Namespace(**(known | options)))
+
+
+def test_a_right_file_is_read_as_it_is(tmp_path):
+    assert read(write(tmp_path, {ENV: RIGHT})) == RIGHT
+    assert read(write(tmp_path, {"default": RIGHT | {"callback": CALLBACK}}))["batch_size"] == 8
+
+
+def test_a_file_may_hold_any_letter(tmp_path):
+    content = f"# größer, 大\n{yaml.safe_dump({ENV: RIGHT})}"
+    assert read(write(tmp_path, content)) == RIGHT
+
+
+FILES = [
+    ("a: [1,", r"conf_file=.* is not YAML: .*\n?.*expected a file like the one that `sb3-diayn c"),
+    ("a:\n\t- b", "is not YAML"),
+    ("\0", "is not YAML"),
+    *((text, f"env='{ENV}' is not in .*expected an entry .*Add one") for text in ("", "5", "- 1")),
+    *(({ENV: entry}, "with hyperparameters below. Add one") for entry in (None, {}, [1], "x")),
+]
+
+
+@pytest.mark.parametrize(("content", "match"), FILES)
+def test_files_that_are_none(tmp_path, content, match):
+    with pytest.raises(ValueError, match=f"(?s){match}"):
+        read(write(tmp_path, content))
+
+
+NO_VALUE = "={} is no such value; expected {}.* Correct it"
+TOO_SMALL = "={} is too small; expected at least 1. Raise it"
+NO_CLASS = "={} names no class; expected package.Class, or .*Write it like the provided files"
+VALUES = [
+    ("learnig_rate", 1.0, "=1.0 is not a hyperparameter of sac; expected one of .*Leave it out"),
+    (5, 1, "=1 is not a hyperparameter"),
+    ("n_timesteps", "many", NO_VALUE.format("'many'", "a number")),
+    ("n_timesteps", None, NO_VALUE.format("None", "a number")),
+    ("n_timesteps", -4, TOO_SMALL.format("-4")),
+    ("n_envs", 1.5, NO_VALUE.format("1.5", "an integer")),
+    ("n_envs", 0, TOO_SMALL.format("0")),
+    ("learning_rate", "fast", NO_VALUE.format("'fast'", "a number or lin_NUMBER")),
+    ("learning_rate", "1e-4", ".*YAML takes 1e-4 for a word: write 0.0001 with a point"),
+    ("learning_rate", None, NO_VALUE.format("None", "a number")),
+    ("batch_size", 2.5, NO_VALUE.format("2.5", "an integer")),
+    ("batch_size", True, NO_VALUE.format("True", "an integer")),
+    ("batch_size", 0, TOO_SMALL.format("0")),
+    ("buffer_size", -5, TOO_SMALL.format("-5")),
+    ("learning_starts", "x", NO_VALUE.format("'x'", "an integer")),
+    ("gradient_steps", "x", NO_VALUE.format("'x'", "an integer")),
+    ("train_freq", 0, TOO_SMALL.format("0")),
+    ("train_freq", "x", NO_VALUE.format("'x'", r"an integer or \[count, unit\]")),
+    ("target_update_interval", 0, TOO_SMALL.format("0")),
+    ("gamma", "x", NO_VALUE.format("'x'", "a number")),
+    ("tau", None, NO_VALUE.format("None", "a number")),
+    ("ent_coef", [1], NO_VALUE.format(r"\[1\]", "a word or a number")),
+    ("use_sde", "no", NO_VALUE.format("'no'", "true or false")),
+    ("policy", 5, NO_VALUE.format("5", "a word")),
+    ("policy_kwargs", 5, NO_VALUE.format("5", "a mapping or null")),
+    ("callback", None, "=None is missing; expected .*DIAYNCallback.* in the file. Add it"),
+    ("callback", 5, NO_CLASS.format("5")),
+    ("callback", [5], NO_CLASS.format("5")),
+    ("callback", [{CALLBACK: None}], NO_CLASS.format(".*")),
+    ("callback", [{CALLBACK: {}, "hold": 1}], NO_CLASS.format(".*")),
+    ("env_wrapper", {WRAPPER: [3]}, NO_CLASS.format(".*")),
+    ("vec_env_wrapper", 5, NO_CLASS.format("5")),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "match"), VALUES)
+def test_values_that_are_none(tmp_path, name, value, match):
+    with pytest.raises(ValueError, match=f"(?s)^{name}{match}"):
+        read(write(tmp_path, {ENV: RIGHT | {name: value}}))
+
+
+def test_values_on_the_command_line_are_looked_at_too(tmp_path):
+    with pytest.raises(ValueError, match=r"^batch_size=-1 is too small"):
+        read(write(tmp_path, {ENV: RIGHT}), hyperparams={"batch_size": -1})
+
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4)
+anything = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from([*RIGHT, "n_envs", "ent_coef", "normalize", "noise_type"]), anything)
+def test_any_value_of_any_name_is_taken_or_refused(tmp_path, name, value):
+    entry = copy.deepcopy(RIGHT) | {name: value}
+    try:
+        assert read(write(tmp_path, {ENV: entry})).keys() == entry.keys()
+    except ValueError as error:
+        assert "expected" in str(error)
+
+
+# What only the zoo or SB3 can tell, when they build something.
+BUILT = [
+    ({"policy_kwargs": "dict(net_arch="}, "SyntaxError"),
+    ({"policy_kwargs": "dict(net_arc=[8])"}, "unexpected keyword argument 'net_arc'"),
+    ({"replay_buffer_class": "Nope"}, "NameError: name 'Nope' is not defined"),
+    ({"buffer_size": 10**15}, "cannot train on Pendulum-v1: "),
+    ({"noise_type": "pink", "noise_std": 0.1}, 'Unknown noise type "pink"'),
+    ({"env_kwargs": {"nope": 1}}, "unexpected keyword argument 'nope'"),
+    ({"callback": ["sb3_diayn.Nope"]}, "no attribute 'Nope'"),
+    ({"callback": ["nopackage.Nope"]}, "No module named 'nopackage'"),
+    ({"callback": [{CALLBACK: {"nope": 2}}]}, "unexpected keyword argument 'nope'"),
+    ({"callback": [{CALLBACK: {"n_updates": "x"}}]}, "n_updates='x' is out of range"),
+    ({"env_wrapper": [{WRAPPER: {"n_skills": "x"}}]}, "n_skills='x' is not a number of skills"),
+    # refused in ``learn``, after which the zoo tells its callbacks that the training has ended
+    ({"env_wrapper": None}, "env has no DIAYNWrapper"),
+    ({"normalize": True}, "norm_reward=True"),
+    ({"callback": [{CALLBACK: {"obs_indices": "9:20"}}]}, "does not choose coordinates"),
+]
+
+
+@pytest.mark.parametrize(("change", "expected"), BUILT)
+def test_what_cannot_be_built(tmp_path, capsys, change, expected):
+    file = write(tmp_path, {ENV: RIGHT | change})
+    args = ["--seed", "1", "--device", "cpu", "-f", str(tmp_path), "--no-progress", "--no-report"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert main(["train", "--env", ENV, "--conf-file", str(file), *args]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and expected in error
+
+
+def test_the_place_of_an_error_is_shown_to_those_who_ask(tmp_path, capsys):
+    file = write(tmp_path, {ENV: RIGHT | {"policy_kwargs": "nope"}})
+    args = ["train", "--env", ENV, "--conf-file", str(file), "-f", str(tmp_path), "--verbose", "1"]
+    assert main(args) == 2
+    error = capsys.readouterr().err
+    assert "Traceback" in error and "error: sac cannot train" in error
+
+
+def test_the_end_of_a_training_that_never_began():
+    """The zoo calls this after a refusal, whose message must not be lost."""
+    model, callback = make_sac(CountingEnv()), DIAYNCallback()
+    with pytest.raises(ValueError, match="env has no DIAYNWrapper"):
+        model.learn(5, callback=callback)
+    callback.on_training_end()
+
+
+def test_none_takes_the_place_of_a_value():
+    entry = {"callback": [{"sb3_diayn.DIAYNCallback": {"log_q_min": -3.0, "net_arch": [8]}}]}
+    changed = override("sac", entry, {"DIAYNCallback.log_q_min": None})
+    assert changed["callback"] == [
+        {"sb3_diayn.DIAYNCallback": {"log_q_min": None, "net_arch": [8]}}
+    ]

@@ -30,14 +30,8 @@ from sb3_diayn.rewards import SkillReward
 from sb3_diayn.skills import SkillSpace
 
 Learn = Callable[[PyTorchObs, th.Tensor, th.Tensor], th.Tensor]
-
-
 Indices = npt.NDArray[np.int64]
-
-
 Where = Indices  # which transitions: row * n_envs + environment
-
-
 Batch = tuple[PyTorchObs, th.Tensor, th.Tensor]  # next observations, skills, actions
 
 

@@ -1,14 +1,12 @@
 """The callback that trains the discriminator."""
 
 import copy
-import inspect
 import os
 import pickle
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache, partial
-from typing import Any
+from functools import partial
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +20,20 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, is_vecenv_wrap
 from torch import nn
 from torch.nn.utils import parametrize
 
+from sb3_diayn.arguments import (
+    ARCHITECTURE,
+    Count,
+    CountFrom0,
+    Layers,
+    NegativeNumber,
+    Number,
+    NumberFrom0,
+    PositiveNumber,
+    architecture,
+    arguments_for,
+    check_options,
+    defaults,
+)
 from sb3_diayn.buffers import SkillRollout, batch_device, bind_buffer
 from sb3_diayn.checkpoints import last_good_checkpoint
 from sb3_diayn.checks import (
@@ -29,17 +41,16 @@ from sb3_diayn.checks import (
     check_finite,
     check_gate,
     check_model,
-    check_options,
     check_saved,
+    check_task_reward,
     quiet_evaluations,
 )
 from sb3_diayn.discriminator import (
-    DISCRIMINATOR_OPTIONS,
     Batch,
     Discriminator,
     DiscriminatorTrainer,
     State,
-    learned_part,
+    default_batch_size,
 )
 from sb3_diayn.extractors import (
     ObsFunction,
@@ -50,8 +61,8 @@ from sb3_diayn.extractors import (
     resolve_selection,
 )
 from sb3_diayn.model_zip import (
-    FORMAT_VERSION,
     STATE_ATTRIBUTE,
+    STATE_FORMAT,
     LiveState,
     check_state,
     pack_state,
@@ -60,7 +71,7 @@ from sb3_diayn.model_zip import (
 from sb3_diayn.observations import describe_space
 from sb3_diayn.rewards import SkillReward
 from sb3_diayn.skills import SkillSpace
-from sb3_diayn.training_state import Seam
+from sb3_diayn.training_state import Continuation
 from sb3_diayn.vec_env import VecDIAYNWrapper
 
 P_Z_BATCH = 10_000
@@ -119,37 +130,39 @@ class DIAYNCallback(BaseCallback):
     def __init__(
         self,
         *,
-        net_arch: Sequence[int] = (256, 256),
-        learning_rate: float = 3e-4,
-        weight_decay: float = 0.0,
-        max_grad_norm: float | None = None,
-        batch_size: int | None = None,
-        n_updates: int = 1,
-        obs_indices: ObsIndices = None,
+        net_arch: Annotated[Layers, ARCHITECTURE] = (256, 256),
+        learning_rate: PositiveNumber = 3e-4,
+        weight_decay: NumberFrom0 = 0.0,
+        max_grad_norm: PositiveNumber | None = None,
+        batch_size: Count | None = None,
+        n_updates: Count = 1,
+        obs_indices: Annotated[ObsIndices, ARCHITECTURE] = None,
         obs_function: ObsFunction | str | None = None,
-        normalized_image: bool = False,
-        use_actions: bool = False,
-        normalize_obs: bool = False,
-        spectral_norm: bool = False,
-        log_q_min: float | None = None,
+        normalized_image: Annotated[bool, ARCHITECTURE] = False,
+        use_actions: Annotated[bool, ARCHITECTURE] = False,
+        normalize_obs: Annotated[bool, ARCHITECTURE] = False,
+        spectral_norm: Annotated[bool, ARCHITECTURE] = False,
+        log_q_min: NegativeNumber | None = None,
         subtract_log_p: bool = True,
-        reward_scale: float = 1.0,
-        skill_reward_weight: float = 1.0,
-        task_reward_weight: float = 0.0,
-        min_task_return: float | None = None,
+        reward_scale: PositiveNumber = 1.0,
+        skill_reward_weight: NumberFrom0 = 1.0,
+        task_reward_weight: Number = 0.0,
+        min_task_return: Number | None = None,
         learn_p_z: bool = False,
-        p_z_update_freq: int = 1000,
-        sync_freq: int = 1000,
-        hold: int = 256,
+        p_z_update_freq: Count = 1000,
+        sync_freq: Count = 1000,
+        hold: CountFrom0 = 256,
         verbose: int = 0,
     ) -> None:
         arguments = locals()
         super().__init__(verbose)
-        self.options = check_options({name: arguments[name] for name in _defaults()})
+        given = {name: arguments[name] for name in _default_options()}
+        self.options = check_options(DIAYNCallback, given)
+        check_task_reward(self.options)
         self._obs_function = None if obs_function is None else import_function(obs_function)
         if self._obs_function is not None:  # a zip keeps its name
             self.options["obs_function"] = function_path(self._obs_function)
-        self._given = {k: v for k, v in self.options.items() if v != _defaults()[k]}
+        self._given = {k: v for k, v in self.options.items() if v != _default_options()[k]}
         self._live_state: LiveState | None = None
         self._is_set_up = False
         self._returns = EpisodeReturns()
@@ -168,16 +181,16 @@ class DIAYNCallback(BaseCallback):
             self._build(saved)
             self._live_state = LiveState(self.state, self._obs_function)
             setattr(self.model, STATE_ATTRIBUTE, self._live_state)
-            self._seam = Seam(self.model, saved)
+            self._continuation = Continuation(self.model, saved)
         else:
-            self._seam = Seam(self.model, None, self._seam)
+            self._continuation = Continuation(self.model, None, self._continuation)
         if isinstance(self.model, OffPolicyAlgorithm):
-            goes_on = bool(self._seam.progress)
+            goes_on = bool(self._continuation.progress)
             self._buffer = bind_buffer(self.model, self.skill_space, self.skill_reward, goes_on)
             check_buffer(self._buffer)
         # Asked for now: the zoo closes the environments before it saves.
         self._env_id = self.training_env.get_attr("env_id")[0]
-        progress = self._seam.progress
+        progress = self._continuation.progress
         self._returns.start(self.model.n_envs, progress)
         self._rollout = SkillRollout(
             self.skill_space, self.discriminator, self.model.get_vec_normalize_env()
@@ -196,9 +209,10 @@ class DIAYNCallback(BaseCallback):
         if "obs_indices" in self._given:  # JSON knows no slice
             self._given["obs_indices"] = resolve_selection(self._given["obs_indices"], space)
         if saved is not None:
-            check_saved(check_state(saved, "the model"), self.n_skills, self._given)
+            fixed = {k: v for k, v in self._given.items() if k in architecture(DIAYNCallback)}
+            check_saved(check_state(saved, "the model"), self.n_skills, fixed)
             check_function(self._obs_function, saved["options"].get("obs_function"))
-        self.options = _defaults() | (saved["options"] if saved else {}) | self._given
+        self.options = _default_options() | (saved["options"] if saved else {}) | self._given
         self.discriminator, self.trainer, self.skill_reward = build(
             space,
             self.model.action_space,
@@ -220,7 +234,7 @@ class DIAYNCallback(BaseCallback):
     # -- training ----------------------------------------------------------------------------
 
     def _on_rollout_start(self) -> None:
-        self._seam.begin_rollout()
+        self._continuation.begin_rollout()
         on_policy = isinstance(self.model, OnPolicyAlgorithm)
         is_due = self.model.num_timesteps - self._last_sync >= self.options["sync_freq"]
         losses = {k: v for k, v in self.logger.name_to_value.items() if "loss" in k}
@@ -233,7 +247,7 @@ class DIAYNCallback(BaseCallback):
         if self._is_set_up:  # the zoo also ends what was refused at the start
             self._stop_learning()
             self.trainer.step()
-            self._seam.end_training()
+            self._continuation.end_training()
             th.set_num_threads(self._n_threads)
 
     def _stop_learning(self) -> None:
@@ -252,7 +266,7 @@ class DIAYNCallback(BaseCallback):
         return True
 
     def _on_rollout_end(self) -> None:
-        self._seam.end_rollout(self.discriminator, self.options["hold"])
+        self._continuation.end_rollout(self.discriminator, self.options["hold"])
         if isinstance(self.model, OffPolicyAlgorithm):
             self._train_off_policy(self.model)
         elif isinstance(self.model, OnPolicyAlgorithm):
@@ -261,7 +275,7 @@ class DIAYNCallback(BaseCallback):
 
     def _train_off_policy(self, model: OffPolicyAlgorithm) -> None:
         """Learn from the batches that the model is about to draw, or from own ones."""
-        batch_size: int = self.options["batch_size"] or learned_part(model.batch_size)
+        batch_size: int = self.options["batch_size"] or default_batch_size(model.batch_size)
         if self.options["n_updates"] == 1 and batch_size <= model.batch_size:
             self._buffer.learn = partial(self.trainer.learn, (model.batch_size, batch_size))
         elif model.num_timesteps > model.learning_starts:
@@ -285,7 +299,7 @@ class DIAYNCallback(BaseCallback):
 
     def _update_p_z(self, batch: Batch | None = None) -> None:
         is_due = self.model.num_timesteps - self._last_p_z >= self.options["p_z_update_freq"]
-        if self.options["learn_p_z"] and is_due and not self._seam.holds:
+        if self.options["learn_p_z"] and is_due and not self._continuation.holds:
             self._last_p_z = self.model.num_timesteps
             self.trainer.step()
             self.trainer.update_p_z(*(batch or self._sample(P_Z_BATCH)))
@@ -299,7 +313,7 @@ class DIAYNCallback(BaseCallback):
         named = {f"diayn/{k}": v for k, v in (metrics | self._returns.means()).items()}
         for name, value in named.items():
             self.logger.record(name, value)
-        self.trainer.remember(named | {"time/total_timesteps": self._seam.total_timesteps})
+        self.trainer.remember(named | {"time/total_timesteps": self._continuation.total_timesteps})
 
     def _check_finite(self, values: dict[str, Any]) -> None:
         find = partial(last_good_checkpoint, self.locals.get("callback"), self._obs_function)
@@ -312,7 +326,7 @@ class DIAYNCallback(BaseCallback):
         """
         self.trainer.step()  # of a batch that the model is through with
         return {
-            "format_version": FORMAT_VERSION,
+            "format_version": STATE_FORMAT,
             "algo": type(self.model).__name__,
             "env_id": self._env_id,
             "n_skills": self.n_skills,
@@ -320,7 +334,7 @@ class DIAYNCallback(BaseCallback):
             "action_space": describe_space(self.discriminator.action_space),
             "options": self.options,
             "progress": {
-                "total_timesteps": self._seam.total_timesteps,
+                "total_timesteps": self._continuation.total_timesteps,
                 "last_p_z": self._last_p_z,
                 "last_sync": self._last_sync,
                 **self._returns.state(),
@@ -329,13 +343,9 @@ class DIAYNCallback(BaseCallback):
         }
 
 
-@cache
-def _defaults() -> dict[str, Any]:
-    """Every option of the callback that belongs to the training, with its default."""
-    parameters = inspect.signature(DIAYNCallback.__init__).parameters.values()
-    return {p.name: p.default for p in parameters if p.name not in ("self", "verbose")} | {
-        "net_arch": [256, 256]
-    }
+def _default_options() -> dict[str, Any]:
+    """Each option of the callback that belongs to the training, with its default."""
+    return {k: v for k, v in defaults(DIAYNCallback).items() if k != "verbose"}
 
 
 class EpisodeReturns:
@@ -452,19 +462,11 @@ def build(
     :param obs_function: see :class:`Discriminator`
     :return: a new discriminator, what trains it, and what the agent is paid
     """
-    discriminator = Discriminator(
-        observation_space,
-        n_skills,
-        action_space=action_space if options["use_actions"] else None,
-        obs_function=obs_function,
-        **{name: options[name] for name in DISCRIMINATOR_OPTIONS},
-    ).to(device)
+    space = action_space if options["use_actions"] else None
+    own = arguments_for(Discriminator, options) | {"obs_function": obs_function}
+    discriminator = Discriminator(observation_space, n_skills, action_space=space, **own).to(device)
     trainer = DiscriminatorTrainer(
-        discriminator,
-        options["learning_rate"],
-        seed,
-        options["weight_decay"],
-        options["max_grad_norm"],
+        discriminator, seed=seed, **arguments_for(DiscriminatorTrainer, options)
     )
     skill_reward = SkillReward(
         discriminator,

@@ -16,22 +16,19 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_diayn.checks import callbacks_in, check_positive
+from sb3_diayn.arguments import check_positive
+from sb3_diayn.checks import callbacks_in
 from sb3_diayn.discriminator import State
 from sb3_diayn.extractors import ObsFunction
 from sb3_diayn.files import check_writable, replacing, write_through_memory
 from sb3_diayn.model_zip import STATE_ATTRIBUTE, TRAINING, load_discriminator
-from sb3_diayn.training_state import FORMAT_VERSION, layers_of, training_state
+from sb3_diayn.training_state import TRAINING_STATE_FORMAT, layers_of, training_state
 
 MODEL_FILE, BUFFER_FILE, STATE_FILE = "model.zip", "replay_buffer.pkl", "training_state.pt"
 
 
 STATISTICS = "vecnormalize.pkl"
-
-
 AUTO_FOLDER = "checkpoints"
-
-
 NAME = re.compile(r"checkpoint_(\d+)_steps")
 
 
@@ -276,10 +273,10 @@ def load_training_state(checkpoint: Path, device: th.device | str = "auto") -> S
             f"path={str(file)!r} is damaged ({type(e).__name__}: {e}); expected what "
             "DIAYNCheckpointCallback wrote. Use an older checkpoint, by its own folder."
         ) from e
-    if version != FORMAT_VERSION:
+    if version != TRAINING_STATE_FORMAT:
         raise ValueError(
             f"format_version={version!r} in {file} is unknown to this version; expected "
-            f"{FORMAT_VERSION}. Install the version of sb3-diayn that wrote it."
+            f"{TRAINING_STATE_FORMAT}. Install the version of sb3-diayn that wrote it."
         )
     return state
 

@@ -1,7 +1,6 @@
 """The discriminator q(z | s') and what trains it."""
 
 import math
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -16,20 +15,10 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
+from sb3_diayn.arguments import Layers, NegativeNumber, check_options
 from sb3_diayn.extractors import ObsFunction, ObsIndices, make_extractor
 from sb3_diayn.observations import as_float32, take_parts
 from sb3_diayn.skills import check_n_skills
-
-DISCRIMINATOR_OPTIONS = (
-    "net_arch",
-    "obs_indices",
-    "normalized_image",
-    "normalize_obs",
-    "log_q_min",
-    "subtract_log_p",
-    "spectral_norm",
-)
-
 
 # What a discriminator remembers of its training, by the names in SB3's logs.
 HISTORY = (
@@ -83,22 +72,23 @@ class Discriminator(nn.Module):
         observation_space: spaces.Space[Any],
         n_skills: int,
         *,
-        net_arch: Sequence[int] = (256, 256),
+        net_arch: Layers = (256, 256),
         obs_indices: ObsIndices = None,
         obs_function: ObsFunction | None = None,
         normalized_image: bool = False,
         action_space: spaces.Space[Any] | None = None,
         normalize_obs: bool = False,
-        log_q_min: float | None = None,
+        log_q_min: NegativeNumber | None = None,
         subtract_log_p: bool = True,
         spectral_norm: bool = False,
     ) -> None:
+        options = check_options(Discriminator, {"net_arch": net_arch, "log_q_min": log_q_min})
         super().__init__()
         self.n_skills = check_n_skills(n_skills)
         self.observation_space = as_float32(observation_space)
         self.action_space = action_space
         self.normalize_obs, self.subtract_log_p = normalize_obs, subtract_log_p
-        self.log_q_min = log_q_min
+        self.log_q_min: float | None = options["log_q_min"]
         self.extractor = make_extractor(
             self.observation_space, obs_indices, obs_function, normalized_image
         )
@@ -111,7 +101,7 @@ class Discriminator(nn.Module):
         self.register_buffer("obs_count", th.tensor(1e-4))
         input_dim = n_features + self._action_dim()
         relu: Any = partial(nn.ReLU, inplace=True)  # half the memory traffic of a batch
-        self.net = nn.Sequential(*create_mlp(input_dim, self.n_skills, list(net_arch), relu))
+        self.net = nn.Sequential(*create_mlp(input_dim, self.n_skills, options["net_arch"], relu))
         self.spectral_norm = spectral_norm
         if spectral_norm:
             for layer in self.net:
@@ -228,14 +218,8 @@ class Discriminator(nn.Module):
 State = dict[str, Any]
 Arrays = dict[str, npt.NDArray[Any]]
 Batch = tuple[PyTorchObs, th.Tensor, th.Tensor]
-
-
 RUNNING_RATE = 0.01  # a running mean over about the last 100 updates
-
-
 MAX_HISTORY = 500
-
-
 # Half of 256, the smallest part whose skills were compared with those of the whole batch.
 MIN_PART = 128
 
@@ -459,7 +443,7 @@ def group_arrays(arrays: Arrays) -> dict[str, Arrays]:
     return groups
 
 
-def learned_part(batch_size: int) -> int:
+def default_batch_size(batch_size: int) -> int:
     """
     :param batch_size: of the policy
     :return: how many transitions of each the discriminator learns from unless told otherwise: half,

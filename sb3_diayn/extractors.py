@@ -17,11 +17,7 @@ from torch import nn
 from sb3_diayn.observations import Obs, cast, is_vector, like_space, map_parts, map_spaces
 
 Coordinates = Sequence[int] | slice | str | None
-
-
 ObsIndices = Coordinates | Sequence[str] | Mapping[str, Coordinates]
-
-
 # What a state keeps of it: JSON knows no slice.
 Selection = list[int] | dict[str, list[int] | None] | None
 

@@ -21,9 +21,8 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from sb3_diayn.checks import check_options
+from sb3_diayn.arguments import arguments_for, check_options
 from sb3_diayn.discriminator import (
-    DISCRIMINATOR_OPTIONS,
     HISTORY,
     Arrays,
     Discriminator,
@@ -34,14 +33,8 @@ from sb3_diayn.extractors import ObsFunction, check_function
 from sb3_diayn.observations import rebuild_space
 
 STATE_ATTRIBUTE = "diayn_state"
-
-
 TRAINING = "training"  # within it, from a loaded checkpoint until the next rollout: the rest
-
-
-FORMAT_VERSION = 1
-
-
+STATE_FORMAT = 1
 STATE_TYPES: dict[str, Any] = {
     "algo": str,
     "n_skills": int,
@@ -65,7 +58,7 @@ class LiveState(dict[str, Any]):
     def __init__(
         self, snapshot: Callable[[], State], obs_function: ObsFunction | None = None
     ) -> None:
-        super().__init__(format_version=FORMAT_VERSION)  # json takes an empty dict at its word
+        super().__init__(format_version=STATE_FORMAT)  # json takes an empty dict at its word
         self.snapshot, self.obs_function = snapshot, obs_function
 
     def items(self) -> ItemsView[str, Any]:  # type: ignore[override]
@@ -88,15 +81,14 @@ def build_discriminator(state: State, obs_function: ObsFunction | None = None) -
     :return: its discriminator, on the CPU
     :raises ValueError: if ``obs_function`` is not the one of then
     """
-    check_options(state["options"])
     check_function(obs_function, state["options"].get("obs_function"))
-    options = {k: v for k, v in state["options"].items() if k in DISCRIMINATOR_OPTIONS}
+    options = check_options(Discriminator, arguments_for(Discriminator, state["options"]))
+    options["obs_function"] = obs_function
     build = partial(
         Discriminator,
         rebuild_space(state["observation_space"]),  # type: ignore[arg-type]
         state["n_skills"],
         action_space=rebuild_space(state["action_space"]),
-        obs_function=obs_function,
         **options,
     )
     arrays = group_arrays(unpack_arrays(state["arrays"]))["discriminator"]
@@ -177,10 +169,10 @@ def check_state(state: State, source: str) -> State:
     :return: the same state
     :raises ValueError: if a later version of this package wrote it
     """
-    if state.get("format_version") != FORMAT_VERSION:
+    if state.get("format_version") != STATE_FORMAT:
         raise ValueError(
             f"format_version={state.get('format_version')!r} in {source} is unknown to this "
-            f"version; expected {FORMAT_VERSION}. Install the version of sb3-diayn that wrote it."
+            f"version; expected {STATE_FORMAT}. Install the version of sb3-diayn that wrote it."
         )
     return state
 

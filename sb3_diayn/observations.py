@@ -20,15 +20,9 @@ from stable_baselines3.common.vec_env.stacked_observations import StackedObserva
 from torch.nn import functional as F
 
 FloatArray = npt.NDArray[np.float32]
-
-
 # An array, or for an environment with a Dict space an array for each of its keys.
 Obs = Any
-
-
 Space = spaces.Space[Any]
-
-
 MAX_IMAGE = 2**26
 
 
@@ -104,7 +98,7 @@ def is_supported(space: Space) -> bool:
     return isinstance(space, (spaces.Box, spaces.MultiBinary)) and space.shape != ()
 
 
-def real_keys(space: Space) -> list[str]:
+def float_keys(space: Space) -> list[str]:
     """
     :param space: a space
     :return: the keys of a ``Dict`` that hold real numbers, which may turn out not to be finite

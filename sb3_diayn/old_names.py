@@ -81,7 +81,16 @@ NEW_NAMES: dict[str, tuple[str, ...]] = {
     "zoo_export": ("zoo.downstream",),
 }
 # Classes and functions that have another name today.
-RENAMED: dict[str, str] = {}
+RENAMED = {
+    "Seam": "Continuation",
+    "SkillDraw": "SkillSampler",
+    "learned_part": "default_batch_size",
+    "like_space": "as_channels_first",
+    "map_parts": "map_obs",
+    "put_parts": "assign_obs",
+    "real_keys": "float_keys",
+    "take_parts": "index_obs",
+}
 
 
 class _Forwarder(ModuleType):

@@ -16,8 +16,6 @@ from sb3_diayn.extractors import VectorExtractor, to_batch
 from sb3_diayn.observations import Obs, map_parts
 
 FloatArray = npt.NDArray[np.float32]
-
-
 RewardOfOne = Callable[[Obs, int, npt.NDArray[Any] | int], float]
 
 

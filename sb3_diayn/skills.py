@@ -302,12 +302,10 @@ def _is_one_hot(low: npt.NDArray[Any], high: npt.NDArray[Any], n_skills: int) ->
 
 
 SKILL_VARIABLE = "DIAYN_SKILL"
-
-
 SKILL_RULES = ("uniform", "balanced", "cycle")
 
 
-class SkillDraw:
+class SkillSampler:
     """
     Draws the skills of one environment.
 

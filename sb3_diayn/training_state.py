@@ -29,12 +29,8 @@ from sb3_diayn.buffers import SkillReplayBuffer
 from sb3_diayn.discriminator import Discriminator
 from sb3_diayn.model_zip import TRAINING
 
-FORMAT_VERSION = 1
-
-
+TRAINING_STATE_FORMAT = 1
 State = dict[str, Any]
-
-
 # What the layers of vectorised environments keep from step to step.
 LAYERS: dict[type[VecEnvWrapper], tuple[str, ...]] = {
     VecNormalize: ("obs_rms", "ret_rms", "returns"),
@@ -44,8 +40,6 @@ LAYERS: dict[type[VecEnvWrapper], tuple[str, ...]] = {
 
 
 LOGGER = ("name_to_value", "name_to_count", "name_to_excluded")
-
-
 NOISE = ("exploration_mat", "exploration_matrices")
 
 
@@ -58,7 +52,7 @@ def training_state(model: BaseAlgorithm) -> State:
     """
     env = _env(model)
     state = {
-        "format_version": FORMAT_VERSION,
+        "format_version": TRAINING_STATE_FORMAT,
         "algorithm": type(model),
         "random": _random_states(model),
         "episodes": env.env_method("episode_state"),
@@ -188,7 +182,7 @@ def _distribution(model: BaseAlgorithm) -> Any:
     )
 
 
-class Seam:
+class Continuation:
     """
     What a model that brings a discriminator along needs in order to go on without a scar:
 
@@ -204,7 +198,7 @@ class Seam:
     """
 
     def __init__(
-        self, model: BaseAlgorithm, saved: State | None, previous: "Seam | None" = None
+        self, model: BaseAlgorithm, saved: State | None, previous: "Continuation | None" = None
     ) -> None:
         self.model = model
         progress = {} if saved is None else saved.get("progress", {})

@@ -14,9 +14,9 @@ from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
-from sb3_diayn.observations import Obs, map_parts, put_parts, real_keys, take_parts
+from sb3_diayn.observations import Obs, float_keys, map_parts, put_parts, take_parts
 from sb3_diayn.rewards import SkillReward
-from sb3_diayn.skills import SkillDraw, SkillSpace, check_duration, probabilities
+from sb3_diayn.skills import SkillSampler, SkillSpace, check_duration, probabilities
 from sb3_diayn.wrappers import (
     DIAYNWrapper,
     bad_action,
@@ -170,7 +170,7 @@ def _check_env(env: VectorEnv[Any, Any, Any]) -> None:
         )
 
 
-OF_ALL = ("n_skills", "skill_space", "skill_duration", "env_id")
+SHARED_ATTRIBUTES = ("n_skills", "skill_space", "skill_duration", "env_id")
 
 
 class VecDIAYNWrapper(VecEnvWrapper):
@@ -215,8 +215,8 @@ class VecDIAYNWrapper(VecEnvWrapper):
         super().__init__(venv, self.skill_space.observation_space)
         self.n_skills = self.skill_space.n_skills
         self.skill_duration = check_duration(skill_duration)
-        self._real_keys = real_keys(self.observation_space)
-        self._draws = [SkillDraw(self.n_skills, skill) for _ in range(self.num_envs)]
+        self._real_keys = float_keys(self.observation_space)
+        self._draws = [SkillSampler(self.n_skills, skill) for _ in range(self.num_envs)]
         self._rngs = [seeding.np_random()[0] for _ in range(self.num_envs)]
         # ``make_vec_env`` has seeded its environments before a zoo's ``vec_env_wrapper`` is there.
         self._seeds = list(getattr(venv.unwrapped, "_seeds", self._seeds))
@@ -391,11 +391,13 @@ class VecDIAYNWrapper(VecEnvWrapper):
 
     def has_attr(self, attr_name: str) -> bool:
         """:return: whether :meth:`get_attr` knows it"""
-        return attr_name in (*OF_ALL, "skill", "skill_rule") or self.venv.has_attr(attr_name)
+        return attr_name in (*SHARED_ATTRIBUTES, "skill", "skill_rule") or self.venv.has_attr(
+            attr_name
+        )
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """:return: attributes of ``DIAYNWrapper``, or else of the environments"""
-        if attr_name in OF_ALL:
+        if attr_name in SHARED_ATTRIBUTES:
             value = getattr(self, attr_name)
             return [value for _ in self._get_indices(indices)]
         if attr_name == "skill":

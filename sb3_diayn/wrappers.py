@@ -15,9 +15,9 @@ from gymnasium import spaces
 from gymnasium.utils.env_checker import data_equivalence
 from stable_baselines3.common.env_util import is_wrapped
 
-from sb3_diayn.observations import Obs, real_keys
+from sb3_diayn.observations import Obs, float_keys
 from sb3_diayn.rewards import RewardOfOne, SkillReward
-from sb3_diayn.skills import SkillDraw, SkillSpace, check_duration, probabilities
+from sb3_diayn.skills import SkillSampler, SkillSpace, check_duration, probabilities
 
 
 def moment(episode_steps: int, total_steps: int, skill: int, env: str = "this environment") -> str:
@@ -168,10 +168,10 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any]):
         self.skill_space = SkillSpace(env.observation_space, n_skills)
         self.observation_space = self.skill_space.observation_space
         self.n_skills = self.skill_space.n_skills
-        self._real_keys = real_keys(self.observation_space)
+        self._real_keys = float_keys(self.observation_space)
         self.env_id = None if env.unwrapped.spec is None else env.unwrapped.spec.id
         self.skill_duration = check_duration(skill_duration)
-        self._draw = SkillDraw(self.n_skills, skill)
+        self._draw = SkillSampler(self.n_skills, skill)
         self.skill = 0
         self._skill_reward: SkillReward | None = None
         self._reward_of_one: RewardOfOne | None = None

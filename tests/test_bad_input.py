@@ -20,7 +20,7 @@ from sb3_diayn import (
     SkillReplayBuffer,
     load_discriminator,
 )
-from sb3_diayn.checks import RULES
+from sb3_diayn.arguments import rules
 from sb3_diayn.model_zip import load_state
 from sb3_diayn.skills import SkillSpace
 from sb3_diayn.zoo.presets import preset
@@ -405,7 +405,7 @@ anything = st.one_of(
 )
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", rules(DIAYNCallback))
 @settings(max_examples=60)
 @given(anything)
 def test_any_value_of_an_option_is_accepted_or_refused(name, value):

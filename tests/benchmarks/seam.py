@@ -43,7 +43,7 @@ class DiscriminatorWaits(DIAYNCallback):
     """The alternative that was tried: the policy learns on while the discriminator waits."""
 
     def _on_rollout_end(self) -> None:
-        seam, gradient_steps = self._seam, self.model.gradient_steps
+        seam, gradient_steps = self._continuation, self.model.gradient_steps
         seam.end_rollout(self.discriminator, self.options["hold"])
         self.model.gradient_steps = gradient_steps
         if not seam.holds:

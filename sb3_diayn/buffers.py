@@ -19,11 +19,11 @@ from sb3_diayn.discriminator import Discriminator
 from sb3_diayn.observations import (
     FloatArray,
     Obs,
-    like_space,
-    map_parts,
+    as_channels_first,
+    assign_obs,
+    index_obs,
+    map_obs,
     map_spaces,
-    put_parts,
-    take_parts,
     take_rows,
 )
 from sb3_diayn.rewards import SkillReward
@@ -124,11 +124,11 @@ class SkillReplayBuffer(ReplayBuffer):
         :param infos: those of ``DIAYNWrapper``, with ``skill`` and ``task_reward``
         """
         env_obs, skills = self.skill_space.split(obs)
-        next_env_obs = map_parts(methodcaller("copy"), self.skill_space.split_newest(next_obs)[0])
+        next_env_obs = map_obs(methodcaller("copy"), self.skill_space.split_newest(next_obs)[0])
         for i, info in enumerate(infos):
             if "terminal_env_obs" in info:
-                last = like_space(info["terminal_env_obs"], self.skill_space.env_space)
-                put_parts(next_env_obs, i, last)
+                last = as_channels_first(info["terminal_env_obs"], self.skill_space.env_space)
+                assign_obs(next_env_obs, i, last)
         self.skills[self.pos] = [info["skill"] for info in infos]
         if self.skill_space.n_stack > 1:
             self.past_skills[self.pos] = skills[:, :-1]
@@ -150,7 +150,7 @@ class SkillReplayBuffer(ReplayBuffer):
         """With the axis that a ``Discrete`` has in SB3's buffers."""
         if self.skill_space.is_vector:
             return env_obs
-        return map_parts(lambda part: part[:, None] if part.ndim == 1 else part, env_obs)
+        return map_obs(lambda part: part[:, None] if part.ndim == 1 else part, env_obs)
 
     def sample_transitions(self, batch_size: int, rng: np.random.Generator) -> Batch:
         """
@@ -168,7 +168,7 @@ class SkillReplayBuffer(ReplayBuffer):
     def _transitions(self, where: Where, next_env_obs: Obs) -> Batch:
         skills = self._tensor(self.skills.take(where).astype(np.int64))
         actions = self._tensor(take_rows(self.actions, where))
-        return map_parts(self._tensor, next_env_obs), skills, actions
+        return map_obs(self._tensor, next_env_obs), skills, actions
 
     def _where(self, rows: Indices, envs: Indices) -> Where:
         return rows * self.n_envs + envs
@@ -257,7 +257,7 @@ class SkillReplayBuffer(ReplayBuffer):
 
     def _augmented(self, env_obs: Obs, one_hot: FloatArray, env: VecNormalize | None) -> th.Tensor:
         obs = self._normalize_obs(self.skill_space.append_weights(env_obs, one_hot), env)
-        tensors: th.Tensor = map_parts(self._tensor, obs)
+        tensors: th.Tensor = map_obs(self._tensor, obs)
         return tensors
 
     def _fresh_rewards(
@@ -371,12 +371,12 @@ class SkillRollout:
         if self.vec_normalize is not None:
             new_obs = self.vec_normalize.get_original_obs()
         env_obs, new_skills = self.skill_space.split_newest(new_obs)
-        env_obs, skills = map_parts(np.copy, env_obs), np.array([info["skill"] for info in infos])
+        env_obs, skills = map_obs(np.copy, env_obs), np.array([info["skill"] for info in infos])
         for index in np.flatnonzero(dones):
-            last = like_space(infos[index]["terminal_env_obs"], self.skill_space.env_space)
-            put_parts(env_obs, index, last)
+            last = as_channels_first(infos[index]["terminal_env_obs"], self.skill_space.env_space)
+            assign_obs(env_obs, index, last)
         for index in np.flatnonzero(~dones & (new_skills != skills)):
-            last_obs = self._with_skill(take_parts(new_obs, index), skills[index])
+            last_obs = self._with_skill(index_obs(new_obs, index), skills[index])
             infos[index] |= {"terminal_observation": last_obs, "TimeLimit.truncated": True}
             dones[index] = True
         actions = self.discriminator.scale_action(actions).reshape(len(infos), -1)
@@ -407,7 +407,7 @@ class SkillRollout:
         def to_tensor(*steps: npt.NDArray[Any]) -> th.Tensor:
             return th.as_tensor(np.concatenate(steps), device=device)
 
-        return map_parts(to_tensor, *obs), to_tensor(*skills), to_tensor(*actions)
+        return map_obs(to_tensor, *obs), to_tensor(*skills), to_tensor(*actions)
 
 
 def batch_device(model: BaseAlgorithm) -> th.device:
@@ -474,11 +474,11 @@ def _absorb(buffer: SkillReplayBuffer, stock: ReplayBuffer) -> None:
     """What was recorded before there was a discriminator, so with the environment's own rewards."""
     rows = slice(0, stock.size())
     obs, next_obs = (
-        take_parts(array, rows) for array in (stock.observations, stock.next_observations)
+        index_obs(array, rows) for array in (stock.observations, stock.next_observations)
     )
     env_obs, skills = buffer.skill_space.split(obs)
-    put_parts(buffer.observations, rows, env_obs)
-    put_parts(buffer.next_observations, rows, buffer.skill_space.split_newest(next_obs)[0])
+    assign_obs(buffer.observations, rows, env_obs)
+    assign_obs(buffer.next_observations, rows, buffer.skill_space.split_newest(next_obs)[0])
     if buffer.skill_space.n_stack > 1:
         buffer.past_skills[rows], skills = skills[..., :-1], skills[..., -1]
     buffer.skills[rows] = skills

@@ -17,7 +17,7 @@ from torch.nn.utils import parametrizations
 
 from sb3_diayn.arguments import Layers, NegativeNumber, check_options
 from sb3_diayn.extractors import ObsFunction, ObsIndices, make_extractor
-from sb3_diayn.observations import as_float32, take_parts
+from sb3_diayn.observations import as_float32, index_obs
 from sb3_diayn.skills import check_n_skills
 
 # What a discriminator remembers of its training, by the names in SB3's logs.
@@ -306,7 +306,7 @@ class DiscriminatorTrainer:
         for _ in range(n_epochs):
             order = th.as_tensor(self.rng.permutation(len(skills)), device=skills.device)
             for rows in th.split(order, batch_size or len(skills)):
-                self.update(take_parts(obs, rows), skills[rows], actions[rows])
+                self.update(index_obs(obs, rows), skills[rows], actions[rows])
 
     def learn(
         self,
@@ -455,4 +455,4 @@ def default_batch_size(batch_size: int) -> int:
 def _rows(
     rows: slice, obs: PyTorchObs, skills: th.Tensor, actions: th.Tensor | None
 ) -> tuple[PyTorchObs, th.Tensor, th.Tensor | None]:
-    return take_parts(obs, rows), skills[rows], None if actions is None else actions[rows]
+    return index_obs(obs, rows), skills[rows], None if actions is None else actions[rows]

@@ -14,7 +14,7 @@ from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtr
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
-from sb3_diayn.observations import Obs, cast, is_vector, like_space, map_parts, map_spaces
+from sb3_diayn.observations import Obs, as_channels_first, cast, is_vector, map_obs, map_spaces
 
 Coordinates = Sequence[int] | slice | str | None
 ObsIndices = Coordinates | Sequence[str] | Mapping[str, Coordinates]
@@ -247,7 +247,7 @@ class FunctionExtractor(nn.Module):
         super().__init__()
         self.space, self.function = space, function
         probe = [map_spaces(lambda part: part.sample(), space) for _ in range(2)]
-        batch = map_parts(lambda *parts: th.as_tensor(np.stack(parts), device="cpu"), *probe)
+        batch = map_obs(lambda *parts: th.as_tensor(np.stack(parts), device="cpu"), *probe)
         features = function(shape_like(batch, space))
         if not isinstance(features, th.Tensor) or features.ndim != 2 or len(features) != 2:
             found = tuple(features.shape) if isinstance(features, th.Tensor) else repr(features)
@@ -277,8 +277,8 @@ def to_batch(obs: Obs, space: spaces.Space[Any], device: th.device) -> PyTorchOb
     """
     if is_vector(space):
         return th.as_tensor(obs, dtype=th.float32, device=device)
-    batch: PyTorchObs = map_parts(
-        lambda part: th.as_tensor(cast(part), device=device), like_space(obs, space)
+    batch: PyTorchObs = map_obs(
+        lambda part: th.as_tensor(cast(part), device=device), as_channels_first(obs, space)
     )
     return batch
 
@@ -290,7 +290,7 @@ def shape_like(obs: PyTorchObs, space: spaces.Space[Any]) -> PyTorchObs:
     :return: the same, shape ``(n, *space.shape)`` each
     """
     shapes = map_spaces(lambda part: part.shape, space)
-    shaped: PyTorchObs = map_parts(lambda part, shape: part.reshape(-1, *shape), obs, shapes)
+    shaped: PyTorchObs = map_obs(lambda part, shape: part.reshape(-1, *shape), obs, shapes)
     return shaped
 
 

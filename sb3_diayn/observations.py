@@ -26,7 +26,7 @@ Space = spaces.Space[Any]
 MAX_IMAGE = 2**26
 
 
-def map_parts(function: Callable[..., Any], obs: Any, *others: Any) -> Any:
+def map_obs(function: Callable[..., Any], obs: Any, *others: Any) -> Any:
     """
     :param function: of one array (or tensor, or space) of each argument
     :param obs: one of them, or a dict of them
@@ -38,13 +38,39 @@ def map_parts(function: Callable[..., Any], obs: Any, *others: Any) -> Any:
     return function(obs, *others)
 
 
-def take_parts(obs: Any, where: Any) -> Any:
+def index_obs(obs: Any, where: Any) -> Any:
     """
     :param obs: an array or tensor, or a dict of them
     :param where: an index
     :return: what is there, of each
     """
-    return map_parts(itemgetter(where), obs)
+    return map_obs(itemgetter(where), obs)
+
+
+def copy_obs(obs: Obs) -> Obs:
+    """
+    :param obs: observations, one or a batch
+    :return: the same in new arrays
+    """
+    return map_obs(lambda part: part.copy() if isinstance(part, np.ndarray) else part, obs)
+
+
+def check_shapes(obs: Obs, space: Space, when: Callable[[], str]) -> None:
+    """
+    :param obs: an observation of an environment
+    :param space: its space
+    :param when: says at which step
+    :raises ValueError: if a shape is not the space's
+    """
+    parts = space.spaces if isinstance(space, spaces.Dict) else {"": space}
+    for key, part in parts.items():
+        found = np.shape(obs[key] if key else obs)
+        if found != part.shape:
+            name = f"observation[{key!r}]" if key else "observation"
+            raise ValueError(
+                f"{name} has the shape {found} at {when()}; expected {part.shape} as "
+                "observation_space says. Correct the environment, in reset() and in step()."
+            )
 
 
 def take_rows(arrays: Any, where: npt.NDArray[np.int64]) -> Any:
@@ -58,7 +84,7 @@ def take_rows(arrays: Any, where: npt.NDArray[np.int64]) -> Any:
     return arrays.reshape(-1, *arrays.shape[2:]).take(where, axis=0)
 
 
-def put_parts(target: Any, where: Any, values: Any) -> None:
+def assign_obs(target: Any, where: Any, values: Any) -> None:
     """
     :param target: an array, or a dict of them
     :param where: an index
@@ -68,7 +94,7 @@ def put_parts(target: Any, where: Any, values: Any) -> None:
     def put(array: Any, value: Any) -> None:
         array[where] = value
 
-    map_parts(put, target, values)
+    map_obs(put, target, values)
 
 
 def map_spaces(function: Callable[[Space], Any], space: Space) -> Any:
@@ -77,7 +103,7 @@ def map_spaces(function: Callable[[Space], Any], space: Space) -> Any:
     :param space: a space
     :return: the function's result, or for a ``Dict`` a dict of its results
     """
-    return map_parts(function, space.spaces if isinstance(space, spaces.Dict) else space)
+    return map_obs(function, space.spaces if isinstance(space, spaces.Dict) else space)
 
 
 def is_vector(space: Space) -> bool:
@@ -132,7 +158,7 @@ def cast(part: Any) -> Any:
     return part.astype(np.float32) if getattr(part, "dtype", None) == np.float64 else part
 
 
-def like_space(obs: Obs, space: Space) -> Obs:
+def as_channels_first(obs: Obs, space: Space) -> Obs:
     """
     SB3 puts the channels of images first outside the environment (``VecTransposeImage``).
 
@@ -142,7 +168,7 @@ def like_space(obs: Obs, space: Space) -> Obs:
     """
     if is_vector(space):
         return obs
-    return map_parts(maybe_transpose, obs, map_spaces(lambda part: part, space))
+    return map_obs(maybe_transpose, obs, map_spaces(lambda part: part, space))
 
 
 def channels_first(space: Space) -> Space:

@@ -13,7 +13,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from sb3_diayn.discriminator import Discriminator
 from sb3_diayn.extractors import VectorExtractor, to_batch
-from sb3_diayn.observations import Obs, map_parts
+from sb3_diayn.observations import Obs, map_obs
 
 FloatArray = npt.NDArray[np.float32]
 RewardOfOne = Callable[[Obs, int, npt.NDArray[Any] | int], float]
@@ -125,7 +125,7 @@ class SkillReward:
         :param action: the action as the environment takes it
         :return: skill reward in nats
         """
-        obs = map_parts(lambda part: np.asarray(part)[None], next_obs)
+        obs = map_obs(lambda part: np.asarray(part)[None], next_obs)
         return float(self.batch(obs, np.array([skill]), np.asarray(action)[None])[0])
 
     def of_one(self) -> RewardOfOne:

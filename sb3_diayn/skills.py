@@ -10,26 +10,26 @@ from gymnasium import spaces
 from gymnasium.vector.utils import create_empty_array
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, unwrap_vec_wrapper
 
+from sb3_diayn.arguments import check_positive
 from sb3_diayn.observations import (
     FloatArray,
     Obs,
     along,
     as_float32,
     cast,
+    index_obs,
     is_supported,
     is_vector,
-    map_parts,
+    map_obs,
     map_spaces,
     merge_frames,
     split_frames,
     stack_axis,
     stacked,
-    take_parts,
     unstacked,
 )
 
 SkillArray = npt.NDArray[np.integer[Any]]
-
 
 SKILL_KEY, OBSERVATION_KEY = "skill", "observation"
 
@@ -201,7 +201,7 @@ class SkillSpace:
         if self.n_stack == 1:
             return self.append(env_obs, skill)
         skills = np.asarray(skill)
-        stack = take_parts(create_empty_array(self.stack_space, 1, np.zeros), [0] * len(skills))
+        stack = index_obs(create_empty_array(self.stack_space, 1, np.zeros), [0] * len(skills))
         blank = np.full((len(skills), self.n_stack - 1), -1)
         return self.append(self.push(stack, env_obs), np.column_stack([blank, skills]))
 
@@ -242,7 +242,7 @@ class SkillSpace:
         def newest(part: Any, axis: int) -> Any:
             return part[along(axis, slice(-(part.shape[axis] // self.n_stack), None))]
 
-        return map_parts(newest, env_obs, self._axes), skills[..., -1]
+        return map_obs(newest, env_obs, self._axes), skills[..., -1]
 
     def push(self, env_obs: Obs, frame: Obs) -> Obs:
         """
@@ -257,7 +257,7 @@ class SkillSpace:
             kept = part[along(axis, slice(new.shape[axis], None))]
             return np.concatenate([kept, new], axis=axis)
 
-        return map_parts(push_part, env_obs, frame, self._axes)
+        return map_obs(push_part, env_obs, frame, self._axes)
 
 
 def _check_env_space(space: spaces.Space[Any]) -> spaces.Space[Any]:
@@ -303,23 +303,36 @@ def _is_one_hot(low: npt.NDArray[Any], high: npt.NDArray[Any], n_skills: int) ->
 
 SKILL_VARIABLE = "DIAYN_SKILL"
 SKILL_RULES = ("uniform", "balanced", "cycle")
+# Environments whose seeds have the same multiple of this shuffle in the same way.
+MAX_ENVS = 2**16
+# What a stream of random numbers is for: streams of one seed must differ.
+UNIFORM, BALANCED = 1, 2
 
 
 class SkillSampler:
     """
-    Draws the skills of one environment.
+    Draws the skills of one environment, from a generator of its own.
+
+    ``"balanced"`` and ``"cycle"`` go through rounds in which each skill occurs once. Environments
+    with consecutive seeds, which ``VecEnv.seed`` hands out, shuffle their rounds in the same way
+    and begin at consecutive places. So K environments that begin an episode together play K
+    different skills, also in different processes.
+
+    Worked example, 3 skills and the shuffled rounds (2, 0, 1), (1, 2, 0): the environment with seed
+    0 draws 2, 0, 1, 1, 2, 0, and that with seed 1 draws 0, 1, 2, 2, 0, 1.
 
     :param n_skills: the number of skills, K
     :param skill: the standing rule, see :class:`~sb3_diayn.wrappers.DIAYNWrapper`; the environment
         variable ``DIAYN_SKILL`` overrides it
-    :raises ValueError: if it is neither a rule nor one of the skills
+    :param index: where ``"cycle"`` begins: that of the environment among those of a training
+    :raises ValueError: if ``skill`` is neither a rule nor one of the skills
     """
 
-    def __init__(self, n_skills: int, skill: int | str) -> None:
-        self.n_skills = n_skills
-        self.set_rule(os.environ.get(SKILL_VARIABLE) or skill)
+    def __init__(self, n_skills: int, skill: int | str, index: int = 0) -> None:
+        self.n_skills, self.index = n_skills, index
+        self.set_rule(os.environ.get(SKILL_VARIABLE, "").strip() or skill)
         self.p: npt.NDArray[np.float64] = np.full(n_skills, 1 / n_skills)
-        self.round: list[int] = []  # what is left of it, for the rules that go in rounds
+        self.seed(None)
 
     def set_rule(self, skill: int | str) -> None:
         """
@@ -335,9 +348,32 @@ class SkillSampler:
             skill = int(skill)
         self.rule = skill if isinstance(skill, str) else check_skill(skill, self.n_skills)
 
-    def draw(self, rng: np.random.Generator, options: dict[str, Any] | None = None) -> int:
+    def seed(self, seed: int | None) -> None:
         """
-        :param rng: where the draw comes from
+        Start the sequence of draws again.
+
+        :param seed: of this environment; None for a random one
+        """
+        self.is_seeded = seed is not None
+        self._seed = int(np.random.SeedSequence().generate_state(1)[0] if seed is None else seed)
+        # Not the seed itself: the environment's own generator may have it, and would give the same
+        # numbers.
+        self._rng = np.random.default_rng([self._seed, UNIFORM])
+        self._n_draws = 0
+
+    def join(self, index: int, seed: int) -> None:
+        """
+        Become one of several environments of a training.
+
+        :param index: of this environment
+        :param seed: of the first environment, for one that has no seed yet
+        """
+        self.index = index
+        if not self.is_seeded:
+            self.seed(seed + index)
+
+    def draw(self, options: dict[str, Any] | None = None) -> int:
+        """
         :param options: of a reset; with ``{"skill": 3}`` that one is taken and nothing is drawn
         :return: index of the next skill
         :raises ValueError: if ``options`` name none of the skills
@@ -346,14 +382,31 @@ class SkillSampler:
             return check_skill(options["skill"], self.n_skills)
         if isinstance(self.rule, int):
             return self.rule
+        number = self._n_draws
+        self._n_draws += 1
         if self.rule == "uniform":
-            return int(rng.choice(self.n_skills, p=self.p))
-        if not self.round:
-            order = np.arange(self.n_skills)
-            if self.rule == "balanced":
-                order = rng.permutation(self.n_skills)
-            self.round = [int(skill) for skill in order]
-        return self.round.pop(0)
+            return int(self._rng.choice(self.n_skills, p=self.p))
+        if self.rule == "cycle":
+            return (self.index + number) % self.n_skills
+        shuffle = np.random.default_rng([self._seed // MAX_ENVS, BALANCED, number // self.n_skills])
+        return int(shuffle.permutation(self.n_skills)[(self._seed + number) % self.n_skills])
+
+    def state(self) -> dict[str, Any]:
+        """:return: all that the next draws depend on, but for the rule; plain values"""
+        return {
+            "seed": self._seed,
+            "is_seeded": self.is_seeded,
+            "generator": self._rng.bit_generator.state,
+            "n_draws": self._n_draws,
+            "index": self.index,
+            "p": self.p,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """:param state: from :meth:`state`"""
+        self._seed, self.is_seeded = state["seed"], state["is_seeded"]
+        self._rng.bit_generator.state = state["generator"]
+        self._n_draws, self.index, self.p = state["n_draws"], state["index"], state["p"]
 
 
 def probabilities(log_p: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
@@ -372,10 +425,7 @@ def check_duration(skill_duration: int | None) -> int | None:
     :return: the same
     :raises ValueError: if it is not a positive integer
     """
-    is_integer = isinstance(skill_duration, int) and not isinstance(skill_duration, bool)
-    if skill_duration is not None and (not is_integer or skill_duration < 1):
-        raise ValueError(
-            f"skill_duration={skill_duration!r} is not a number of steps; expected a positive "
-            "integer. Leave it out to hold a skill for the whole episode."
-        )
-    return skill_duration
+    if skill_duration is None:
+        return None
+    hint = "Leave it out to hold a skill for the whole episode."
+    return check_positive("skill_duration", skill_duration, hint)

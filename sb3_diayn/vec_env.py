@@ -7,14 +7,13 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
-from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.wrappers.vector import DictInfoToList
 from stable_baselines3.common.env_util import is_wrapped
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, unwrap_vec_normalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
-from sb3_diayn.observations import Obs, float_keys, map_parts, put_parts, take_parts
+from sb3_diayn.observations import Obs, assign_obs, copy_obs, float_keys, index_obs, map_obs
 from sb3_diayn.rewards import SkillReward
 from sb3_diayn.skills import SkillSampler, SkillSpace, check_duration, probabilities
 from sb3_diayn.wrappers import (
@@ -71,7 +70,7 @@ class GymVecEnv(VecEnv):
         obs, self.reset_infos = self._listed.reset(seed=self._seeds[0], options=options or None)
         self._reset_seeds()
         self._reset_options()
-        return map_parts(np.array, obs)
+        return map_obs(np.array, obs)
 
     def step_async(self, actions: npt.NDArray[Any]) -> None:
         """:param actions: of all environments"""
@@ -81,7 +80,7 @@ class GymVecEnv(VecEnv):
         """:return: as any ``VecEnv``"""
         obs, rewards, *ends, infos = self._listed.step(self._actions)
         terminated, truncated = (np.array(end, bool) for end in ends)
-        obs, dones = map_parts(np.array, obs), terminated | truncated
+        obs, dones = map_obs(np.array, obs), terminated | truncated
         if dones.any():
             obs = self._begin_episodes(obs, dones, infos)
         for info, is_cut in zip(infos, (truncated & ~terminated).tolist(), strict=True):
@@ -101,9 +100,9 @@ class GymVecEnv(VecEnv):
             return obs
         first_obs, first_infos = self._listed.reset(options={"reset_mask": dones})
         for index in np.flatnonzero(dones):
-            infos[index]["terminal_observation"] = take_parts(obs, index)
+            infos[index]["terminal_observation"] = index_obs(obs, index)
             self.reset_infos[index] = first_infos[index]
-        return map_parts(np.array, first_obs)
+        return map_obs(np.array, first_obs)
 
     def close(self) -> None:
         """Close the environments."""
@@ -170,7 +169,8 @@ def _check_env(env: VectorEnv[Any, Any, Any]) -> None:
         )
 
 
-SHARED_ATTRIBUTES = ("n_skills", "skill_space", "skill_duration", "env_id")
+# What is the same for all environments.
+SHARED_ATTRIBUTES = ("n_skills", "skill_space", "skill_duration", "env_id", "total_steps")
 
 
 class VecDIAYNWrapper(VecEnvWrapper):
@@ -185,9 +185,7 @@ class VecDIAYNWrapper(VecEnvWrapper):
     ``env_method("set_skill", 3)``. Put ``VecNormalize``, ``VecFrameStack`` and ``VecMonitor``
     outside. ``set_options({"skill": 3})`` chooses the skills of the next ``reset``.
 
-    The skills of environment i come from a generator of its own, seeded with ``seed + i``:
-    a simulator has none to share. An environment that draws nothing from its own generator
-    therefore meets the same skills as with ``DIAYNWrapper``.
+    The skills of environment i are those that ``DIAYNWrapper`` draws with the same seed.
 
     .. warning::
         The state of a simulator cannot be asked for, so ``resume`` goes on from a checkpoint with
@@ -216,13 +214,17 @@ class VecDIAYNWrapper(VecEnvWrapper):
         self.n_skills = self.skill_space.n_skills
         self.skill_duration = check_duration(skill_duration)
         self._real_keys = float_keys(self.observation_space)
-        self._draws = [SkillSampler(self.n_skills, skill) for _ in range(self.num_envs)]
-        self._rngs = [seeding.np_random()[0] for _ in range(self.num_envs)]
+        n = self.num_envs
+        self._samplers = [SkillSampler(self.n_skills, skill, index) for index in range(n)]
+        seed = int(np.random.SeedSequence().generate_state(1)[0])
+        for index, sampler in enumerate(self._samplers):
+            sampler.join(index, seed)
         # ``make_vec_env`` has seeded its environments before a zoo's ``vec_env_wrapper`` is there.
         self._seeds = list(getattr(venv.unwrapped, "_seeds", self._seeds))
         self.skills = np.zeros(self.num_envs, np.int64)
         self._episode_steps = np.zeros(self.num_envs, np.int64)
-        self._total_steps = 0
+        self.total_steps = 0
+        self._last_obs: Obs = None
         self._actions: npt.NDArray[Any] = np.zeros(0)
         self._skill_reward: SkillReward | None = None
         self._task_reward_expected = False
@@ -242,7 +244,7 @@ class VecDIAYNWrapper(VecEnvWrapper):
         :raises ValueError: if it is neither a rule nor one of the skills
         """
         for index in self._get_indices(indices):
-            self._draws[index].set_rule(skill)
+            self._samplers[index].set_rule(skill)
 
     def set_skill_reward(self, skill_reward: SkillReward | None) -> None:
         """
@@ -253,8 +255,8 @@ class VecDIAYNWrapper(VecEnvWrapper):
         self._task_reward_expected = skill_reward is None
         if skill_reward is not None:
             p = probabilities(skill_reward.discriminator.log_p.cpu().numpy())
-            for draw in self._draws:
-                draw.p = p
+            for sampler in self._samplers:
+                sampler.p = p
 
     # -- episodes ----------------------------------------------------------------------------
 
@@ -278,20 +280,21 @@ class VecDIAYNWrapper(VecEnvWrapper):
     def reset(self) -> Obs:
         """:return: the observations with the skills"""
         env_obs = self.venv.reset()
-        for index, seed in enumerate(self._seeds):
+        for sampler, seed in zip(self._samplers, self._seeds, strict=True):
             if seed is not None:
-                self._rngs[index], self._draws[index].round = seeding.np_random(seed)[0], []
+                sampler.seed(seed)
         self._begin(range(self.num_envs))
         self._reset_seeds()
         self._reset_options()
-        return self._checked(self.skill_space.append(env_obs, self.skills))
+        self._last_obs = self._augment(env_obs)
+        return self._last_obs
 
     def _begin(self, indices: Any) -> None:
         """Draw the skills of new episodes."""
         self._episode_steps[indices] = 0
         inner_infos = getattr(self.venv, "reset_infos", self.reset_infos)
         for index in indices:
-            skill = self._draws[index].draw(self._rngs[index], self._options[index])
+            skill = self._samplers[index].draw(self._options[index])
             self.skills[index] = skill
             self.reset_infos[index] = {**inner_infos[index], "skill": skill}
 
@@ -304,8 +307,9 @@ class VecDIAYNWrapper(VecEnvWrapper):
             row = first_bad_row(actions)
             if row is not None:
                 raise bad_action(actions[row], self._moment(row))
-        self._actions = actions
-        self.venv.step_async(actions)
+        # A simulator may write into what it gets, and the array belongs to the model.
+        self._actions = np.array(actions)
+        self.venv.step_async(np.array(actions))
 
     def step_wait(self) -> VecEnvStepReturn:
         """
@@ -314,21 +318,18 @@ class VecDIAYNWrapper(VecEnvWrapper):
         """
         env_obs, task_rewards, dones, infos = self.venv.step_wait()
         self._episode_steps += 1
-        self._total_steps += 1
+        self.total_steps += 1
         ends = np.flatnonzero(dones)
-        reached = _before_resets(env_obs, ends, infos)
-        last_obs = self._checked(self.skill_space.append(reached, self.skills))
+        last_obs = self._augment(_before_resets(env_obs, ends, infos))
         infos = self._described(infos, task_rewards)
         rewards = self._rewards(last_obs, task_rewards, infos)
         for index in ends:
-            last = take_parts(last_obs, index)
+            last = index_obs(last_obs, index)
             # VecNormalize clips ``terminal_observation``; the discriminator reads the raw one.
             raw = self.skill_space.split(last)[0]
             infos[index] |= {"terminal_observation": last, "terminal_env_obs": raw}
-        obs = last_obs
-        if self._draw(ends):
-            obs = self._checked(self.skill_space.append(env_obs, self.skills))
-        return obs, rewards, dones, infos
+        self._last_obs = self._augment(env_obs) if self._draw(ends) else last_obs
+        return self._last_obs, rewards, dones, infos
 
     def _described(
         self, infos: list[dict[str, Any]], task_rewards: npt.NDArray[Any]
@@ -351,23 +352,26 @@ class VecDIAYNWrapper(VecEnvWrapper):
         return mixed
 
     def _draw(self, ends: npt.NDArray[np.int64]) -> bool:
-        """The skills of the next actions, and whether any of them is drawn anew."""
+        """The skills of the next actions, and whether any of them is a new draw."""
         over = np.zeros(self.num_envs, bool)
         if self.skill_duration:
             over = self._episode_steps % self.skill_duration == 0
             over[ends] = False
         for index in np.flatnonzero(over):
-            self.skills[index] = self._draws[index].draw(self._rngs[index])
+            self.skills[index] = self._samplers[index].draw()
         self._begin(ends)
         return bool(len(ends) or over.any())
 
     def _warn_once(self) -> None:
-        is_fixed = all(isinstance(draw.rule, int) for draw in self._draws)
+        is_fixed = all(isinstance(sampler.rule, int) for sampler in self._samplers)
         if not self._task_reward_expected and not is_fixed:
             self._task_reward_expected = True
             warn_of_task_reward("VecDIAYNWrapper")
 
-    def _checked(self, obs: Obs) -> Obs:
+    def _augment(self, env_obs: Obs) -> Obs:
+        """With the skills, in new arrays: a simulator may return the same ones each time."""
+        is_vector = self.skill_space.is_vector  # appending makes a new one
+        obs = self.skill_space.append(env_obs if is_vector else copy_obs(env_obs), self.skills)
         named = {f"observation[{key!r}]": obs[key] for key in self._real_keys}
         for name, part in (named if isinstance(obs, dict) else {"observation": obs}).items():
             row = first_bad_row(part)
@@ -377,7 +381,7 @@ class VecDIAYNWrapper(VecEnvWrapper):
 
     def _moment(self, row: int) -> str:
         steps, skill = int(self._episode_steps[row]), int(self.skills[row])
-        return moment(steps, self._total_steps, skill, f"environment {row}")
+        return moment(steps, self.total_steps, skill, f"environment {row}")
 
     # -- what others ask the environments for ------------------------------------------------
 
@@ -391,9 +395,12 @@ class VecDIAYNWrapper(VecEnvWrapper):
 
     def has_attr(self, attr_name: str) -> bool:
         """:return: whether :meth:`get_attr` knows it"""
-        return attr_name in (*SHARED_ATTRIBUTES, "skill", "skill_rule") or self.venv.has_attr(
-            attr_name
-        )
+        return attr_name in (
+            *SHARED_ATTRIBUTES,
+            "skill",
+            "skill_rule",
+            "last_obs",
+        ) or self.venv.has_attr(attr_name)
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """:return: attributes of ``DIAYNWrapper``, or else of the environments"""
@@ -403,7 +410,9 @@ class VecDIAYNWrapper(VecEnvWrapper):
         if attr_name == "skill":
             return [int(self.skills[index]) for index in self._get_indices(indices)]
         if attr_name == "skill_rule":
-            return [self._draws[index].rule for index in self._get_indices(indices)]
+            return [self._samplers[index].rule for index in self._get_indices(indices)]
+        if attr_name == "last_obs":
+            return [index_obs(self._last_obs, index) for index in self._get_indices(indices)]
         return self.venv.get_attr(attr_name, indices)
 
     def env_method(
@@ -417,7 +426,8 @@ class VecDIAYNWrapper(VecEnvWrapper):
             self.set_skill(*method_args, **kwargs, indices=indices)  # type: ignore[misc]
         elif method_name == "set_skill_reward":
             self.set_skill_reward(*method_args, **kwargs)
-        elif method_name != "episode_state":  # None: nobody knows that of a simulator
+        # Nobody knows the state of a simulator, and the environments have joined already.
+        elif method_name not in ("episode_state", "join"):
             return self.venv.env_method(method_name, *method_args, indices=indices, **kwargs)
         return [None for _ in self._get_indices(indices)]
 
@@ -428,6 +438,12 @@ def _check_venv(venv: VecEnv) -> None:
             f"venv={venv} is not vectorised; expected a VecEnv of SB3. Use DIAYNWrapper for a "
             "single environment, and GymVecEnv(env) around a gymnasium VectorEnv."
         )
+    normalizer = unwrap_vec_normalize(venv)
+    if normalizer is not None and normalizer.norm_obs:
+        raise ValueError(
+            f"venv={venv} has VecNormalize, and a discriminator reads raw observations; expected "
+            "it outside. Use VecNormalize(VecDIAYNWrapper(venv), norm_reward=False)."
+        )
     if any(venv.env_is_wrapped(DIAYNWrapper)):
         raise ValueError(
             f"venv={venv} already has a DIAYNWrapper or VecDIAYNWrapper; expected environments "
@@ -437,7 +453,7 @@ def _check_venv(venv: VecEnv) -> None:
 
 def _before_resets(env_obs: Obs, ends: npt.NDArray[np.int64], infos: list[dict[str, Any]]) -> Obs:
     """What the actions have led to, where new episodes have begun by themselves."""
-    reached = map_parts(np.array, env_obs) if len(ends) else env_obs
+    reached = copy_obs(env_obs) if len(ends) else env_obs
     for index in ends:
         last = infos[index].get("terminal_observation")
         if last is None:
@@ -446,5 +462,5 @@ def _before_resets(env_obs: Obs, ends: npt.NDArray[np.int64], infos: list[dict[s
                 "episode; expected the last observation, as SB3 asks of a VecEnv, since the one "
                 "returned belongs to the next episode. Mend the VecEnv."
             )
-        put_parts(reached, index, last)
+        assign_obs(reached, index, last)
     return reached

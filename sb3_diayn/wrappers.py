@@ -2,8 +2,8 @@
 
 import copy
 import pickle
+import random
 import warnings
-from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from typing import Any, SupportsFloat
 
@@ -12,12 +12,356 @@ import numpy as np
 import numpy.typing as npt
 import torch as th
 from gymnasium import spaces
+from gymnasium.utils import RecordConstructorArgs
 from gymnasium.utils.env_checker import data_equivalence
 from stable_baselines3.common.env_util import is_wrapped
 
-from sb3_diayn.observations import Obs, float_keys
+from sb3_diayn.observations import Obs, check_shapes, copy_obs, float_keys
 from sb3_diayn.rewards import RewardOfOne, SkillReward
 from sb3_diayn.skills import SkillSampler, SkillSpace, check_duration, probabilities
+
+# An episode without end must not fill the memory.
+MAX_RECORDED_STEPS = 100_000
+# So many resets with one and the same seed are no coincidence.
+MAX_SAME_SEEDS = 3
+IMMUTABLE = (int, float, str, bytes, np.generic, type(None))
+
+
+class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any], RecordConstructorArgs):
+    """
+    Draws a skill, adds its one-hot to the observation and replaces the reward.
+
+    The skill is drawn at each reset and held for the episode. The draws come from a generator of
+    the wrapper's own, which the seed of its ``reset`` seeds: they do not depend on what the
+    environment does with its generator. The reward is the environment's own until
+    ``DIAYNCallback`` attaches a discriminator: that is what playing and evaluating want. ``info``
+    of each step holds ``skill`` (the one that acted), ``task_reward`` (the environment's own) and,
+    with a discriminator, ``skill_reward`` (nats). The inner environment and its spaces stay as they
+    are.
+
+    .. warning::
+        Give the training environments no fixed ``skill``, and pass ``DIAYNCallback()`` to
+        ``learn``: without it the model learns the task, not skills.
+
+    :param env: an environment whose observation is a ``Box``, ``Discrete``, ``MultiDiscrete``,
+        ``MultiBinary`` or a ``Dict`` of these; what the policy then sees is described at
+        :class:`~sb3_diayn.skills.SkillSpace`
+    :param n_skills: the number of skills, K
+    :param skill: the standing rule: an index for always that skill, ``"uniform"`` for independent
+        draws, ``"balanced"`` for shuffled rounds over all skills (the same marginal distribution,
+        every skill seen soon), ``"cycle"`` for 0, 1, 2, ... in turn. With these two, environments
+        that train one model play different skills at a time, as far as their episodes are equally
+        long, see :class:`~sb3_diayn.skills.SkillSampler`. The environment variable ``DIAYN_SKILL``
+        overrides the rule: that reaches tools that cannot pass arguments, such as the zoo's
+        ``enjoy``. ``reset(options={"skill": 3})`` overrides both once.
+    :param skill_duration: draw a new skill every so many steps of an episode, as URLB does;
+        None for one skill per episode
+    :raises ValueError: if an argument does not fit or ``env`` already has a ``DIAYNWrapper``
+    """
+
+    def __init__(
+        self,
+        env: gym.Env[Any, Any],
+        n_skills: int = 20,
+        *,
+        skill: int | str = "uniform",
+        skill_duration: int | None = None,
+    ) -> None:
+        if is_wrapped(env, DIAYNWrapper):
+            raise ValueError(
+                f"env={env} already has a DIAYNWrapper; expected an environment without skills. "
+                "Wrap it once: two wrappers would append two skills."
+            )
+        RecordConstructorArgs.__init__(
+            self, n_skills=n_skills, skill=skill, skill_duration=skill_duration
+        )
+        gym.Wrapper.__init__(self, env)
+        self._env_space = env.observation_space
+        self.skill_space = SkillSpace(self._env_space, n_skills)
+        self.observation_space = self.skill_space.observation_space
+        self.n_skills = self.skill_space.n_skills
+        self._float_keys = float_keys(self.observation_space)
+        self.env_id = None if env.unwrapped.spec is None else env.unwrapped.spec.id
+        self.skill_duration = check_duration(skill_duration)
+        self._sampler = SkillSampler(self.n_skills, skill)
+        self.skill = 0
+        self._skill_reward: SkillReward | None = None
+        self._reward_of_one: RewardOfOne | None = None
+        self._task_reward_expected = False
+        self._episode_steps = self.total_steps = 0
+        self._seeds: list[int | None] = []
+        self._record: EpisodeRecord | None = None
+        self.last_obs: Obs = None
+
+    def set_skill(self, skill: int | str) -> None:
+        """
+        Change the standing rule, from the next draw on.
+
+        :param skill: see the class
+        :raises ValueError: if it is neither a rule nor one of the skills
+        """
+        self._sampler.set_rule(skill)
+
+    def join(self, index: int, seed: int) -> None:
+        """
+        Draw skills as one of several environments, from the next draw on.
+
+        :param index: see :meth:`~sb3_diayn.skills.SkillSampler.join`
+        :param seed: see :meth:`~sb3_diayn.skills.SkillSampler.join`
+        """
+        self._sampler.join(index, seed)
+
+    @property
+    def skill_rule(self) -> int | str:
+        """:return: the standing rule, see the class"""
+        return self._sampler.rule
+
+    def set_skill_reward(self, skill_reward: SkillReward | None) -> None:
+        """
+        :param skill_reward: what replaces the reward from now on (shared, not copied), or None to
+            say that the environment's own reward is wanted, as an evaluation does
+        """
+        self._skill_reward = skill_reward
+        self._task_reward_expected = skill_reward is None
+        if skill_reward is not None:
+            self._reward_of_one = skill_reward.of_one()
+            self._sampler.p = probabilities(skill_reward.discriminator.log_p.cpu().numpy())
+
+    def load_skill_reward(self, pickled: bytes) -> None:
+        """
+        :meth:`set_skill_reward` across processes. Plain bytes, since torch would otherwise move
+        the parameters to shared memory, where they would change within a rollout.
+
+        :param pickled: a pickled :class:`~sb3_diayn.rewards.SkillReward`, on the CPU
+        """
+        th.set_num_threads(1)  # this process steps one environment; more threads only contend
+        self.set_skill_reward(pickle.loads(pickled))
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Obs, dict[str, Any]]:
+        """
+        :param seed: seed of the environment, and with it of the skills
+        :param options: ``{"skill": 3}`` plays that skill for one episode; the rest is for the
+            environment
+        :return: the observation with the skill, and ``info`` with the key ``skill``
+        """
+        self._warn_of_same_seeds(seed, options)
+        self._record = EpisodeRecord(
+            generator_state(self), seed, copy.deepcopy(options), self._sampler.state()
+        )
+        obs, info = reset_env(self.env, seed, options)
+        if seed is not None:
+            self._sampler.seed(seed)
+        self.skill = self._sampler.draw(options)
+        self._episode_steps = 0
+        self.last_obs = self._augment(obs)
+        return self.last_obs, {**info, "skill": self.skill}
+
+    def step(
+        self, action: npt.NDArray[Any]
+    ) -> tuple[Obs, SupportsFloat, bool, bool, dict[str, Any]]:
+        """
+        :param action: an action of the environment
+        :return: as any environment; ``info`` as described in the class
+        :raises ValueError: if the action or the observation is not finite
+        """
+        self._check_action(action)
+        # The environment may write into what it gets, and the array belongs to the model.
+        given = action.copy() if isinstance(action, np.ndarray) else action
+        if self._record is not None:
+            self._record.add(action)
+        env_obs, task_reward, terminated, truncated, info = self.env.step(given)
+        self._episode_steps += 1
+        self.total_steps += 1
+        obs = self._augment(env_obs)
+        info = _Info(info, skill=self.skill, task_reward=float(task_reward))
+        reward = self._reward(obs, action, info)
+        if terminated or truncated:
+            # VecNormalize clips ``terminal_observation``; the discriminator reads the raw one.
+            info["terminal_env_obs"] = self.skill_space.split(obs)[0]
+        elif self.skill_duration and self._episode_steps % self.skill_duration == 0:
+            # ``info["skill"]`` keeps the skill that acted, the next action belongs to the new one.
+            self.skill = self._sampler.draw()
+            obs = self.skill_space.append(self.skill_space.split(obs)[0], self.skill)
+        self.last_obs = obs
+        return obs, reward, terminated, truncated, info
+
+    def episode_state(self) -> dict[str, Any] | None:
+        """
+        :return: what :meth:`restore_episode` needs to come back to this moment, from plain values;
+            None before the first reset, in an episode of more than 100,000 steps, and where the
+            environment's generator is of a kind whose state nobody knows
+        """
+        now = generator_state(self)
+        if self._record is None or self._record.actions is None or now is None:
+            return None
+        moment = {"generator": now, "observation": self.last_obs, "sampler": self._sampler.state()}
+        return {"record": asdict(self._record), "now": moment}
+
+    def restore_episode(self, state: dict[str, Any]) -> bool:
+        """
+        Play the episode of that moment again, with the same random numbers and actions.
+
+        :param state: from :meth:`episode_state`, of an environment like this one
+        :return: whether that led to the same observation and random state. If not, reset the
+            environment: its states depend on more than its ``np_random`` and the actions, or
+            version 0.1.0, which drew the skills otherwise, has saved the episode
+        """
+        if "sampler" not in state["now"]:
+            return False
+        record, now = EpisodeRecord(**state["record"]), state["now"]
+        set_generator_state(self, record.generator)
+        self._sampler.restore(record.sampler)
+        self.reset(seed=record.seed, options=record.options)
+        over = False
+        for action in record.actions or []:
+            if over:
+                return False
+            _, _, terminated, truncated, _ = self.step(action)
+            over = terminated or truncated
+        self._sampler.restore(now["sampler"])
+        same_observation = data_equivalence(self.last_obs, now["observation"], exact=True)
+        return same_observation and data_equivalence(generator_state(self), now["generator"])
+
+    def _reward(self, obs: Obs, action: npt.NDArray[Any], info: dict[str, Any]) -> float:
+        task_reward: float = info["task_reward"]
+        if self._skill_reward is None or self._reward_of_one is None:
+            self._warn_once()
+            return task_reward
+        env_obs = self.skill_space.split(obs)[0]
+        info["skill_reward"] = self._reward_of_one(env_obs, self.skill, action)
+        return float(self._skill_reward.mix(info["skill_reward"], task_reward))
+
+    def _warn_once(self) -> None:
+        if not self._task_reward_expected and not isinstance(self.skill_rule, int):
+            self._task_reward_expected = True
+            warn_of_task_reward("DIAYNWrapper")
+
+    def _warn_of_same_seeds(self, seed: int | None, options: dict[str, Any] | None) -> None:
+        """A wrapper outside that fixes the seed of each episode fixes its skill."""
+        is_drawn = not isinstance(self.skill_rule, int) and "skill" not in (options or {})
+        if self._skill_reward is None or seed is None or not is_drawn:
+            self._seeds = []
+            return
+        self._seeds = [*self._seeds, seed] if seed in self._seeds[-1:] else [seed]
+        if len(self._seeds) == MAX_SAME_SEEDS:
+            warnings.warn(
+                f"seed={seed} came with {MAX_SAME_SEEDS} resets in a row, and so the same skill "
+                "was drawn each time; expected no seed, or another one. Put the wrapper that "
+                "fixes the seed inside DIAYNWrapper.",
+                stacklevel=3,
+            )
+
+    def _check_action(self, action: npt.NDArray[Any]) -> None:
+        if isinstance(self.action_space, spaces.Box) and not np.isfinite(action).all():
+            raise bad_action(action, self._moment())
+
+    def _augment(self, env_obs: Obs) -> Obs:
+        """With the skill, in new arrays: an environment may return the same one each time."""
+        check_shapes(env_obs, self._env_space, self._moment)
+        if self.skill_space.is_vector:
+            obs = self.skill_space.append(env_obs, self.skill)
+            self._check_finite(obs, "observation")
+            return obs
+        obs = self.skill_space.append(copy_obs(env_obs), self.skill)
+        for key in self._float_keys:
+            self._check_finite(obs[key], f"observation[{key!r}]")
+        return obs
+
+    def _check_finite(self, part: npt.NDArray[Any], name: str) -> None:
+        if not np.isfinite(part).all():
+            raise bad_observation(part, name, self._moment())
+
+    def _moment(self) -> str:
+        return moment(self._episode_steps, self.total_steps, self.skill)
+
+
+@dataclass
+class EpisodeRecord:
+    """
+    The random state before an episode's reset, the arguments of the reset and all actions since.
+    A simulator that draws its random numbers from ``np_random`` then comes back to the bit, without
+    having to give away its state.
+
+    :param generator: state of the environment's generator before the reset
+    :param seed: that the reset got
+    :param options: that the reset got
+    :param sampler: state of the skills' generator before the reset
+    :param actions: so far; None if there were too many to keep
+    """
+
+    generator: Any
+    seed: int | None
+    options: dict[str, Any] | None
+    sampler: dict[str, Any]
+    actions: list[Any] | None = field(default_factory=list)
+
+    def add(self, action: Any) -> None:
+        """:param action: that the environment got; copied"""
+        if self.actions is not None:
+            self.actions.append(copy.copy(action))
+            if len(self.actions) > MAX_RECORDED_STEPS:
+                self.actions = None
+
+
+class _Info(dict[str, Any]):
+    """``DummyVecEnv`` deep-copies each info: a tenth of a step of Hopper, for numbers alone."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Info":
+        items = self.items()
+        return _Info(
+            (k, v if isinstance(v, IMMUTABLE) else copy.deepcopy(v, memo)) for k, v in items
+        )
+
+
+# -- environments in general -----------------------------------------------------------------
+
+
+def reset_env(
+    env: gym.Env[Any, Any], seed: int | None, options: dict[str, Any] | None
+) -> tuple[Any, dict[str, Any]]:
+    """
+    Reset as SB3 does: without the argument ``options`` where there are none, since an environment
+    need not take it.
+
+    :param env: an environment
+    :param seed: of the environment
+    :param options: of the environment; ``"skill"`` is left out
+    :return: what the environment returns
+    """
+    rest = {key: value for key, value in (options or {}).items() if key != "skill"}
+    return env.reset(seed=seed, **({"options": rest} if rest else {}))
+
+
+def generator_state(env: gym.Env[Any, Any]) -> Any:
+    """
+    :param env: an environment
+    :return: the state of its ``np_random``, None if it is of an unknown kind
+    """
+    generator: Any = getattr(env, "np_random", None)
+    if isinstance(generator, np.random.Generator):
+        return generator.bit_generator.state
+    if isinstance(generator, np.random.RandomState):
+        return generator.get_state()
+    return generator.getstate() if isinstance(generator, random.Random) else None
+
+
+def set_generator_state(env: gym.Env[Any, Any], state: Any) -> None:
+    """
+    :param env: an environment with a generator of the same kind
+    :param state: from :func:`generator_state`
+    """
+    generator: Any = env.np_random
+    if isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = state
+    elif isinstance(generator, np.random.RandomState):
+        generator.set_state(state)
+    else:
+        generator.setstate(state)
+
+
+# -- what is said when something is wrong ----------------------------------------------------
 
 
 def moment(episode_steps: int, total_steps: int, skill: int, env: str = "this environment") -> str:
@@ -40,7 +384,7 @@ def bad_action(action: npt.NDArray[Any], when: str) -> ValueError:
     """
     return ValueError(
         f"action={action} is not finite at {when}; expected finite numbers. The policy has "
-        "diverged: lower the learning_rate of the model, and go on from an earlier checkpoint."
+        "diverged: lower the learning_rate of the model, and resume from an earlier checkpoint."
     )
 
 
@@ -68,264 +412,11 @@ def first_bad_row(batch: npt.NDArray[Any]) -> int | None:
     return None if finite.all() else int(finite.reshape(len(batch), -1).all(axis=1).argmin())
 
 
-# An episode without end must not fill the memory.
-MAX_RECORDED_STEPS = 100_000
-
-
-@dataclass
-class EpisodeRecord:
-    """
-    The random state before an episode's reset, the arguments of the reset and all actions since.
-    A simulator that draws its random numbers from ``np_random`` then comes back to the bit, without
-    having to give away its state.
-
-    :param random_state: of the environment's generator, before the reset
-    :param seed: that the reset got
-    :param options: that the reset got
-    :param p: p(z) of then, from which the skill was drawn
-    :param round: what was left then of a round of skills
-    :param actions: so far; None if there were too many to keep
-    """
-
-    random_state: dict[str, Any]
-    seed: int | None
-    options: dict[str, Any] | None
-    p: npt.NDArray[np.float64]
-    round: tuple[int, ...]
-    actions: list[Any] | None = field(default_factory=list)
-
-    def add(self, action: Any) -> None:
-        """:param action: that the environment got; copied"""
-        if self.actions is not None:
-            self.actions.append(copy.copy(action))
-            if len(self.actions) > MAX_RECORDED_STEPS:
-                self.actions = None
-
-
 def warn_of_task_reward(wrapper: str) -> None:
-    """:param wrapper: name of the class that pays the environment's own reward"""
+    """:param wrapper: name of the class that returns the environment's own reward"""
     warnings.warn(
         f"{wrapper} returns the environment's own reward, since no discriminator is "
         "attached. That is right for playing and evaluating; to learn skills, pass "
         "callback=DIAYNCallback() to learn().",
         stacklevel=4,
     )
-
-
-_IMMUTABLE = (int, float, str, bytes, np.generic, type(None))
-
-
-class _Info(dict[str, Any]):
-    """``DummyVecEnv`` deep-copies each info: a tenth of a step of Hopper, for numbers alone."""
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "_Info":
-        items = self.items()
-        return _Info((k, v if isinstance(v, _IMMUTABLE) else deepcopy(v, memo)) for k, v in items)
-
-
-class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any]):
-    """
-    Draws a skill, adds its one-hot to the observation and replaces the reward.
-
-    The skill is drawn at each reset from the environment's own seeded generator and held for the
-    episode. The reward is the environment's own until ``DIAYNCallback`` attaches a discriminator:
-    that is what playing and evaluating want. ``info`` of each step holds ``skill`` (the one that
-    acted), ``task_reward`` (the environment's own) and, with a discriminator, ``skill_reward``
-    (nats). The inner environment and its spaces stay as they are.
-
-    .. warning::
-        Give the training environments no fixed ``skill``, and pass ``DIAYNCallback()`` to
-        ``learn``: without it the model learns the task, not skills.
-
-    :param env: an environment whose observation is a ``Box``, ``Discrete``, ``MultiDiscrete``,
-        ``MultiBinary`` or a ``Dict`` of these; what the policy then sees is described at
-        :class:`~sb3_diayn.skills.SkillSpace`
-    :param n_skills: the number of skills, K
-    :param skill: the standing rule: an index for always that skill, ``"uniform"`` for independent
-        draws, ``"balanced"`` for shuffled rounds over all skills (the same marginal distribution,
-        every skill seen soon), ``"cycle"`` for 0, 1, 2, ... in turn. The environment variable
-        ``DIAYN_SKILL`` overrides it: that reaches tools that cannot pass arguments, such as the
-        zoo's ``enjoy``. ``reset(options={"skill": 3})`` overrides both once.
-    :param skill_duration: draw a new skill every so many steps of an episode, as URLB does;
-        None for one skill per episode
-    :raises ValueError: if an argument does not fit or ``env`` already has a ``DIAYNWrapper``
-    """
-
-    def __init__(
-        self,
-        env: gym.Env[Any, Any],
-        n_skills: int = 20,
-        *,
-        skill: int | str = "uniform",
-        skill_duration: int | None = None,
-    ) -> None:
-        if is_wrapped(env, DIAYNWrapper):
-            raise ValueError(
-                f"env={env} already has a DIAYNWrapper; expected an environment without skills. "
-                "Wrap it once: two wrappers would append two skills."
-            )
-        super().__init__(env)
-        self.skill_space = SkillSpace(env.observation_space, n_skills)
-        self.observation_space = self.skill_space.observation_space
-        self.n_skills = self.skill_space.n_skills
-        self._real_keys = float_keys(self.observation_space)
-        self.env_id = None if env.unwrapped.spec is None else env.unwrapped.spec.id
-        self.skill_duration = check_duration(skill_duration)
-        self._draw = SkillSampler(self.n_skills, skill)
-        self.skill = 0
-        self._skill_reward: SkillReward | None = None
-        self._reward_of_one: RewardOfOne | None = None
-        self._task_reward_expected = False
-        self._episode_steps = self._total_steps = 0
-        self._record: EpisodeRecord | None = None
-        self._last_obs: Obs = None
-
-    def set_skill(self, skill: int | str) -> None:
-        """
-        Change the standing rule, from the next draw on.
-
-        :param skill: see the class
-        :raises ValueError: if it is neither a rule nor one of the skills
-        """
-        self._draw.set_rule(skill)
-
-    @property
-    def skill_rule(self) -> int | str:
-        """:return: the standing rule, see the class"""
-        return self._draw.rule
-
-    def set_skill_reward(self, skill_reward: SkillReward | None) -> None:
-        """
-        :param skill_reward: what replaces the reward from now on (shared, not copied), or None to
-            say that the environment's own reward is wanted, as an evaluation does
-        """
-        self._skill_reward = skill_reward
-        self._task_reward_expected = skill_reward is None
-        if skill_reward is not None:
-            self._reward_of_one = skill_reward.of_one()
-            self._draw.p = probabilities(skill_reward.discriminator.log_p.cpu().numpy())
-
-    def load_skill_reward(self, pickled: bytes) -> None:
-        """
-        :meth:`set_skill_reward` across processes. Plain bytes, since torch would otherwise move
-        the parameters to shared memory, where they would go on changing within a rollout.
-
-        :param pickled: a pickled :class:`~sb3_diayn.discriminator.SkillReward`, on the CPU
-        """
-        th.set_num_threads(1)  # this process steps one environment; more threads only contend
-        self.set_skill_reward(pickle.loads(pickled))
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Obs, dict[str, Any]]:
-        """
-        :param seed: seed of the environment, and with it of the skills
-        :param options: ``{"skill": 3}`` plays that skill for one episode; the rest goes on to the
-            environment
-        :return: the observation with the skill, and ``info`` with the key ``skill``
-        """
-        random_state = dict(self.np_random.bit_generator.state)
-        draw = self._draw
-        self._record = EpisodeRecord(random_state, seed, options, draw.p, tuple(draw.round))
-        inner = {key: value for key, value in (options or {}).items() if key != "skill"}
-        obs, info = self.env.reset(seed=seed, options=inner or None)
-        if seed is not None:
-            draw.round = []  # what is left of a round belongs to the old seed
-        self.skill = draw.draw(self.np_random, options)
-        self._episode_steps = 0
-        self._last_obs = self._augment(obs)
-        return self._last_obs, {**info, "skill": self.skill}
-
-    def step(
-        self, action: npt.NDArray[Any]
-    ) -> tuple[Obs, SupportsFloat, bool, bool, dict[str, Any]]:
-        """
-        :param action: an action of the environment
-        :return: as any environment; ``info`` as described in the class
-        :raises ValueError: if the action or the observation is not finite
-        """
-        self._check_action(action)
-        if self._record is not None:
-            self._record.add(action)
-        env_obs, task_reward, terminated, truncated, info = self.env.step(action)
-        self._episode_steps += 1
-        self._total_steps += 1
-        obs = self._augment(env_obs)
-        info = _Info(info, skill=self.skill, task_reward=float(task_reward))
-        reward = self._reward(obs, action, info)
-        if terminated or truncated:
-            # VecNormalize clips ``terminal_observation``; the discriminator reads the raw one.
-            info["terminal_env_obs"] = self.skill_space.split(obs)[0]
-        elif self.skill_duration and self._episode_steps % self.skill_duration == 0:
-            # ``info["skill"]`` keeps the skill that acted, the next action belongs to the new one.
-            self.skill = self._draw.draw(self.np_random)
-            obs = self.skill_space.append(self.skill_space.split(obs)[0], self.skill)
-        self._last_obs = obs
-        return obs, reward, terminated, truncated, info
-
-    def episode_state(self) -> dict[str, Any] | None:
-        """
-        :return: what :meth:`restore_episode` needs to come back to this moment, from plain values;
-            None before the first reset and in an episode of more than 100,000 steps
-        """
-        if self._record is None or self._record.actions is None:
-            return None
-        random_state = dict(self.np_random.bit_generator.state)
-        now = {"random_state": random_state, "observation": self._last_obs, "p": self._draw.p}
-        return {"record": asdict(self._record), "now": now}
-
-    def restore_episode(self, state: dict[str, Any]) -> bool:
-        """
-        Play the episode of that moment again, with the same random numbers and actions.
-
-        :param state: from :meth:`episode_state`, of an environment like this one
-        :return: whether that led to the same observation and random state. If not, reset the
-            environment: its states depend on more than its ``np_random`` and the actions
-        """
-        record, now = EpisodeRecord(**state["record"]), state["now"]
-        self.np_random.bit_generator.state = record.random_state
-        self._draw.p, self._draw.round = record.p, list(record.round)
-        self.reset(seed=record.seed, options=record.options)
-        over = False
-        for action in record.actions or []:
-            if over:
-                return False
-            _, _, terminated, truncated, _ = self.step(action)
-            over = terminated or truncated
-        self._draw.p = now["p"]
-        same_observation = data_equivalence(self._last_obs, now["observation"], exact=True)
-        return same_observation and self.np_random.bit_generator.state == now["random_state"]
-
-    def _reward(self, obs: Obs, action: npt.NDArray[Any], info: dict[str, Any]) -> float:
-        task_reward: float = info["task_reward"]
-        if self._skill_reward is None or self._reward_of_one is None:
-            self._warn_once()
-            return task_reward
-        env_obs = self.skill_space.split(obs)[0]
-        info["skill_reward"] = self._reward_of_one(env_obs, self.skill, action)
-        return float(self._skill_reward.mix(info["skill_reward"], task_reward))
-
-    def _warn_once(self) -> None:
-        if not self._task_reward_expected and not isinstance(self.skill_rule, int):
-            self._task_reward_expected = True
-            warn_of_task_reward("DIAYNWrapper")
-
-    def _check_action(self, action: npt.NDArray[Any]) -> None:
-        if isinstance(self.action_space, spaces.Box) and not np.isfinite(action).all():
-            raise bad_action(action, self._moment())
-
-    def _augment(self, env_obs: Obs) -> Obs:
-        obs = self.skill_space.append(env_obs, self.skill)
-        if not self.skill_space.is_vector:
-            for key in self._real_keys:
-                self._check_finite(obs[key], f"observation[{key!r}]")
-        else:
-            self._check_finite(obs, "observation")
-        return obs
-
-    def _check_finite(self, part: npt.NDArray[Any], name: str) -> None:
-        if not np.isfinite(part).all():
-            raise bad_observation(part, name, self._moment())
-
-    def _moment(self) -> str:
-        return moment(self._episode_steps, self._total_steps, self.skill)

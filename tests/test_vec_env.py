@@ -61,6 +61,8 @@ def both(make_env, n_skills=K, **kwargs) -> tuple[DummyVecEnv, VecDIAYNWrapper]:
     inside = DummyVecEnv(
         [lambda i=i: DIAYNWrapper(make_env(i), n_skills, **kwargs) for i in numbers]
     )
+    for index in numbers:  # as the callback tells them at the start of a training
+        inside.env_method("join", index, 0, indices=[index])
     plain = DummyVecEnv([lambda i=i: make_env(i) for i in numbers])
     return inside, VecDIAYNWrapper(plain, n_skills, **kwargs)
 
@@ -99,7 +101,6 @@ def zeros(env: VecEnv) -> np.ndarray:
 @pytest.mark.parametrize("skill", ["uniform", "balanced", "cycle", 1])
 @pytest.mark.parametrize("make_env", [counting, in_a_dict, as_index])
 def test_a_step_is_that_of_a_wrapper_around_each_environment(make_env, skill, skill_duration):
-    """Of environments that draw nothing: the generators of the two then go in step."""
     envs = both(make_env, skill=skill, skill_duration=skill_duration)
     space = envs[1].skill_space
     discriminator = Discriminator(space.env_space, K, action_space=envs[0].action_space)
@@ -223,7 +224,7 @@ def test_the_rule_of_some_environments():
     env.set_skill("cycle", indices=1)
     env.reset()
     assert env.get_attr("skill_rule") == [2, "cycle", 2]
-    assert env.get_attr("skill", [0, 1]) == [2, 0]
+    assert env.get_attr("skill", [0, 1]) == [2, 1]
 
 
 def test_the_seed_decides_the_skills():
@@ -307,7 +308,7 @@ def test_what_it_answers_for_the_environments():
         (lambda: around(n_skills=1), "n_skills=1 is not a number of skills"),
         (lambda: around(skill="often"), "skill='often' is not a rule"),
         (lambda: around(skill=K), "skill=3 is not one of the skills"),
-        (lambda: around(skill_duration=0), "skill_duration=0 is not a number of steps"),
+        (lambda: around(skill_duration=0), "skill_duration=0 is not a positive integer"),
         (lambda: make_sac(around(skill=1)).learn(9, make_callback()), "skill=1 is fixed"),
     ],
 )

@@ -12,7 +12,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from sb3_diayn.model_zip import model_n_skills
-from sb3_diayn.observations import channels_first, map_parts
+from sb3_diayn.observations import channels_first, map_obs
 from sb3_diayn.skills import SkillSpace, check_skill
 
 __all__ = ["SkillActionEnv", "SkillActionVecEnv", "WaitAtEnd"]
@@ -87,7 +87,7 @@ class SkillActionEnv(gym.Wrapper[Any, Any, Any, Any]):
         skill = check_skill(action, self.n_skills)
         reward = task_reward = 0.0
         for steps in range(self.steps_per_skill):
-            obs = map_parts(lambda part: np.asarray(part)[None], self._obs)
+            obs = map_obs(lambda part: np.asarray(part)[None], self._obs)
             low_level = self._skills.act(obs, np.array([skill]), self._starts)[0]
             self._obs, step_reward, terminated, truncated, info = self.env.step(low_level)
             self._starts[:] = False

@@ -18,7 +18,7 @@ from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.evaluation.trajectories import Trajectory, as_vec_env, play_skills, unchanged
 from sb3_diayn.extractors import VectorExtractor
 from sb3_diayn.model_zip import model_discriminator
-from sb3_diayn.observations import Obs, map_parts, map_spaces, take_parts
+from sb3_diayn.observations import Obs, index_obs, map_obs, map_spaces
 from sb3_diayn.skills import SkillSpace
 
 N_POINTS = 100
@@ -180,7 +180,7 @@ def _batches(
     for t in trajectories:
         actions = discriminator.scale_action(t.actions).reshape(len(t), -1)
         skills = th.full((len(t),), t.skill)
-        obs = map_parts(th.as_tensor, t.observations)
+        obs = map_obs(th.as_tensor, t.observations)
         batches.append((obs, skills, th.as_tensor(actions)))
     return batches
 
@@ -203,7 +203,7 @@ def _importance(trajectories: Sequence[Trajectory], discriminator: Discriminator
 
 
 def _join(observations: Sequence[Obs], function: Callable[..., Any]) -> Obs:
-    return map_parts(lambda *each: function(each), *observations)
+    return map_obs(lambda *each: function(each), *observations)
 
 
 def _coordinates(trajectories: Sequence[Trajectory]) -> tuple[list[str], list[Array]]:
@@ -263,7 +263,7 @@ def policy_sensitivity(
     rows = np.linspace(0, n_states - 1, min(N_PROBES, n_states)).astype(int)
     space = SkillSpace.from_vec_env(env, n_skills)
     skills = np.tile(np.arange(n_skills), len(rows))
-    probes = take_parts(observations, np.repeat(rows, n_skills))
+    probes = index_obs(observations, np.repeat(rows, n_skills))
     obs: Any = space.append_first(probes, skills)
     normalizer = unwrap_vec_normalize(env)
     if normalizer is not None:
@@ -300,7 +300,7 @@ def importance(
     reads_vector = isinstance(discriminator.extractor, VectorExtractor)
     n_states = min(len(skills), MAX_STATES if reads_vector else MAX_OTHERS)
     rows = th.as_tensor(rng.choice(len(skills), size=n_states, replace=False))
-    obs, skills, actions = take_parts(obs, rows), skills[rows], actions[rows]
+    obs, skills, actions = index_obs(obs, rows), skills[rows], actions[rows]
     order = th.as_tensor(rng.permutation(n_states))
     falls = np.zeros(obs.shape[1] if reads_vector else len(_parts(obs)))  # type: ignore[union-attr]
     with th.no_grad():

@@ -20,10 +20,10 @@ from sb3_diayn.observations import (
     FloatArray,
     Obs,
     Space,
+    as_channels_first,
     flatten,
-    like_space,
-    map_parts,
-    take_parts,
+    index_obs,
+    map_obs,
 )
 from sb3_diayn.skills import SkillSpace, check_skill
 from sb3_diayn.wrappers import DIAYNWrapper
@@ -180,7 +180,7 @@ def _play(
         for index in everyone:
             if playing[index] is None:
                 continue
-            last = infos[index].get("terminal_env_obs", take_parts(env_obs, index))
+            last = infos[index].get("terminal_env_obs", index_obs(env_obs, index))
             recorders[index].add(last, actions[index], infos[index])
             if starts[index]:
                 yield recorders[index].finish(playing[index])
@@ -201,7 +201,7 @@ class _Parked(gym.Wrapper[Any, Any, Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         zeros = create_empty_array(self.observation_space, 1, np.zeros)
-        return take_parts(zeros, 0), 0.0, False, False, {}
+        return index_obs(zeros, 0), 0.0, False, False, {}
 
 
 def _park(env: VecEnv, indices: Sequence[int]) -> None:
@@ -226,14 +226,14 @@ class _Recorder:
         self.infos: list[dict[str, Any]] = []
 
     def add(self, obs: Obs, action: npt.NDArray[Any], info: dict[str, Any]) -> None:
-        self.observations.append(map_parts(np.array, like_space(obs, self.space)))
+        self.observations.append(map_obs(np.array, as_channels_first(obs, self.space)))
         self.actions.append(np.array(action))
         self.infos.append(info)
 
     def finish(self, skill: int | None) -> Trajectory:
         assert skill is not None
         keys = [key for key in POSITION_KEYS if key in self.infos[-1]]
-        observations = map_parts(lambda *steps: np.stack(steps), *self.observations)
+        observations = map_obs(lambda *steps: np.stack(steps), *self.observations)
         return Trajectory(
             skill,
             flatten(observations, self.space),

@@ -10,7 +10,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_diayn import DIAYNCallback, DIAYNWrapper, Discriminator
-from sb3_diayn.observations import map_parts
+from sb3_diayn.observations import map_obs
 from tests.helpers.envs import CountingEnv
 
 K = 3
@@ -61,7 +61,7 @@ def constant_discriminator(probabilities: list[float], n_features: int = 2) -> D
 def log_q(discriminator: Discriminator, obs: Any, skills: Any, actions: Any = None) -> np.ndarray:
     """log q(z|s') by NumPy from the logits, in float64."""
     with th.no_grad():
-        logits = discriminator(map_parts(th.as_tensor, obs), actions).double().numpy()
+        logits = discriminator(map_obs(th.as_tensor, obs), actions).double().numpy()
     logits -= logits.max(axis=1, keepdims=True)
     log_probs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     return log_probs[np.arange(len(logits)), np.asarray(skills)]

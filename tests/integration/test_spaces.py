@@ -20,7 +20,7 @@ from stable_baselines3.common.vec_env.stacked_observations import StackedObserva
 from sb3_diayn import DIAYNCallback, DIAYNWrapper, Discriminator, SkillReward, load_discriminator
 from sb3_diayn.evaluation.evaluate import evaluate_skills
 from sb3_diayn.evaluation.trajectories import as_vec_env
-from sb3_diayn.observations import describe_space, map_parts, rebuild_space, take_parts
+from sb3_diayn.observations import describe_space, index_obs, map_obs, rebuild_space
 from sb3_diayn.skills import SkillSpace
 from tests.helpers.envs import EchoEnv
 from tests.helpers.models import K, counting, log_q, make_callback, make_sac
@@ -31,14 +31,14 @@ CHANCE = 1 / N_SKILLS
 
 
 def assert_equal(left, right):
-    map_parts(np.testing.assert_array_equal, left, right)
+    map_obs(np.testing.assert_array_equal, left, right)
 
 
 def samples(space: SkillSpace, n: int, seed: int):
     """A batch of what the environment may return, as the model's environments pass it on."""
     space.env_space.seed(seed)
     each = [space.env_space.sample() for _ in range(n)]
-    return map_parts(lambda *parts: np.stack(parts), *each)
+    return map_obs(lambda *parts: np.stack(parts), *each)
 
 
 # -- what the policy sees --------------------------------------------------------------------
@@ -52,10 +52,10 @@ def test_split_undoes_append(kind, n_skills, n, seed):
     again, found = space.split(space.append(env_obs, skills))
     assert_equal(again, env_obs)
     np.testing.assert_array_equal(found, skills)
-    one = space.append(take_parts(env_obs, 0), skills[0])
+    one = space.append(index_obs(env_obs, 0), skills[0])
     assert space.observation_space.contains(one)
     again, found = space.split(one)
-    assert_equal(again, take_parts(env_obs, 0))
+    assert_equal(again, index_obs(env_obs, 0))
     assert found == skills[0]
 
 
@@ -77,19 +77,19 @@ def test_stacked_frames(kind, n_skills, n_stack, seed):
     sb3 = StackedObservations(1, n_stack, space.observation_space)
     assert sb3.stacked_observation_space == stacked.observation_space
     augmented = [
-        map_parts(lambda p: p[None], space.append(take_parts(frames, i), skills[i]))
+        map_obs(lambda p: p[None], space.append(index_obs(frames, i), skills[i]))
         for i in range(n_stack)
     ]
-    seen = map_parts(np.copy, sb3.reset(augmented[0]))
+    seen = map_obs(np.copy, sb3.reset(augmented[0]))
     expected = [-1] * (n_stack - 1) + [skills[0]]
     np.testing.assert_array_equal(stacked.split(seen)[1], [expected])
-    assert_equal(stacked.append_first(take_parts(frames, [0]), skills[:1]), seen)
+    assert_equal(stacked.append_first(index_obs(frames, [0]), skills[:1]), seen)
     for i in range(1, n_stack):
         before = stacked.split(seen)
-        seen = map_parts(np.copy, sb3.update(augmented[i], np.array([False]), [{}])[0])
+        seen = map_obs(np.copy, sb3.update(augmented[i], np.array([False]), [{}])[0])
         env_obs, found = stacked.split(seen)
         newest, skill = stacked.split_newest(seen)
-        assert_equal(newest, take_parts(frames, [i]))
+        assert_equal(newest, index_obs(frames, [i]))
         np.testing.assert_array_equal(skill, skills[[i]])
         np.testing.assert_array_equal(found, [[*before[1][0][1:], skills[i]]])
         assert_equal(env_obs, stacked.push(before[0], newest))
@@ -158,7 +158,7 @@ def test_a_row_of_the_table(row, tmp_path):
         check_fresh_rewards(model, callback)
     model.save(tmp_path / "model")
     loaded = load_discriminator(tmp_path / "model.zip")
-    obs = map_parts(th.as_tensor, samples(SkillSpace(space.env_space, N_SKILLS), 30, 0))
+    obs = map_obs(th.as_tensor, samples(SkillSpace(space.env_space, N_SKILLS), 30, 0))
     skills = th.arange(30) % N_SKILLS
     assert th.equal(loaded.reward(obs, skills), trained.reward(obs, skills))
     seen = row.make_env().reset()
@@ -172,11 +172,11 @@ def check_fresh_rewards(model, callback):
     """What a batch pays is what the present discriminator says of it."""
     normalizer, space = model.get_vec_normalize_env(), callback.skill_space
     batch = model.replay_buffer.sample(50, env=None)
-    as_arrays = map_parts(lambda part: part.numpy(), batch.next_observations)
+    as_arrays = map_obs(lambda part: part.numpy(), batch.next_observations)
     newest, skills = space.split_newest(as_arrays)
-    expected = log_q(callback.discriminator, map_parts(th.as_tensor, newest), skills)
+    expected = log_q(callback.discriminator, map_obs(th.as_tensor, newest), skills)
     np.testing.assert_allclose(batch.rewards[:, 0], expected + np.log(N_SKILLS), atol=1e-5)
-    again = callback.discriminator.reward(map_parts(th.as_tensor, newest), th.as_tensor(skills))
+    again = callback.discriminator.reward(map_obs(th.as_tensor, newest), th.as_tensor(skills))
     np.testing.assert_allclose(batch.rewards[:, 0], again, atol=1e-6)
     assert len(set(batch.rewards[:, 0].tolist())) > 3
     if normalizer is not None:  # which the discriminator does not see
@@ -199,9 +199,9 @@ def test_the_wrapper_pays_what_the_discriminator_says(kind):
     env.reset()
     for _ in range(5):
         obs, paid, dones, infos = env.step(np.array([2]))
-        seen = infos[0]["terminal_observation"] if dones[0] else take_parts(obs, 0)
+        seen = infos[0]["terminal_observation"] if dones[0] else index_obs(obs, 0)
         env_obs, skill = space.split(seen)
-        batch = map_parts(lambda part: th.as_tensor(np.asarray(part)[None]), env_obs)
+        batch = map_obs(lambda part: th.as_tensor(np.asarray(part)[None]), env_obs)
         expected = reward.discriminator.reward(batch, th.as_tensor([int(skill)]))
         assert paid[0] == pytest.approx(expected.item(), abs=1e-5)
 
@@ -328,7 +328,7 @@ def wrong_shape(obs):
 def test_keys_and_coordinates(chosen, read):
     """What is not chosen has no influence, and all that is chosen has."""
     discriminator = Discriminator(DICT.env_space, 3, net_arch=[16], obs_indices=chosen)
-    obs = map_parts(th.as_tensor, samples(DICT, 20, 0))
+    obs = map_obs(th.as_tensor, samples(DICT, 20, 0))
     before = discriminator(obs)
     for key, part in obs.items():
         for index in range(1 if part.ndim == 1 else part.shape[1]):
@@ -355,7 +355,7 @@ def test_a_function_of_ones_own(given_as, tmp_path):
     ):
         load_discriminator(tmp_path / "model.zip")
     loaded = load_discriminator(tmp_path / "model.zip", obs_function=position)
-    obs, skills = map_parts(th.as_tensor, samples(DICT, 9, 0)), th.arange(9) % 3
+    obs, skills = map_obs(th.as_tensor, samples(DICT, 9, 0)), th.arange(9) % 3
     assert th.equal(loaded.reward(obs, skills), callback.discriminator.reward(obs, skills))
     again = SAC.load(tmp_path / "model.zip", env=row.make_env(), device="cpu")
     with pytest.raises(ValueError, match="obs_function=None is not what the saved"):

@@ -1,8 +1,10 @@
 """The callback that trains the discriminator."""
 
 import copy
+import math
 import os
 import pickle
+import warnings
 from collections import deque
 from dataclasses import replace
 from functools import partial
@@ -38,11 +40,17 @@ from sb3_diayn.buffers import SkillRollout, batch_device, bind_buffer
 from sb3_diayn.checkpoints import last_good_checkpoint
 from sb3_diayn.checks import (
     check_buffer,
+    check_eval_envs,
     check_finite,
     check_gate,
     check_model,
+    check_normalized,
+    check_not_nested,
+    check_observations,
     check_saved,
+    check_step,
     check_task_reward,
+    normalizes_observations,
     quiet_evaluations,
 )
 from sb3_diayn.discriminator import (
@@ -75,6 +83,12 @@ from sb3_diayn.training_state import Continuation
 from sb3_diayn.vec_env import VecDIAYNWrapper
 
 P_Z_BATCH = 10_000
+MAX_ENDED = 100  # episodes, as SB3 averages over
+# Steps of each learn() in which the environments' wrappers are looked at.
+CHECKED_STEPS = 20
+# Steps per skill after which half of the skills should have occurred, within a training and at its
+# end. 20 environments with episodes of 1,000 steps have seen 13 of 20 skills by then.
+FEW_SKILLS_STEPS, FEW_STEPS = 1000, 200
 
 
 class DIAYNCallback(BaseCallback):
@@ -166,43 +180,78 @@ class DIAYNCallback(BaseCallback):
         self._live_state: LiveState | None = None
         self._is_set_up = False
         self._returns = EpisodeReturns()
+        self._seen: set[int] = set()
+        self._few_skills_step = math.inf
+        self._last_p_z = self._last_sync = 0
 
     # -- set-up ------------------------------------------------------------------------------
 
     def _init_callback(self) -> None:
+        check_not_nested(self)
         self.n_skills = check_model(self.model)
         check_gate(self.model, self.options["min_task_return"])
         self.skill_space = SkillSpace.from_vec_env(self.training_env, self.n_skills)
-        state = getattr(self.model, STATE_ATTRIBUTE, None)
-        if state is None or state is not self._live_state:
-            saved = dict(state.items()) if state else None
-            if self._live_state is not None:
-                self._live_state.freeze()  # a model of before keeps the discriminator of then
-            self._build(saved)
-            self._live_state = LiveState(self.state, self._obs_function)
-            setattr(self.model, STATE_ATTRIBUTE, self._live_state)
-            self._continuation = Continuation(self.model, saved)
-        else:
-            self._continuation = Continuation(self.model, None, self._continuation)
-        if isinstance(self.model, OffPolicyAlgorithm):
-            goes_on = bool(self._continuation.progress)
-            self._buffer = bind_buffer(self.model, self.skill_space, self.skill_reward, goes_on)
-            check_buffer(self._buffer)
+        check_observations(self.model, self.training_env, self.skill_space)
         # Asked for now: the zoo closes the environments before it saves.
         self._env_id = self.training_env.get_attr("env_id")[0]
-        progress = self._continuation.progress
-        self._returns.start(self.model.n_envs, progress)
-        self._rollout = SkillRollout(
-            self.skill_space, self.discriminator, self.model.get_vec_normalize_env()
-        )
-        self._last_p_z = progress.get("last_p_z", self.model.num_timesteps)
-        self._attach_wrappers()
-        self._last_sync: int = progress.get("last_sync", self.model.num_timesteps)
+        self._begin_continuation()
+        same_episodes = self._continuation.same_episodes
+        if isinstance(self.model, OffPolicyAlgorithm):
+            self._buffer = bind_buffer(
+                self.model, self.skill_space, self.skill_reward, same_episodes
+            )
+            check_buffer(self._buffer)
+        elif isinstance(self.model, OnPolicyAlgorithm):
+            self._rollout = SkillRollout(self.model, self.skill_space, self.discriminator)
+        self._join_environments()
+        self._steps_to_check, self._env_steps = CHECKED_STEPS, list[int]()
         self._n_threads = limit_threads(self.model)
         self._is_set_up = True
 
+    def _begin_continuation(self) -> None:
+        """Take up what the model brings along: from another ``learn``, a zip or a checkpoint."""
+        known = getattr(self.model, STATE_ATTRIBUTE, None)
+        live = known if isinstance(known, LiveState) else None
+        same_episodes = live is not None and live.last_obs is self.model._last_obs is not None
+        previous = None if live is None else live.owner._continuation
+        saved: State | None = None
+        given = bool(self._given)
+        is_known = live is not None and live is self._live_state
+        if not is_known:
+            saved = dict(known.items()) if known else None
+            if self._live_state is not None:
+                self._live_state.freeze()  # a model of before keeps the discriminator it had
+            self._build(saved)
+            self._live_state = LiveState(self, self._obs_function)
+            setattr(self.model, STATE_ATTRIBUTE, self._live_state)
+        self._continuation = Continuation(self.model, saved, previous, same_episodes)
+        progress = self._progress() if is_known else (saved or {}).get("progress", {})
+        self._seen = set(progress.get("skills_seen", []))
+        if not self._continuation.same_episodes:
+            progress = {}
+        self._returns.start(self.model.n_envs, progress)
+        self._last_p_z = progress.get("last_p_z", self.model.num_timesteps)
+        # Copies in other processes keep their rhythm, whichever callback sends the next ones.
+        if live is not None and same_episodes and (is_known or not (live.owner._shares or given)):
+            self._shares = live.owner._shares
+        else:
+            self._attach_wrappers()
+        self._last_sync = progress.get("last_sync", self.model.num_timesteps)
+
+    def _join_environments(self) -> None:
+        """Let the environments draw different skills at a time, also if nobody has seeded them."""
+        seed = self.model.seed
+        if seed is None:
+            seed = int(np.random.SeedSequence().generate_state(1)[0])
+        for index in range(self.training_env.num_envs):
+            self.training_env.env_method("join", index, seed, indices=[index])
+
     def _on_training_start(self) -> None:
-        quiet_evaluations(self.locals.get("callback"))
+        callback = self.locals.get("callback")
+        check_eval_envs(callback, self.training_env)
+        quiet_evaluations(callback)
+        self._first_timestep = self.model.num_timesteps
+        self._few_skills_step = self._first_timestep + FEW_SKILLS_STEPS * self.n_skills
 
     def _build(self, saved: State | None) -> None:
         space = self.skill_space.env_space
@@ -211,21 +260,24 @@ class DIAYNCallback(BaseCallback):
         if saved is not None:
             fixed = {k: v for k, v in self._given.items() if k in architecture(DIAYNCallback)}
             check_saved(check_state(saved, "the model"), self.n_skills, fixed)
+            check_normalized(saved, normalizes_observations(self.model))
             check_function(self._obs_function, saved["options"].get("obs_function"))
         self.options = _default_options() | (saved["options"] if saved else {}) | self._given
-        self.discriminator, self.trainer, self.skill_reward = build(
-            space,
-            self.model.action_space,
-            self.n_skills,
-            self.options,
-            self.model.seed,
-            batch_device(self.model),
-            self._obs_function,
-        )
+        # Initial parameters that are about to be replaced must not move torch's random numbers.
+        with th.random.fork_rng(enabled=saved is not None):
+            self.discriminator, self.trainer, self.skill_reward = build(
+                space,
+                self.model.action_space,
+                self.n_skills,
+                self.options,
+                self.model.seed,
+                batch_device(self.model),
+                self._obs_function,
+            )
         if saved is not None:
             self.trainer.restore(unpack_state(saved))
             if self.verbose:
-                print(f"Going on from a discriminator with {self.trainer.n_updates} updates")
+                print(f"Continuing with a discriminator after {self.trainer.n_updates} updates")
 
     def _attach_wrappers(self) -> None:
         self._last_sync = self.model.num_timesteps
@@ -234,35 +286,63 @@ class DIAYNCallback(BaseCallback):
     # -- training ----------------------------------------------------------------------------
 
     def _on_rollout_start(self) -> None:
-        self._continuation.begin_rollout()
+        if self._continuation.begin_rollout():
+            self._returns.start(self.model.n_envs, {})
+            if isinstance(self.model, OffPolicyAlgorithm) and self._buffer.gate is not None:
+                self._buffer.gate.restart()
         on_policy = isinstance(self.model, OnPolicyAlgorithm)
         is_due = self.model.num_timesteps - self._last_sync >= self.options["sync_freq"]
         losses = {k: v for k, v in self.logger.name_to_value.items() if "loss" in k}
         self._check_finite(losses)  # before a spoiled policy acts
+        self._stop_learning()
+        if self._steps_to_check:  # a checkpoint that was resumed has just played its episodes
+            self._env_steps = self.training_env.get_attr("total_steps")
         if not self._shares and (on_policy or is_due):
             self._attach_wrappers()
-        self._stop_learning()
 
     def _on_training_end(self) -> None:
         if self._is_set_up:  # the zoo also ends what was refused at the start
             self._stop_learning()
-            self.trainer.step()
             self._continuation.end_training()
             th.set_num_threads(self._n_threads)
+            if isinstance(self.model, OnPolicyAlgorithm):
+                self._rollout.detach()
+            if self.model.num_timesteps - self._first_timestep >= FEW_STEPS * self.n_skills:
+                self._warn_of_few_skills()
 
     def _stop_learning(self) -> None:
-        """The model has trained: learn from no sample that follows."""
+        """The model has trained: learn from no sample that follows, and from all before."""
         if isinstance(self.model, OffPolicyAlgorithm):
             self._buffer.learn = None
+        elif isinstance(self.model, OnPolicyAlgorithm):
+            self._rollout.clear()
+        self.trainer.step()
 
     def _on_step(self) -> bool:
         infos, dones = self.locals["infos"], self.locals["dones"]
+        if self._steps_to_check:
+            self._steps_to_check -= 1
+            self._env_steps = check_step(
+                self.training_env,
+                self.skill_reward,
+                self.locals["rewards"],
+                dones,
+                infos,
+                self._env_steps,
+            )
         self._check_finite(self._returns.add(infos, dones))
+        self._seen.update(info["skill"] for info in infos)
         if isinstance(self.model, OnPolicyAlgorithm):
             actions = self.locals.get("clipped_actions", self.locals["actions"])  # MaskablePPO
-            self._rollout.add(self.locals["new_obs"], actions, dones, infos)
+            memory = self.locals.get("lstm_states")  # RecurrentPPO
+            self._rollout.add(self.locals["new_obs"], actions, dones, infos, memory)
         elif dones.any():
             self._log()
+        assert self._live_state is not None
+        self._live_state.last_obs = self.locals["new_obs"]
+        if self.model.num_timesteps >= self._few_skills_step:
+            self._few_skills_step = math.inf
+            self._warn_of_few_skills()
         return True
 
     def _on_rollout_end(self) -> None:
@@ -310,10 +390,22 @@ class DIAYNCallback(BaseCallback):
     def _log(self) -> None:
         metrics = self.trainer.metrics()
         self._check_finite(metrics)
+        metrics["skills_seen"] = len(self._seen)
         named = {f"diayn/{k}": v for k, v in (metrics | self._returns.means()).items()}
         for name, value in named.items():
             self.logger.record(name, value)
         self.trainer.remember(named | {"time/total_timesteps": self._continuation.total_timesteps})
+
+    def _warn_of_few_skills(self) -> None:
+        if len(self._seen) < self.n_skills / 2:
+            steps = self.model.num_timesteps - self._first_timestep
+            warnings.warn(
+                f"Only {len(self._seen)} of {self.n_skills} skills have occurred in {steps:,} "
+                "steps, so log q and accuracy look better than they are. A new skill needs a new "
+                "episode: limit episodes (max_episode_steps), set the skill_duration of "
+                "DIAYNWrapper, use more environments, or train longer.",
+                stacklevel=2,
+            )
 
     def _check_finite(self, values: dict[str, Any]) -> None:
         find = partial(last_good_checkpoint, self.locals.get("callback"), self._obs_function)
@@ -333,13 +425,19 @@ class DIAYNCallback(BaseCallback):
             "observation_space": describe_space(self.discriminator.observation_space),
             "action_space": describe_space(self.discriminator.action_space),
             "options": self.options,
-            "progress": {
-                "total_timesteps": self._continuation.total_timesteps,
-                "last_p_z": self._last_p_z,
-                "last_sync": self._last_sync,
-                **self._returns.state(),
-            },
+            "vec_normalize": normalizes_observations(self.model),
+            "progress": self._progress(),
             **pack_state(self.trainer.state()),
+        }
+
+    def _progress(self) -> State:
+        """What belongs to the episodes under way and to the steps so far, as JSON can hold it."""
+        return {
+            "total_timesteps": self._continuation.total_timesteps,
+            "last_p_z": self._last_p_z,
+            "last_sync": self._last_sync,
+            "skills_seen": sorted(self._seen),
+            **self._returns.state(),
         }
 
 
@@ -353,16 +451,17 @@ class EpisodeReturns:
 
     def __init__(self) -> None:
         # Skill return, task return and steps. Lists: faster than an array, of 256 environments too.
-        self._ended: deque[list[float]] = deque(maxlen=100)
+        self._ended: deque[list[float]] = deque(maxlen=MAX_ENDED)
         self._running: list[list[float]] = []  # of each environment
 
     def start(self, n_envs: int, progress: dict[str, Any]) -> None:
         """
         :param n_envs: number of environments
-        :param progress: from :meth:`state`, to go on within its episodes; empty for new episodes
+        :param progress: from :meth:`state`, to continue its episodes; empty for new episodes
         """
         self._running = [list(row) for row in progress.get("returns", [[0.0, 0.0, 0]] * n_envs)]
-        self._ended.extend(progress.get("episodes", []))
+        if "episodes" in progress:
+            self._ended = deque(progress["episodes"], maxlen=MAX_ENDED)
 
     def state(self) -> dict[str, Any]:
         """:return: all of it, as JSON can hold it"""

@@ -17,12 +17,12 @@ from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_diayn.arguments import check_positive
-from sb3_diayn.checks import callbacks_in
+from sb3_diayn.checks import callbacks_in, check_not_nested
 from sb3_diayn.discriminator import State
 from sb3_diayn.extractors import ObsFunction
 from sb3_diayn.files import check_writable, replacing, write_through_memory
 from sb3_diayn.model_zip import STATE_ATTRIBUTE, TRAINING, load_discriminator
-from sb3_diayn.training_state import TRAINING_STATE_FORMAT, layers_of, training_state
+from sb3_diayn.training_state import READABLE_FORMATS, layers_of, training_state
 
 MODEL_FILE, BUFFER_FILE, STATE_FILE = "model.zip", "replay_buffer.pkl", "training_state.pt"
 
@@ -167,6 +167,9 @@ class DIAYNCheckpointCallback(BaseCallback):
         self.keep = None if keep is None else check_positive("keep", keep)
         self.save_replay_buffer = save_replay_buffer
 
+    def _init_callback(self) -> None:
+        check_not_nested(self)
+
     def _on_training_start(self) -> None:
         if getattr(self.model, STATE_ATTRIBUTE, None) is None:
             raise ValueError(
@@ -273,10 +276,10 @@ def load_training_state(checkpoint: Path, device: th.device | str = "auto") -> S
             f"path={str(file)!r} is damaged ({type(e).__name__}: {e}); expected what "
             "DIAYNCheckpointCallback wrote. Use an older checkpoint, by its own folder."
         ) from e
-    if version != TRAINING_STATE_FORMAT:
+    if version not in READABLE_FORMATS:
         raise ValueError(
-            f"format_version={version!r} in {file} is unknown to this version; expected "
-            f"{TRAINING_STATE_FORMAT}. Install the version of sb3-diayn that wrote it."
+            f"format_version={version!r} in {file} is unknown to this version; expected one of "
+            f"{READABLE_FORMATS}. Install the version of sb3-diayn that wrote it."
         )
     return state
 

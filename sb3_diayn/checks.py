@@ -6,14 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch as th
 from gymnasium import spaces
+from gymnasium.utils.env_checker import data_equivalence
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.buffers import ReplayBuffer
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.buffers import (
+    DictReplayBuffer,
+    NStepReplayBuffer,
+    ReplayBuffer,
+)
+from stable_baselines3.common.callbacks import BaseCallback, EventCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import (
+    DummyVecEnv,
     VecEnv,
     VecFrameStack,
     VecTransposeImage,
@@ -23,9 +30,13 @@ from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 from torch import nn
 
 from sb3_diayn.discriminator import Discriminator
-from sb3_diayn.observations import map_spaces
+from sb3_diayn.observations import Obs, as_channels_first, index_obs, map_obs, map_spaces
+from sb3_diayn.rewards import SkillReward
 from sb3_diayn.skills import SkillSpace
 from sb3_diayn.wrappers import DIAYNWrapper
+
+# SB3 chooses one of these itself; the callback replaces it.
+STOCK_BUFFERS = (ReplayBuffer, DictReplayBuffer, NStepReplayBuffer)
 
 
 def check_task_reward(options: Mapping[str, Any]) -> None:
@@ -74,6 +85,19 @@ def callbacks_in(callback: Any) -> Iterator[BaseCallback]:
             yield from callbacks_in(child)
 
 
+def check_not_nested(callback: BaseCallback) -> None:
+    """
+    :param callback: of this package
+    :raises ValueError: if another callback decides when it is called: it would miss rollouts
+    """
+    if isinstance(callback.parent, EventCallback):
+        name, parent = type(callback).__name__, type(callback.parent).__name__
+        raise ValueError(
+            f"callback={parent}({name}()) calls {name} from time to time only; expected it "
+            f"outside. Pass callback=[{name}(), {parent}(...)]."
+        )
+
+
 def check_model(model: BaseAlgorithm) -> int:
     """
     :param model: a model with its training environment
@@ -94,6 +118,7 @@ def check_model(model: BaseAlgorithm) -> int:
             "norm_reward=True scales rewards by the spread of other rewards; expected False. Use "
             "VecNormalize(env, norm_reward=False), or normalize: {norm_reward: false} in the zoo."
         )
+    _check_actions(model.action_space)
     _check_observation(model, env, n_skills)
     if isinstance(model, OffPolicyAlgorithm):
         _check_off_policy(model)
@@ -111,6 +136,17 @@ def check_gate(model: BaseAlgorithm, min_task_return: float | None) -> None:
             f"min_task_return={min_task_return} needs rewards that wait for the end of an "
             f"episode, and {type(model).__name__} is rewarded before; expected an off-policy "
             "algorithm. Use SAC, or leave min_task_return out."
+        )
+
+
+def _check_actions(space: spaces.Space[Any]) -> None:
+    """SB3 divides by ``high - low``."""
+    if isinstance(space, spaces.Box) and (space.low == space.high).any():
+        index = np.argwhere(space.low == space.high)[0].tolist()
+        raise ValueError(
+            f"action_space={space} leaves no choice at {index}, where low equals high; expected "
+            "low below high. Leave this action out, for example with "
+            "gymnasium.wrappers.TransformAction."
         )
 
 
@@ -178,6 +214,11 @@ def _check_off_policy(model: OffPolicyAlgorithm) -> None:
             "replay_buffer_class=HerReplayBuffer relabels goals with task rewards; expected SB3's "
             "own buffer, which the callback replaces. Leave replay_buffer_class out."
         )
+    if model.replay_buffer_class not in (None, *STOCK_BUFFERS):
+        raise ValueError(
+            f"replay_buffer_class={model.replay_buffer_class.__name__} would be replaced by the "
+            "buffer of this package; expected SB3's own. Leave replay_buffer_class out."
+        )
     if model.optimize_memory_usage:
         raise ValueError(
             "optimize_memory_usage=True takes next observations from rows of another skill; "
@@ -194,6 +235,135 @@ def _check_off_policy(model: OffPolicyAlgorithm) -> None:
             f"n_envs={model.n_envs} does not match the loaded replay buffer; expected "
             f"{buffer.n_envs}. Use as many environments as when the buffer was saved."
         )
+
+
+def check_observations(model: BaseAlgorithm, env: VecEnv, space: SkillSpace) -> None:
+    """
+    :param model: a model with what it sees first
+    :param env: its environments
+    :param space: where the skill sits in an observation
+    :raises ValueError: if the model does not see what ``DIAYNWrapper`` gives
+    """
+    normalizer = model.get_vec_normalize_env()
+    seen: Any = model._last_obs if normalizer is None else normalizer.get_original_obs()
+    env_obs, skills = space.split_newest(seen)
+    own = SkillSpace(space.env_space, space.n_skills)
+    for index, given in enumerate(env.get_attr("last_obs")):
+        expected, skill = own.split(as_channels_first(given, own.observation_space))
+        found = index_obs(env_obs, index)
+        if skills[index] != skill or not data_equivalence(_plain(found), _plain(expected)):
+            raise ValueError(
+                f"env={env} changes the observation {expected} of DIAYNWrapper to {found}; "
+                "expected it unchanged. Put DIAYNWrapper outside every wrapper that changes "
+                "observations."
+            )
+
+
+def _plain(obs: Obs) -> Any:
+    return map_obs(lambda part: np.asarray(part).reshape(-1).tolist(), obs)
+
+
+def check_step(
+    env: VecEnv,
+    skill_reward: SkillReward,
+    rewards: npt.NDArray[Any],
+    dones: npt.NDArray[np.bool_],
+    infos: list[dict[str, Any]],
+    steps_before: list[int],
+) -> list[int]:
+    """
+    :param env: the training environments, after a step
+    :param skill_reward: what the wrappers return
+    :param rewards: of the step
+    :param dones: of the step
+    :param infos: of the step
+    :param steps_before: what this function returned after the step before
+    :return: steps of each ``DIAYNWrapper`` so far
+    :raises ValueError: if a wrapper outside of ``DIAYNWrapper`` repeats actions or changes rewards
+    """
+    missing = [name for name in ("skill", "task_reward", "skill_reward") if name not in infos[0]]
+    if missing:
+        raise ValueError(
+            f"info={sorted(infos[0])} has no {missing}; expected what DIAYNWrapper writes there. "
+            "Put DIAYNWrapper outside every wrapper that replaces info, and use its environment "
+            "for this training alone."
+        )
+    steps: list[int] = env.get_attr("total_steps")
+    for index, (before, now) in enumerate(zip(steps_before, steps, strict=False)):
+        if now - before > 1 and not dones[index]:
+            raise ValueError(
+                f"env={env} makes {now - before} steps of DIAYNWrapper in one; expected one. Put "
+                "DIAYNWrapper outside the wrapper that repeats actions."
+            )
+    own = [skill_reward.mix(info["skill_reward"], info["task_reward"]) for info in infos]
+    if not np.allclose(rewards, own, rtol=1e-3, atol=1e-4):
+        raise ValueError(
+            f"env={env} changes the rewards {own} of DIAYNWrapper to {rewards.tolist()}; expected "
+            "them unchanged. Put DIAYNWrapper outside every wrapper that changes rewards, and use "
+            "reward_scale of DIAYNCallback to scale them."
+        )
+    return steps
+
+
+def check_eval_envs(callback: Any, training_env: VecEnv) -> None:
+    """
+    :param callback: the callback of a ``learn``, often a ``CallbackList``
+    :param training_env: the environments of the training
+    :raises ValueError: if a callback evaluates in these
+    """
+    for each in callbacks_in(callback):
+        for name in ("eval_env", "given_env"):
+            env = getattr(each, name, None)
+            if env is not None and shares_environments(env, training_env):
+                raise ValueError(
+                    f"{type(each).__name__}(eval_env) evaluates in the environment of the "
+                    "training, which it would reset; expected another one. Make one for it."
+                )
+
+
+def shares_environments(env: Any, training_env: VecEnv) -> bool:
+    """
+    :param env: an environment, vectorised or not
+    :param training_env: vectorised environments
+    :return: whether the two have an environment in common
+    """
+    return bool({id(each) for each in _single(env)} & {id(each) for each in _single(training_env)})
+
+
+def _single(env: Any) -> list[Any]:
+    inner = env.unwrapped
+    envs = [each.unwrapped for each in inner.envs] if isinstance(inner, DummyVecEnv) else []
+    return [inner, *envs]
+
+
+def normalizes_observations(model: BaseAlgorithm) -> bool:
+    """
+    :param model: a model with its environment
+    :return: whether ``VecNormalize`` normalises what it sees
+    """
+    normalizer = model.get_vec_normalize_env()
+    return normalizer is not None and normalizer.norm_obs
+
+
+def check_normalized(saved: Mapping[str, Any], is_normalized: bool) -> None:
+    """
+    :param saved: the state that a model brings along; that of version 0.1.0 does not know
+    :param is_normalized: whether ``VecNormalize`` normalises the observations that it will see
+    :raises ValueError: if it was trained otherwise
+    """
+    expected = saved.get("vec_normalize")
+    if expected in (None, is_normalized):
+        return
+    if expected:
+        raise ValueError(
+            "vec_normalize=None: the model was trained on observations that VecNormalize "
+            "normalised; expected the same statistics. Wrap the environments in "
+            'VecNormalize.load("vecnormalize.pkl", venv), or pass vec_normalize=.'
+        )
+    raise ValueError(
+        "vec_normalize: the model was trained on raw observations; expected no VecNormalize, or "
+        "one with norm_obs=False. Leave it out."
+    )
 
 
 def quiet_evaluations(callback: Any) -> None:

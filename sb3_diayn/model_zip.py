@@ -48,25 +48,26 @@ MAX_DATA_BYTES = 2**30  # a discriminator of 60 million parameters; a zip of 1 M
 
 class LiveState(dict[str, Any]):
     """
-    A dict that is computed anew whenever it is written, so that every ``model.save``, whoever
+    A dict that is computed afresh whenever it is written, so that every ``model.save``, whoever
     calls it, stores the discriminator of that moment. To JSON and to pickle it is a plain dict.
 
-    :param snapshot: computes the state
+    :param owner: the ``DIAYNCallback`` that trains the model; its ``state`` computes the state
     :param obs_function: what the discriminator reads through, of which a state has only the name
     """
 
-    def __init__(
-        self, snapshot: Callable[[], State], obs_function: ObsFunction | None = None
-    ) -> None:
+    def __init__(self, owner: Any, obs_function: ObsFunction | None = None) -> None:
         super().__init__(format_version=STATE_FORMAT)  # json takes an empty dict at its word
-        self.snapshot, self.obs_function = snapshot, obs_function
+        self.owner, self.obs_function = owner, obs_function
+        self.snapshot: Callable[[], State] = owner.state
+        # What the model saw last. As long as it still sees it, nobody has reset the environments.
+        self.last_obs: Any = None
 
     def items(self) -> ItemsView[str, Any]:  # type: ignore[override]
         """:return: the items of the state of this moment"""
         return self.snapshot().items()
 
     def freeze(self) -> None:
-        """Hold on to the state of this moment, whatever is written later."""
+        """Keep the state of this moment, whatever is written later."""
         state = self.snapshot()
         self.snapshot = lambda: state
 

@@ -8,13 +8,19 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 from gymnasium.vector.utils import create_empty_array
-from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, unwrap_vec_wrapper
+from stable_baselines3.common.vec_env import (
+    VecEnv,
+    VecEnvWrapper,
+    VecFrameStack,
+    VecNormalize,
+)
 
 from sb3_diayn.arguments import check_positive
 from sb3_diayn.observations import (
     FloatArray,
     Obs,
     along,
+    as_channels_first,
     as_float32,
     cast,
     index_obs,
@@ -151,8 +157,12 @@ class SkillSpace:
         :param n_skills: the number of skills, K
         :raises ValueError: see :meth:`from_augmented`
         """
-        stack = unwrap_vec_wrapper(env, VecFrameStack)
-        n_stack = 1 if stack is None else stack.stacked_obs.n_stack
+        n_stack, layer = 1, env
+        # Frames that are stacked within VecDIAYNWrapper are the environment's own.
+        while isinstance(layer, VecEnvWrapper) and "skill_space" not in vars(layer):
+            if isinstance(layer, VecFrameStack):
+                n_stack = layer.stacked_obs.n_stack
+            layer = layer.venv
         return cls.from_augmented(env.observation_space, n_skills, n_stack)
 
     def append(self, env_obs: Obs, skill: npt.ArrayLike) -> Obs:
@@ -243,6 +253,29 @@ class SkillSpace:
             return part[along(axis, slice(-(part.shape[axis] // self.n_stack), None))]
 
         return map_obs(newest, env_obs, self._axes), skills[..., -1]
+
+    def terminal_env_obs(self, info: dict[str, Any], vec_normalize: VecNormalize | None) -> Obs:
+        """
+        The environment's observation in which an episode has ended.
+
+        :param info: of the last step of an episode
+        :param vec_normalize: what normalises the model's observations, if something does
+        :return: the observation, raw. Where a wrapper outside of ``DIAYNWrapper`` has ended the
+            episode, ``VecNormalize`` has clipped it before
+        :raises ValueError: if ``info`` does not hold it
+        """
+        if "terminal_env_obs" in info:
+            return as_channels_first(info["terminal_env_obs"], self.env_space)
+        last: Any = info.get("terminal_observation")
+        if last is None:
+            raise ValueError(
+                f"info={sorted(info)} has no 'terminal_observation' at the end of an episode; "
+                "expected the last observation, as SB3 asks of a VecEnv, since the one returned "
+                "belongs to the next episode. Correct the VecEnv."
+            )
+        if vec_normalize is not None:
+            last = vec_normalize.unnormalize_obs(last)
+        return self.split_newest(last)[0]
 
     def push(self, env_obs: Obs, frame: Obs) -> Obs:
         """

@@ -29,7 +29,9 @@ from sb3_diayn.buffers import SkillReplayBuffer
 from sb3_diayn.discriminator import Discriminator
 from sb3_diayn.model_zip import TRAINING
 
-TRAINING_STATE_FORMAT = 1
+# Format 1, of version 0.1.0, differs in the episodes: they cannot be continued, all else can.
+TRAINING_STATE_FORMAT = 2
+READABLE_FORMATS = (1, 2)
 State = dict[str, Any]
 # What the layers of vectorised environments keep from step to step.
 LAYERS: dict[type[VecEnvWrapper], tuple[str, ...]] = {
@@ -99,11 +101,11 @@ def restore_training(model: BaseAlgorithm, state: State) -> bool:
 def _restore_episodes(env: VecEnv, episodes: list[State | None]) -> bool:
     if None in episodes:
         reason = (
-            "the checkpoint was made within a rollout, an episode was too long to be kept, or "
-            "VecDIAYNWrapper does not know the state of the simulator"
+            "the checkpoint was made within a rollout, an episode was too long to be kept, or the "
+            "state of the environment's random numbers is not known (as of VecDIAYNWrapper)"
         )
     else:
-        reason = "an environment did not come back to the same observation"
+        reason = "an environment did not come back to the same observation and random state"
         came_back = [
             env.env_method("restore_episode", episode, indices=index)[0]
             for index, episode in enumerate(episodes)
@@ -111,8 +113,8 @@ def _restore_episodes(env: VecEnv, episodes: list[State | None]) -> bool:
         if all(came_back):
             return True
     warnings.warn(
-        f"The training goes on with new episodes, not within those of the checkpoint: {reason}. "
-        "That is no harm, but the result differs from that of an uninterrupted training.",
+        f"The training resumes with new episodes, not within the checkpoint's: {reason}. "
+        "That does no harm, but the result differs from an uninterrupted training's.",
         stacklevel=2,
     )
     return False
@@ -184,9 +186,10 @@ def _distribution(model: BaseAlgorithm) -> Any:
 
 class Continuation:
     """
-    What a model that brings a discriminator along needs in order to go on without a scar:
+    What a model that brings a discriminator along needs in order to continue its training:
 
     - no second warm-up with random actions, and DQN's epsilon falls from where it was;
+    - the episodes that are under way, if nobody has reset the environments since;
     - if it comes from a checkpoint, the random states and all the rest of that moment;
     - off-policy with an empty replay buffer, no updates until that holds enough of every skill. A
       discriminator that sees few skills learns to answer those whatever it reads: its loss falls
@@ -194,20 +197,25 @@ class Continuation:
 
     :param model: about to learn
     :param saved: the state that the model brought along, None for a new discriminator
-    :param previous: the seam of the ``learn`` before, with the same model and discriminator
+    :param previous: of the ``learn`` before, with the same model in this process
+    :param same_episodes: whether the environments are still in the episodes of that ``learn``
     """
 
     def __init__(
-        self, model: BaseAlgorithm, saved: State | None, previous: "Continuation | None" = None
+        self,
+        model: BaseAlgorithm,
+        saved: State | None,
+        previous: "Continuation | None" = None,
+        same_episodes: bool = False,
     ) -> None:
-        self.model = model
+        self.model, self.same_episodes = model, same_episodes
         progress = {} if saved is None else saved.get("progress", {})
         known = progress.get("total_timesteps", 0)
         self._total: int = known if previous is None else previous._total
         self.steps_before: int = max(0, self._total - model.num_timesteps)
         self._training: State | None = None if saved is None else saved.get(TRAINING)
-        goes_on = self._training is not None and self.steps_before == 0
-        self.progress: State = progress if goes_on else {}
+        if self._training is not None and self.steps_before == 0:
+            self.same_episodes = True  # once they are played again
         self.holds: bool = previous is not None and previous.holds
         if isinstance(model, OffPolicyAlgorithm):
             assert model.replay_buffer is not None
@@ -221,7 +229,7 @@ class Continuation:
                 self._explore_on(model)
 
     def _explore_on(self, model: OffPolicyAlgorithm) -> None:
-        """DQN's epsilon falls anew in each ``learn``: from where it was, then, not from 1."""
+        """DQN's epsilon falls in each ``learn``: here from where it was, not from 1 again."""
         known = vars(model)
         if "exploration_schedule" in known:
             self._options["exploration_schedule"] = known["exploration_schedule"]
@@ -230,16 +238,21 @@ class Continuation:
 
     @property
     def total_timesteps(self) -> int:
-        """:return: environment steps of this training and of those that it goes on from"""
+        """:return: environment steps of this training and of those that it continues"""
         return self.steps_before + self.model.num_timesteps
 
-    def begin_rollout(self) -> None:
-        """Put back the state of the checkpoint, once, and end a pause."""
-        if self._training is not None:
-            state, self._training = self._training, None
-            restore_training(self.model, state)
+    def begin_rollout(self) -> bool:
+        """
+        Put back the state of the checkpoint, once, and end a pause.
+
+        :return: whether that began new episodes in place of those of the checkpoint
+        """
         if isinstance(self.model, OffPolicyAlgorithm):
             self.model.gradient_steps = self._options["gradient_steps"]
+        if self._training is None:
+            return False
+        state, self._training = self._training, None
+        return not restore_training(self.model, state)
 
     def end_rollout(self, discriminator: Discriminator, hold: int) -> None:
         """

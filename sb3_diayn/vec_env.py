@@ -438,8 +438,7 @@ def _check_venv(venv: VecEnv) -> None:
             f"venv={venv} is not vectorised; expected a VecEnv of SB3. Use DIAYNWrapper for a "
             "single environment, and GymVecEnv(env) around a gymnasium VectorEnv."
         )
-    normalizer = unwrap_vec_normalize(venv)
-    if normalizer is not None and normalizer.norm_obs:
+    if unwrap_vec_normalize(venv) is not None:
         raise ValueError(
             f"venv={venv} has VecNormalize, and a discriminator reads raw observations; expected "
             "it outside. Use VecNormalize(VecDIAYNWrapper(venv), norm_reward=False)."

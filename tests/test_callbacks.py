@@ -34,6 +34,7 @@ LOG_KEYS = {
     "task_return",
     "effective_skills",
     "n_updates",
+    "skills_seen",
 }
 
 

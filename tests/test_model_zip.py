@@ -208,14 +208,14 @@ def test_checkpoints_and_the_best_model_carry_it(tmp_path):
 
 
 def test_a_live_state_is_a_plain_dict_to_json_and_pickle():
-    count = 0
+    class Owner:
+        count = 0
 
-    def snapshot():
-        nonlocal count
-        count += 1
-        return {"format_version": 1, "count": count}
+        def state(self):
+            self.count += 1
+            return {"format_version": 1, "count": self.count}
 
-    live = LiveState(snapshot)
+    live = LiveState(Owner())
     assert json.loads(json.dumps(live)) == {"format_version": 1, "count": 1}
     assert json.loads(json.dumps(live, indent=4)) == {"format_version": 1, "count": 2}
     pickled = pickle.dumps(live)

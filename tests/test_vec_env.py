@@ -201,7 +201,7 @@ def test_a_checkpoint_goes_on_with_new_episodes(tmp_path):
     callback = [make_callback(), DIAYNCheckpointCallback(tmp_path, save_freq=30)]
     make_sac(around(), seed=0).learn(60, callback=callback)
     model = resume(tmp_path, around())
-    with pytest.warns(UserWarning, match=r"new episodes.*VecDIAYNWrapper does not know the state"):
+    with pytest.warns(UserWarning, match=r"new episodes.*is not known \(as of VecDIAYNWrapper\)"):
         model.learn(30, callback=make_callback(), reset_num_timesteps=False)
 
 

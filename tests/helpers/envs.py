@@ -13,14 +13,21 @@ class CountingEnv(gym.Env):
 
     :param length: steps of an episode
     :param truncate: end episodes by a time limit instead of a terminal state
+    :param first_episode: where the episodes are counted from
     """
 
-    def __init__(self, length: int = 5, truncate: bool = False, discrete: bool = False) -> None:
+    def __init__(
+        self,
+        length: int = 5,
+        truncate: bool = False,
+        discrete: bool = False,
+        first_episode: int = 0,
+    ) -> None:
         self.observation_space = spaces.Box(-1e6, 1e6, (2,), np.float64)
         box = spaces.Box(-2.0, 2.0, (1,), np.float32)
         self.action_space = spaces.Discrete(3) if discrete else box
         self.length, self.truncate = length, truncate
-        self.steps, self.episodes = 0, -1
+        self.steps, self.episodes = 0, first_episode - 1
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)

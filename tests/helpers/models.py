@@ -26,7 +26,11 @@ def counting(skill: Any = "cycle", skill_duration: int | None = None, **kwargs: 
 
 
 def counting_vec(n_envs: int = 2, **kwargs: Any) -> DummyVecEnv:
-    return DummyVecEnv([lambda: counting(**kwargs)] * n_envs)
+    """Environment i counts its episodes from i, so that each episode e has skill e modulo 3."""
+    env = DummyVecEnv([lambda i=i: counting(first_episode=i, **kwargs) for i in range(n_envs)])
+    for index in range(n_envs):
+        env.env_method("join", index, 0, indices=[index])
+    return env
 
 
 def make_sac(env: Any, **kwargs: Any) -> SAC:

@@ -215,7 +215,6 @@ class DIAYNCallback(BaseCallback):
         same_episodes = live is not None and live.last_obs is self.model._last_obs is not None
         previous = None if live is None else live.owner._continuation
         saved: State | None = None
-        given = bool(self._given)
         is_known = live is not None and live is self._live_state
         if not is_known:
             saved = dict(known.items()) if known else None
@@ -232,11 +231,18 @@ class DIAYNCallback(BaseCallback):
         self._returns.start(self.model.n_envs, progress)
         self._last_p_z = progress.get("last_p_z", self.model.num_timesteps)
         # Copies in other processes keep their rhythm, whichever callback sends the next ones.
-        if live is not None and same_episodes and (is_known or not (live.owner._shares or given)):
+        if live is not None and same_episodes and (is_known or live.owner.has_copies(self.options)):
             self._shares = live.owner._shares
         else:
             self._attach_wrappers()
         self._last_sync = progress.get("last_sync", self.model.num_timesteps)
+
+    def has_copies(self, options: dict[str, Any]) -> bool:
+        """
+        :param options: of another callback
+        :return: whether the environments have copies that would be the same under those
+        """
+        return not self._shares and options == self.options
 
     def _join_environments(self) -> None:
         """Let the environments draw different skills at a time, also if nobody has seeded them."""

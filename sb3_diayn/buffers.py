@@ -53,6 +53,20 @@ class SkillReplayBuffer(ReplayBuffer):
     the model's: with more than one step, batches hold n-step returns as those of SB3's
     ``NStepReplayBuffer`` do, each of the n rewards being that of this moment. A return ends early
     where the episode or the skill does.
+    Paper: https://arxiv.org/abs/1802.06070
+
+    Example::
+
+        >>> import gymnasium as gym
+        >>> from stable_baselines3 import SAC
+        >>> from sb3_diayn import DIAYNCallback, DIAYNWrapper
+        >>> env = DIAYNWrapper(gym.make("Pendulum-v1"), n_skills=4)
+        >>> model = SAC("MlpPolicy", env, buffer_size=1000)
+        >>> model = model.learn(50, callback=DIAYNCallback())  # puts the buffer in place
+        >>> model.replay_buffer.observations.shape  # without the one-hot
+        (1000, 1, 3)
+        >>> model.replay_buffer.sample(32).observations.shape
+        torch.Size([32, 7])
 
     :param buffer_size: maximum number of transitions
     :param observation_space: the augmented space, as the model sees it

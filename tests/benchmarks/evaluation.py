@@ -47,7 +47,20 @@ def play(model: SAC, env: VecEnv) -> int:
     return sum(len(trajectory) for trajectory in play_skills(model, env, skills, seed=0))
 
 
-def measure(model: SAC, sizes: list[int]) -> list[dict[str, Any]]:
+def make_model() -> SAC:
+    return SAC(
+        "MlpPolicy",
+        DummyVecEnv([make_env]),
+        policy_kwargs={"net_arch": [300, 300]},
+        buffer_size=1,
+        device="cpu",
+        seed=0,
+    )
+
+
+def measure(sizes: list[int]) -> list[dict[str, Any]]:
+    th.set_num_threads(1)
+    model = make_model()
     envs = {n_envs: DummyVecEnv([make_env] * n_envs) for n_envs in (1, *sizes)}
     steps = play(model, envs[1])
     functions = {str(n): (lambda env=env: play(model, env)) for n, env in envs.items()}
@@ -65,13 +78,4 @@ def measure(model: SAC, sizes: list[int]) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    th.set_num_threads(1)
-    stock = SAC(
-        "MlpPolicy",
-        DummyVecEnv([make_env]),
-        policy_kwargs={"net_arch": [300, 300]},
-        buffer_size=1,
-        device="cpu",
-        seed=0,
-    )
-    report("evaluation", lambda: measure(stock, [10, 20, 50]))
+    report("evaluation", lambda: measure([10, 20, 50]))

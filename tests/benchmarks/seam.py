@@ -12,7 +12,6 @@ and a JSON.
 """
 
 import json
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +26,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_diayn import DIAYNCallback, DIAYNWrapper, SkillReplayBuffer, evaluate_skills
 from sb3_diayn.checkpoints import BUFFER_FILE, DIAYNCheckpointCallback, newest_checkpoint, resume
+from tests.benchmarks.timing import command_line
 
 ENV, K, STEPS, SEEDS, EVERY = "Pendulum-v1", 5, 8_000, 3, 100
 LABELS = {
@@ -169,8 +169,10 @@ def table(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
+    parser = command_line()
+    parser.add_argument("folder", nargs="?", type=Path, default=Path(), help="default: this one")
+    target: Path = parser.parse_args().folder
     th.set_num_threads(1)
-    target = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
     target.mkdir(parents=True, exist_ok=True)
     runs: list[dict[str, Any]] = []
     for seed in range(SEEDS):

@@ -1,13 +1,11 @@
 """
-What is supported: the rows of the table in ``docs/pages/algorithms.md``, and of the tests.
-
-``python -m tests.helpers.algorithms`` writes the table into that page.
+What is supported. The tests run each row; ``docs/tables/algorithms.py`` makes the table of the
+documentation from them.
 """
 
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +17,6 @@ from sb3_diayn import DIAYNWrapper
 from tests.helpers.envs import ActionEnv
 
 K = 2
-PAGE = Path(__file__).parents[2] / "docs" / "pages" / "algorithms.md"
-BEGIN, END = "<!-- table: python -m tests.helpers.algorithms -->", "<!-- end of the table -->"
 
 OFF_POLICY = {
     "learning_starts": 40,
@@ -162,24 +158,3 @@ REFUSALS = [
         "it relabels goals with task rewards; DIAYN's reward is that of the discriminator",
     ),
 ]
-
-
-def table() -> str:
-    """:return: the table in Markdown"""
-    lines = ["| class | actions | options that are tested too | remark |", "|---|---|---|---|"]
-    for row in ROWS:
-        variants = ", ".join(f"`{variant}`" for variant in row.variants) or "-"
-        lines.append(f"| `{row.path}` | `{row.actions}` | {variants} | {row.remark} |")
-    lines += ["", "| not supported | reason |", "|---|---|"]
-    lines += [f"| {refusal.name} (`{refusal.path}`) | {refusal.reason} |" for refusal in REFUSALS]
-    return "\n".join(lines)
-
-
-def page_with_table() -> str:
-    """:return: the page as it has to be"""
-    before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
-    return f"{before}{BEGIN}\n\n{table()}\n\n{END}{rest.split(END)[1]}"
-
-
-if __name__ == "__main__":
-    PAGE.write_text(page_with_table(), encoding="utf-8")

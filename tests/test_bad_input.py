@@ -348,6 +348,7 @@ anything = st.one_of(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RULES)
 @settings(max_examples=60)
 @given(anything)

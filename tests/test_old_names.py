@@ -107,6 +107,7 @@ def test_the_tasks_keep_their_name_without_a_warning(statement, fresh_import):
     assert sb3_diayn.tasks is sb3_diayn.envs
 
 
+@pytest.mark.slow
 def test_a_script_sees_the_warning_at_its_own_line(tmp_path):
     script = tmp_path / "script.py"
     script.write_text("import sb3_diayn\nfrom sb3_diayn.resuming import resume\n")

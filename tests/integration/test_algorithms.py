@@ -58,6 +58,7 @@ def compiled_once(tmp_path_factory):
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("row", "options"), CASES)
 def test_learns_saves_loads_and_goes_on(row, options, tmp_path, request):
     if row.is_sbx:
@@ -118,6 +119,7 @@ def test_beside_sbx_pytorch_has_one_thread(path, chosen, expected, monkeypatch):
         th.set_num_threads(before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("actions", ["Box", "Discrete"])
 def test_every_row_runs_in_other_processes(actions):
     rows = [row for row in ROWS if row.actions == actions and not row.is_sbx]

@@ -27,6 +27,8 @@ from sb3_diayn.checkpoints import list_checkpoints, newest_checkpoint, save_chec
 from tests.helpers.envs import PointEnv
 from tests.helpers.models import K, make_callback, make_sac
 
+pytestmark = pytest.mark.slow
+
 # A copy of this process where the system can make one: it need not import everything again.
 METHODS = multiprocessing.get_all_start_methods()
 PROCESSES = multiprocessing.get_context("fork" if "fork" in METHODS else "spawn")

@@ -44,6 +44,7 @@ def slopes(discriminator: Discriminator) -> th.Tensor:
     return change.max(dim=1).values / (a - b).norm(dim=1)
 
 
+@pytest.mark.slow
 def test_spectral_norm_bounds_how_fast_the_answer_changes():
     th.manual_seed(0)
     free = train(Discriminator(SPACE, 2, net_arch=[32, 32]))
@@ -78,6 +79,7 @@ def test_spectral_norm_survives_the_zip_bit_for_bit(tmp_path):
     assert th.equal(load_discriminator(tmp_path / "model").reward(obs, skills), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vec_env", [DummyVecEnv, SubprocVecEnv])
 def test_spectral_norm_travels_to_other_processes(vec_env):
     discriminator = Discriminator(SPACE, K, net_arch=[8], spectral_norm=True)
@@ -98,6 +100,7 @@ def weights(discriminator: Discriminator) -> float:
     return sum(float(p.detach().square().sum()) for p in discriminator.net.parameters()) ** 0.5
 
 
+@pytest.mark.slow
 def test_weight_decay_keeps_weights_small():
     norms = []
     for weight_decay in (0.0, 1.0):
@@ -242,6 +245,7 @@ class BlindEnv(gym.Env):
         return np.zeros(1, np.float32), 0.0, False, self.steps == 5, {}
 
 
+@pytest.mark.slow
 def test_only_with_actions_a_blind_discriminator_tells_skills_apart():
     """Two skills learn to act differently; without actions the discriminator can but guess."""
     accuracy = {}
@@ -271,6 +275,7 @@ def test_several_environments_share_a_gate():
 # -- p(z) ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("learn_p_z", "low", "high"), [(False, 8, 8), (True, 1, 3)])
 def test_a_learned_p_z_collapses(learn_p_z, low, high):
     """

@@ -8,6 +8,9 @@ import warnings
 
 import pytest
 
+pytest.importorskip("rl_zoo3")
+pytest.importorskip("seaborn")
+
 import sb3_diayn
 from sb3_diayn.buffers import EpisodeGate
 from sb3_diayn.old_names import NEW_NAMES

@@ -15,6 +15,8 @@ import torch as th
 from gymnasium import spaces
 from matplotlib.collections import LineCollection
 
+pytest.importorskip("seaborn")
+
 from sb3_diayn.discriminator import Discriminator
 from sb3_diayn.evaluation import plotting
 from sb3_diayn.evaluation.results import SkillEvaluation

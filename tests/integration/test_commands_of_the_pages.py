@@ -35,6 +35,7 @@ def test_modules_and_files_are_there(page):
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")  # one uses another
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_a_benchmark_says_what_it_does(name, monkeypatch, capsys):
+    pytest.importorskip("seaborn")
     monkeypatch.setattr(sys, "argv", [name, "--help"])
     with pytest.raises(SystemExit) as caught:
         runpy.run_module(f"tests.benchmarks.{name}", run_name="__main__", alter_sys=True)

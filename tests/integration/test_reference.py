@@ -5,6 +5,9 @@ import json
 import pytest
 import yaml
 
+pytest.importorskip("seaborn")
+pytest.importorskip("scipy")
+
 from docs.tables.reference import WITH_MODEL
 from docs.tables.reference_tables import PAGES, READS, REFERENCES, RESULTS, runs, with_tables
 from sb3_diayn import SkillEvaluation, load_discriminator

@@ -58,15 +58,15 @@ class SkillReplayBuffer(ReplayBuffer):
     Example::
 
         >>> import gymnasium as gym
-        >>> from stable_baselines3 import SAC
-        >>> from sb3_diayn import DIAYNCallback, DIAYNWrapper
+        >>> from sb3_diayn import DIAYNWrapper, SkillReplayBuffer
         >>> env = DIAYNWrapper(gym.make("Pendulum-v1"), n_skills=4)
-        >>> model = SAC("MlpPolicy", env, buffer_size=1000)
-        >>> model = model.learn(50, callback=DIAYNCallback())  # puts the buffer in place
-        >>> model.replay_buffer.observations.shape  # without the one-hot
+        >>> env.observation_space.shape
+        (7,)
+        >>> buffer = SkillReplayBuffer(1000, env.observation_space, env.action_space, n_skills=4)
+        >>> buffer.observations.shape  # without the one-hot
         (1000, 1, 3)
-        >>> model.replay_buffer.sample(32).observations.shape
-        torch.Size([32, 7])
+        >>> buffer.skills.shape
+        (1000, 1)
 
     :param buffer_size: maximum number of transitions
     :param observation_space: the augmented space, as the model sees it

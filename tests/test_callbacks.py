@@ -181,7 +181,7 @@ def test_the_first_loss_is_near_log_k():
     assert callback.trainer.metrics()["discriminator_loss"] == pytest.approx(math.log(K), abs=0.5)
 
 
-# -- going on ----------------------------------------------------------------------------------
+# -- resuming ----------------------------------------------------------------------------------
 
 
 @pytest.mark.slow

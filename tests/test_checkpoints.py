@@ -1,4 +1,4 @@
-"""A training that stops at a checkpoint and goes on is the training that never stopped."""
+"""A training that stops at a checkpoint and resumes is the training that never stopped."""
 
 import subprocess
 import sys
@@ -198,7 +198,7 @@ class Settings(BaseCallback):
 
 @pytest.fixture
 def saved(tmp_path):
-    """A stock zip after 60 steps and 40 updates, no buffer beside it."""
+    """A stock zip after 60 steps and 40 updates, and no buffer."""
     model = make_sac(counting())
     model.learn(60, callback=make_callback())
     model.save(tmp_path / "model")

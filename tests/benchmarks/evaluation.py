@@ -4,9 +4,9 @@ Wall time of an evaluation: environments side by side in one process against one
     python -m tests.benchmarks.evaluation
 
 20 skills, 5 episodes each, of Hopper-v5 by a stock SAC (300x2, the paper's nets) that has learned
-nothing. Its episodes would end within some ten steps, so the environment is told to go on when the
-hopper falls, and a time limit gives skill k a length from 50 to 1,000 steps: as ragged as those of
-trained skills. All play the same steps in interleaved rounds; the ratio is of medians.
+nothing. Its hopper would fall within some ten steps, so a fall does not end an episode here. A time
+limit gives skill k a length from 50 to 1,000 steps instead, as different as with trained skills.
+All play the same steps in interleaved rounds; the ratio is of medians.
 """
 
 from typing import Any

@@ -6,7 +6,7 @@ against SAC from scratch.
     python -m tests.benchmarks.finetuning -o finetuning --seeds 1 2 3 4 5
 
 Each seed has its own pretraining of 100,000 steps. What is finished is kept: run the command again
-to go on. At the end it prints the table and draws ``finetuning/finetuning.png``.
+to continue. At the end it prints the table and draws ``finetuning/finetuning.png``.
 
     python -m tests.benchmarks.finetuning -o finetuning --seeds 1 2 3 4 5 --weights 0 0.1 1
 

@@ -60,7 +60,7 @@ class Successes(BaseCallback):
 
 
 class HeldAction(gym.Wrapper[Any, Any, Any, Any]):
-    """What a controller has beside the skills: one decision every so many steps."""
+    """A controller without skills: one decision every so many steps."""
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         total, steps, done = 0.0, 0, False

@@ -1,6 +1,6 @@
 """
 The effective number of skills, with p(z) fixed and learned: figure 4 of the paper on a point in the
-plane, where any number of skills can be told apart.
+plane, where any number of skills can be distinguished.
 
     python -m tests.benchmarks.learned_p_z docs/pages/images/learned_p_z.png
 """

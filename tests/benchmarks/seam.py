@@ -3,8 +3,8 @@ The discriminator's loss across the seam of a resumed training, and what becomes
 
     python -m tests.benchmarks.seam [FOLDER]
 
-SAC learns 5 skills of Pendulum-v1 for 8,000 steps and is saved. From there it goes on in five ways:
-exactly, with the replay buffer of then; without it, making no updates until the new buffer holds
+SAC learns 5 skills of Pendulum-v1 for 8,000 steps and is saved. From there it resumes in five ways:
+exactly, with the saved replay buffer; without it, making no updates until the new buffer holds
 256 transitions of each skill (the default), or 1024; likewise, but with the policy learning all
 the while; and unguarded. Every 100 steps the loss that the log shows is written down, and the loss
 on what the old buffer holds, which is what the discriminator still knows. FOLDER gets the figure

@@ -47,7 +47,7 @@ class Row:
 
     :param path: of the class
     :param actions: name of the action space
-    :param variants: options beside the default, each of which is tested too
+    :param variants: options that are tested too, one at a time
     :param remark: for the reader of the table
     :param options: for a quick test
     :param policy: alias of the policy
@@ -155,6 +155,6 @@ REFUSALS = [
     Refusal(
         "HER",
         "stable_baselines3.HerReplayBuffer",
-        "it relabels goals with task rewards; DIAYN's reward is that of the discriminator",
+        "it relabels goals with task rewards; DIAYN's reward comes from the discriminator",
     ),
 ]

@@ -1,4 +1,4 @@
-"""Killed, interrupted, out of disk: what was whole stays whole, and the training goes on."""
+"""Killed, interrupted, out of disk: what was whole stays whole, and the training resumes."""
 
 import errno
 import multiprocessing

@@ -86,7 +86,7 @@ def test_a_pickle_in_the_place_of_any_value(saved, tmp_path, key):
 
     path = edit_data(saved, tmp_path / "model.zip", edit)
     read_all(path)
-    if key not in ("counters", "random_state"):  # those belong to a training that goes on
+    if key not in ("counters", "random_state"):  # those are read by a training that resumes
         with pytest.raises(ValueError, match="damaged discriminator"):
             load_discriminator(path)
     assert not mark.exists()

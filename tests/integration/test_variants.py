@@ -150,7 +150,7 @@ def test_the_gate_opens_when_a_good_episode_has_ended():
         gate.add(step, rewards[step], dones[step], 3)
     # env 0: 1 + 2 = 3 is good, 1 + 1 = 2 is not; env 1: 0 + 1 + 1 = 2 is not
     np.testing.assert_array_equal(gate.is_open.T, [[1, 1, 0, 0, 0], [0, 0, 0, 0, 0]])
-    for step in range(5, 7):  # the buffer begins anew
+    for step in range(5, 7):  # the buffer starts again at row 0
         gate.add(step - 5, rewards[step], dones[step], 3)
     # env 1: 0 + 5 + 0 = 5 is good, steps 3 to 5 are rows 3, 4 and 0; env 0 has overwritten 0 and 1
     np.testing.assert_array_equal(gate.is_open.T, [[0, 0, 0, 0, 0], [1, 0, 0, 1, 1]])
@@ -280,8 +280,8 @@ def test_several_environments_share_a_gate():
 def test_a_learned_p_z_collapses(learn_p_z, low, high):
     """
     Eight skills at 0, 1, ..., 7, each with a deviation of 3, so that only the outermost ones can
-    be told apart. A skill that is drawn more often is recognised more often, and so drawn still
-    more often.
+    be distinguished. A skill that is drawn more often is recognised more often, and so is drawn
+    even more often.
     """
     th.manual_seed(0)
     space = spaces.Box(-np.inf, np.inf, (1,), np.float32)

@@ -7,6 +7,7 @@ Saves what ``tests/test_backward_compatibility.py`` loads. To be run with versio
 import importlib.metadata
 import json
 from pathlib import Path
+from typing import Any
 
 import torch as th
 from stable_baselines3 import PPO, SAC
@@ -40,17 +41,14 @@ def make_ppo_env() -> VecEnv:
     return make_env("CartPole-v1")
 
 
+def shared() -> dict[str, Any]:
+    return {"policy_kwargs": {"net_arch": [4]}, "device": "cpu", "seed": 4}
+
+
 def learn_sac() -> tuple[SAC, DIAYNCallback]:
     """With the gate of SMERL, whose module has moved since; -70 is the median return."""
     model = SAC(
-        "MlpPolicy",
-        make_sac_env(),
-        learning_starts=30,
-        batch_size=16,
-        buffer_size=200,
-        policy_kwargs={"net_arch": [4]},
-        device="cpu",
-        seed=4,
+        "MlpPolicy", make_sac_env(), learning_starts=30, batch_size=16, buffer_size=200, **shared()
     )
     callback = DIAYNCallback(net_arch=[8], min_task_return=-70.0, task_reward_weight=1.0)
     saving = DIAYNCheckpointCallback(FOLDER / "checkpoints", save_freq=AT)
@@ -60,22 +58,13 @@ def learn_sac() -> tuple[SAC, DIAYNCallback]:
 
 
 def learn_ppo() -> tuple[PPO, DIAYNCallback]:
-    model = PPO(
-        "MlpPolicy",
-        make_ppo_env(),
-        n_steps=25,
-        batch_size=25,
-        n_epochs=2,
-        policy_kwargs={"net_arch": [4]},
-        device="cpu",
-        seed=4,
-    )
+    model = PPO("MlpPolicy", make_ppo_env(), n_steps=25, batch_size=25, n_epochs=2, **shared())
     callback = DIAYNCallback(net_arch=[8])
     model.learn(STEPS, callback=callback)
     return model, callback
 
 
-def answers(model: BaseAlgorithm, discriminator: Discriminator) -> dict[str, list]:
+def answers(model: BaseAlgorithm, discriminator: Discriminator) -> dict[str, list[Any]]:
     """Of policy and discriminator, to the first observations of the environment."""
     obs = model.env.reset()
     raw = model.env.get_original_obs() if isinstance(model.env, VecNormalize) else obs

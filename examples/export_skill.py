@@ -1,4 +1,4 @@
-"""Every skill as a plain SB3 model, which plays and goes on learning without this package."""
+"""Every skill as a plain SB3 model, which plays and keeps learning without this package."""
 
 import gymnasium as gym
 from stable_baselines3 import SAC

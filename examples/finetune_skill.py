@@ -14,7 +14,7 @@ N_SKILLS = 10
 
 
 def height(trajectory: Trajectory) -> np.ndarray:
-    """A reward of one's own, shape (T,): how far up the car is after each step."""
+    """Your own reward, shape (T,): how far up the car is after each step."""
     return np.sin(3 * trajectory.states[:, 0])
 
 

@@ -47,6 +47,20 @@ class SkillReplayBuffer(ReplayBuffer):
     the model's: with more than one step, batches hold n-step returns as those of SB3's
     ``NStepReplayBuffer`` do, each of the n rewards being that of this moment. A return ends early
     where the episode or the skill does.
+    Paper: https://arxiv.org/abs/1802.06070
+
+    Example::
+
+        >>> import gymnasium as gym
+        >>> from sb3_diayn import DIAYNWrapper, SkillReplayBuffer
+        >>> env = DIAYNWrapper(gym.make("Pendulum-v1"), n_skills=4)
+        >>> env.observation_space.shape
+        (7,)
+        >>> buffer = SkillReplayBuffer(1000, env.observation_space, env.action_space, n_skills=4)
+        >>> buffer.observations.shape  # without the one-hot
+        (1000, 1, 3)
+        >>> buffer.skills.shape
+        (1000, 1)
 
     :param buffer_size: maximum number of transitions
     :param observation_space: the augmented space, as the model sees it

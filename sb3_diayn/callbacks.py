@@ -102,6 +102,19 @@ class DIAYNCallback(BaseCallback):
     ``model.save`` then stores the discriminator in the model's zip, and a later ``learn`` with a
     new ``DIAYNCallback()`` goes on from it: with the options of the zip, save those given anew
     (an option at its default counts as not given).
+    Paper: https://arxiv.org/abs/1802.06070
+
+    Example::
+
+        >>> import gymnasium as gym
+        >>> from stable_baselines3 import SAC
+        >>> from sb3_diayn import DIAYNCallback, DIAYNWrapper
+        >>> env = DIAYNWrapper(gym.make("Pendulum-v1"), n_skills=4)
+        >>> model = SAC("MlpPolicy", env, policy_kwargs={"net_arch": [16]})
+        >>> callback = DIAYNCallback(net_arch=[16])
+        >>> model = model.learn(150, callback=callback)
+        >>> callback.discriminator.n_skills
+        4
 
     :param net_arch: units of each hidden layer of the discriminator
     :param learning_rate: of the discriminator (Adam)

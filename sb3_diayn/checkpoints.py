@@ -133,10 +133,25 @@ class DIAYNCheckpointCallback(BaseCallback):
     A checkpoint is a folder that appears when it is complete. A process that is killed while
     saving leaves the older ones as they are; if the disk is full, the training goes on with a
     warning, and the next checkpoint tries again.
+    Paper: https://arxiv.org/abs/1802.06070
 
     .. warning::
         Unlike SB3's ``CheckpointCallback``, which counts calls, this one counts environment steps:
         do not divide ``save_freq`` by the number of environments.
+
+    Example::
+
+        >>> import gymnasium as gym
+        >>> from stable_baselines3 import PPO
+        >>> from sb3_diayn import DIAYNCallback, DIAYNCheckpointCallback, DIAYNWrapper, resume
+        >>> env = DIAYNWrapper(gym.make("CartPole-v1"), n_skills=4)
+        >>> model = PPO("MlpPolicy", env, n_steps=64)
+        >>> saving = DIAYNCheckpointCallback("checkpoints", save_freq=64)
+        >>> model = model.learn(64, callback=[DIAYNCallback(), saving])
+        >>> model = resume("checkpoints", env)  # in another process, say
+        >>> model = model.learn(64, callback=DIAYNCallback(), reset_num_timesteps=False)
+        >>> model.num_timesteps
+        128
 
     :param save_path: folder of the checkpoints of this training, and of no other; ``"auto"`` for
         the folder ``checkpoints`` within the one where an ``EvalCallback`` or

@@ -39,6 +39,19 @@ class Discriminator(nn.Module):
     float32, any other space through SB3's own preprocessing and extractors (images with their
     channels first). Below, "shape ``(n, d)``" stands for a batch of any space; of a ``Dict`` it is
     a dict of tensors.
+    Paper: https://arxiv.org/abs/1802.06070
+
+    Example::
+
+        >>> import torch as th
+        >>> from gymnasium import spaces
+        >>> from sb3_diayn import Discriminator
+        >>> discriminator = Discriminator(spaces.Box(-1.0, 1.0, (2,)), n_skills=4)
+        >>> next_obs, skills = th.zeros(3, 2), th.tensor([0, 1, 3])
+        >>> discriminator(next_obs).shape  # the logits of each skill
+        torch.Size([3, 4])
+        >>> discriminator.reward(next_obs, skills).shape
+        torch.Size([3])
 
     :param observation_space: observation space of the environment, without the skill
     :param n_skills: the number of skills, K

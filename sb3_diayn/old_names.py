@@ -121,7 +121,8 @@ class _Finder(MetaPathFinder, Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         name = module.__name__.removeprefix(f"{PACKAGE}.")
-        if name == "tasks":  # a name that stays
+        if name == "tasks":  # a name that stays, for the package itself
+            sys.modules[module.__name__] = importlib.import_module(f"{PACKAGE}.envs")
             return
         now = " or ".join(f"{PACKAGE}.{new_name}" for new_name in NEW_NAMES[name])
         warnings.warn(

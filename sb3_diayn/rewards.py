@@ -27,6 +27,16 @@ class SkillReward:
 
     The one object that wrappers and buffers share with the callback. They always see the
     discriminator of this moment, since they hold the same object.
+    Paper: https://arxiv.org/abs/1802.06070
+
+    Example::
+
+        >>> from gymnasium import spaces
+        >>> from sb3_diayn import Discriminator, SkillReward
+        >>> discriminator = Discriminator(spaces.Box(-1.0, 1.0, (2,)), n_skills=4)
+        >>> reward = SkillReward(discriminator, scale=10.0, task_weight=0.5)
+        >>> reward.mix(2.0, -3.0)  # 10 * (1 * 2 + 0.5 * -3)
+        5.0
 
     :param discriminator: q(z | s')
     :param scale: factor of the whole reward

@@ -28,19 +28,28 @@ from sb3_diayn.wrappers import (
 
 class GymVecEnv(VecEnv):
     """
-    A gymnasium ``VectorEnv`` as a ``VecEnv``::
-
-        vector_env = gym.make_vec(
-            "Hopper-v5",
-            num_envs=8,
-            vectorization_mode="async",
-            vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP},
-        )
-        env = VecDIAYNWrapper(GymVecEnv(vector_env), n_skills=20)
+    A gymnasium ``VectorEnv`` as a ``VecEnv``. With :class:`VecDIAYNWrapper` around it, a simulator
+    that steps many environments at once learns skills as DIAYN does
+    (paper: https://arxiv.org/abs/1802.06070).
 
     SB3 wants the last observation of an episode and the first one of the next in the same step.
     gymnasium's default, ``NEXT_STEP``, gives the second one a step later and ignores an action in
     between, which would have to be learned from; it is refused.
+
+    Example::
+
+        >>> import gymnasium as gym
+        >>> from gymnasium.vector import AutoresetMode
+        >>> from sb3_diayn import GymVecEnv, VecDIAYNWrapper
+        >>> vector_env = gym.make_vec(
+        ...     "CartPole-v1",
+        ...     num_envs=8,
+        ...     vectorization_mode="sync",
+        ...     vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP},
+        ... )
+        >>> env = VecDIAYNWrapper(GymVecEnv(vector_env), n_skills=20)
+        >>> env.reset().shape
+        (8, 24)
 
     :param env: with ``AutoresetMode.SAME_STEP``, or with ``DISABLED``: then ended episodes begin
         anew by ``reset(options={"reset_mask": mask})``. Infos of JAX or torch arrays
@@ -186,10 +195,24 @@ class VecDIAYNWrapper(VecEnvWrapper):
     outside. ``set_options({"skill": 3})`` chooses the skills of the next ``reset``.
 
     The skills of environment i are those that ``DIAYNWrapper`` draws with the same seed.
+    Paper: https://arxiv.org/abs/1802.06070
 
     .. warning::
         The state of a simulator cannot be asked for, so ``resume`` goes on from a checkpoint with
         new episodes, with a warning: not bit for bit.
+
+    Example::
+
+        >>> from stable_baselines3.common.env_util import make_vec_env
+        >>> from sb3_diayn import VecDIAYNWrapper
+        >>> venv = make_vec_env("CartPole-v1", n_envs=8)
+        >>> env = VecDIAYNWrapper(venv, n_skills=3, skill="cycle")
+        >>> env.reset().shape  # four numbers of the cart and the one-hot
+        (8, 7)
+        >>> env.env_method("set_skill", 2, indices=[0])
+        [None]
+        >>> env.reset()[0, 4:]
+        array([0., 0., 1.], dtype=float32)
 
     :param venv: vectorised environments without skills, with ``terminal_observation`` in ``info``
         at the end of each episode as SB3 asks for

@@ -38,10 +38,24 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any], RecordConstructorArgs):
     of each step holds ``skill`` (the one that acted), ``task_reward`` (the environment's own) and,
     with a discriminator, ``skill_reward`` (nats). The inner environment and its spaces stay as they
     are.
+    Paper: https://arxiv.org/abs/1802.06070
 
     .. warning::
         Give the training environments no fixed ``skill``, and pass ``DIAYNCallback()`` to
         ``learn``: without it the model learns the task, not skills.
+
+    Example::
+
+        >>> import gymnasium as gym
+        >>> from sb3_diayn import DIAYNWrapper
+        >>> env = DIAYNWrapper(gym.make("Pendulum-v1"), n_skills=4)
+        >>> env.observation_space.shape  # three numbers of the pendulum and the one-hot
+        (7,)
+        >>> obs, info = env.reset(seed=0, options={"skill": 2})
+        >>> obs[3:]
+        array([0., 0., 1., 0.], dtype=float32)
+        >>> info["skill"]
+        2
 
     :param env: an environment whose observation is a ``Box``, ``Discrete``, ``MultiDiscrete``,
         ``MultiBinary`` or a ``Dict`` of these; what the policy then sees is described at

@@ -1,4 +1,6 @@
-"""Fakes that several tests share."""
+"""What all tests share: which of them run, settings, and fakes."""
+
+import re
 
 import gymnasium as gym
 import hypothesis
@@ -12,6 +14,22 @@ hypothesis.settings.load_profile("steady")
 
 for name in ("CountingEnv", "PointEnv", "TwoStateEnv"):
     gym.register(f"sb3_diayn_tests/{name}-v0", entry_point=f"tests.helpers.envs:{name}")
+
+
+# Minutes each, or a large extra: only where ``-m`` names them. As ``-m 'not ...'`` in ``addopts``
+# any other ``-m`` would switch them on.
+ON_DEMAND = {"expensive", "sbx"}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect the tests whose marker has to be asked for."""
+    left_out = ON_DEMAND.difference(re.findall(r"\w+", config.option.markexpr))
+
+    def runs(item: pytest.Item) -> bool:
+        return left_out.isdisjoint(mark.name for mark in item.iter_markers())
+
+    config.hook.pytest_deselected(items=[item for item in items if not runs(item)])
+    items[:] = filter(runs, items)
 
 
 @pytest.fixture(autouse=True)

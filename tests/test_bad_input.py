@@ -1,4 +1,4 @@
-"""What is refused, and whether the message says which argument, what is wrong and what to do."""
+"""What is refused, and whether the message says which argument and what was expected."""
 
 import json
 
@@ -46,7 +46,6 @@ def wrap_space(space):
 
 
 def option(**kwargs):
-    """Refused by the constructor, before there is a model."""
     return lambda tmp_path: DIAYNCallback(**kwargs)
 
 
@@ -67,8 +66,8 @@ def indices(obs_indices):
     return learn(callback={"obs_indices": obs_indices})
 
 
-def go_on(make_env=counting, saved=None, **kwargs):
-    """A model that has learned goes on under other circumstances."""
+def resume_with(make_env=counting, saved=None, **kwargs):
+    """A saved training continues under other circumstances."""
 
     def run(tmp_path):
         model = make_sac(counting())
@@ -136,14 +135,19 @@ def make_ars(env):
 
 
 def odd_frame_stack():
-    """Frames below each other instead of beside."""
+    """Frames below each other instead of next to each other."""
     return VecFrameStack(
         DummyVecEnv([lambda: DIAYNWrapper(EchoEnv("matrix", box=True), 3)]), 2, "first"
     )
 
 
+def odd_frame_stack_space(tmp_path):
+    augmented = spaces.Dict(observation=MATRIX, skill=spaces.Box(0.0, 1.0, (6,)))
+    SkillSpace.from_augmented(augmented, 3, 2)
+
+
 def normalize_within():
-    return learn(lambda: VecFrameStack(VecNormalize(counting_vec(1), norm_reward=False), 2))
+    return VecFrameStack(VecNormalize(counting_vec(1), norm_reward=False), 2)
 
 
 def normalize_reward():
@@ -162,213 +166,152 @@ def discriminator(**kwargs):
     return lambda tmp_path: Discriminator(BOX, 3, **kwargs)
 
 
-N_SKILLS = r"n_skills={} is not a number of skills; expected an integer of at least 2\..*pass n_sk"
-SKILL = r"skill={} is not one of the skills; expected an integer from 0 to 2\..*choose one of"
-SPACE = r"observation_space=.* is not supported; expected a Box, a Discrete .*Flatten it first"
-INDICES = r"obs_indices={} does not choose .*expected different indices from -2 to 1.*Leave it out"
-SLICE = r"obs_indices={} is not a slice; expected 'start:stop'.*Write for example '0:2'"
-RANGE = r"{} is out of range; expected {}\. See the parameters of DIAYNCallback"
-POSITIVE = "a positive number"
-COUNT = "a positive integer"
-AT_LEAST_0 = "a number of at least 0"
-DURATION = r"skill_duration={} is not a positive integer; expected an integer of at least 1\. Leave"
-SAVED = r"{} does not match the saved discriminator; expected {}\. Leave it out .*new model"
-NO_TASK = r"min_task_return=5\.0 pays .*task_reward_weight={} makes none good.*Add task_reward_w"
-MEMORY = r"optimize_memory_usage=True .*expected False\..*buffer.*is the smaller one"
+# Each is refused by the constructor, before there is a model.
+OPTIONS = [
+    ("net_arch", "256"),
+    ("net_arch", 256),
+    ("net_arch", [0]),
+    ("net_arch", b"16"),
+    ("net_arch", {16: 16}),
+    ("learning_rate", 0),
+    ("learning_rate", "1e-3"),
+    ("learning_rate", float("nan")),
+    ("learning_rate", 10**400),
+    ("batch_size", 0),
+    ("batch_size", 1.5),
+    ("n_updates", 0),
+    ("n_updates", True),
+    ("log_q_min", 1),
+    ("log_q_min", float("nan")),
+    ("reward_scale", -1),
+    ("reward_scale", float("inf")),
+    ("skill_reward_weight", -1),
+    ("task_reward_weight", "1"),
+    ("use_actions", "no"),
+    ("normalize_obs", 1),
+    ("subtract_log_p", None),
+    ("learn_p_z", "yes"),
+    ("p_z_update_freq", 0),
+    ("sync_freq", 0),
+    ("weight_decay", -0.1),
+    ("weight_decay", None),
+    ("max_grad_norm", 0),
+    ("max_grad_norm", "1"),
+    ("spectral_norm", 1),
+    ("hold", -1),
+    ("hold", 1.5),
+]
 
+# What is refused, and how the message begins: with the name of the argument and its value.
 ROWS = [
     # the wrapper
-    (wrap(1), N_SKILLS.format("1")),
-    (wrap(2.5), N_SKILLS.format(r"2\.5")),
-    (wrap(True), N_SKILLS.format("True")),
-    (wrap("20"), N_SKILLS.format("'20'")),
-    (wrap(3, skill=-1), SKILL.format("-1")),
-    (wrap(3, skill=3), SKILL.format("3")),
-    (wrap(3, skill="3"), SKILL.format("3")),
-    (wrap(3, skill=1.0), SKILL.format(r"1\.0")),
-    (
-        wrap(3, skill="nonsense"),
-        r"skill='nonsense' is not a rule .*expected an index or one of .*'balanced'.*DIAYN_SKILL",
-    ),
-    (wrap(3, skill_duration=0), DURATION.format("0")),
-    (wrap(3, skill_duration=-5), DURATION.format("-5")),
-    (wrap(3, skill_duration=2.0), DURATION.format(r"2\.0")),
-    (wrap(3, skill_duration=True), DURATION.format("True")),
-    (lambda _: DIAYNWrapper(counting(), 3), r"env=.* already has a DIAYNWrapper; .*Wrap it once"),
-    (lambda _: counting().set_skill(3), SKILL.format("3")),
-    (lambda _: counting().reset(options={"skill": 3}), SKILL.format("3")),
-    (lambda _: counting().reset(options={"skill": "0"}), SKILL.format("'0'")),
-    (wrap_space(spaces.Tuple([BOX])), SPACE),
-    (wrap_space(spaces.Dict({"a": BOX, "b": spaces.Text(3)})), SPACE),
-    (wrap_space(spaces.Dict({"a": spaces.Dict({"b": BOX})})), SPACE),
-    (wrap_space(spaces.Dict({})), SPACE),
-    (wrap_space(spaces.Discrete(4, start=1)), SPACE),
-    (wrap_space(spaces.Box(0.0, 1.0, ())), SPACE),
-    (
-        wrap_space(spaces.Dict({"a": BOX, "skill": BOX})),
-        r"observation_space=.* already has a key 'skill'; expected it to be free.*Rename the key",
-    ),
+    (wrap(1), "n_skills=1"),
+    (wrap(2.5), "n_skills=2.5"),
+    (wrap(True), "n_skills=True"),
+    (wrap("20"), "n_skills='20'"),
+    (wrap(3, skill=-1), "skill=-1"),
+    (wrap(3, skill=3), "skill=3"),
+    (wrap(3, skill="3"), "skill=3"),
+    (wrap(3, skill=1.0), "skill=1.0"),
+    (wrap(3, skill="nonsense"), "skill='nonsense'"),
+    (wrap(3, skill_duration=0), "skill_duration=0"),
+    (wrap(3, skill_duration=-5), "skill_duration=-5"),
+    (wrap(3, skill_duration=2.0), "skill_duration=2.0"),
+    (wrap(3, skill_duration=True), "skill_duration=True"),
+    (lambda _: DIAYNWrapper(counting(), 3), "env=<DIAYNWrapper"),
+    (lambda _: counting().set_skill(3), "skill=3"),
+    (lambda _: counting().reset(options={"skill": 3}), "skill=3"),
+    (lambda _: counting().reset(options={"skill": "0"}), "skill='0'"),
+    (wrap_space(spaces.Tuple([BOX])), "observation_space=Tuple"),
+    (wrap_space(spaces.Dict({"a": BOX, "b": spaces.Text(3)})), "observation_space=Dict"),
+    (wrap_space(spaces.Dict({"a": spaces.Dict({"b": BOX})})), "observation_space=Dict"),
+    (wrap_space(spaces.Dict({})), "observation_space=Dict()"),
+    (wrap_space(spaces.Discrete(4, start=1)), "observation_space=Discrete"),
+    (wrap_space(spaces.Box(0.0, 1.0, ())), "observation_space=Box"),
+    (wrap_space(spaces.Dict({"a": BOX, "skill": BOX})), "observation_space=Dict"),
     # the options of the callback
-    (option(net_arch="256"), RANGE.format("net_arch='256'", "a list of positive integers")),
-    (option(net_arch=256), RANGE.format("net_arch=256", "a list of positive integers")),
-    (option(net_arch=[0]), RANGE.format(r"net_arch=\[0\]", "a list of positive integers")),
-    (option(learning_rate=0), RANGE.format("learning_rate=0", POSITIVE)),
-    (option(learning_rate="1e-3"), RANGE.format("learning_rate='1e-3'", POSITIVE)),
-    (option(learning_rate=float("nan")), RANGE.format("learning_rate=nan", POSITIVE)),
-    (option(batch_size=0), RANGE.format("batch_size=0", f"{COUNT} or None")),
-    (option(batch_size=1.5), RANGE.format(r"batch_size=1\.5", f"{COUNT} or None")),
-    (option(n_updates=0), RANGE.format("n_updates=0", COUNT)),
-    (option(n_updates=True), RANGE.format("n_updates=True", COUNT)),
-    (option(log_q_min=1), RANGE.format("log_q_min=1", "a negative number or None")),
-    (option(reward_scale=-1), RANGE.format("reward_scale=-1", POSITIVE)),
-    (option(reward_scale=float("inf")), RANGE.format("reward_scale=inf", POSITIVE)),
-    (option(skill_reward_weight=-1), RANGE.format("skill_reward_weight=-1", AT_LEAST_0)),
-    (option(task_reward_weight="1"), RANGE.format("task_reward_weight='1'", "a finite number")),
-    (option(use_actions="no"), RANGE.format("use_actions='no'", "True or False")),
-    (option(normalize_obs=1), RANGE.format("normalize_obs=1", "True or False")),
-    (option(subtract_log_p=None), RANGE.format("subtract_log_p=None", "True or False")),
-    (option(learn_p_z="yes"), RANGE.format("learn_p_z='yes'", "True or False")),
-    (option(p_z_update_freq=0), RANGE.format("p_z_update_freq=0", COUNT)),
-    (option(sync_freq=0), RANGE.format("sync_freq=0", COUNT)),
-    (option(net_arch=b"16"), RANGE.format("net_arch=b'16'", "a list of positive integers")),
-    (option(net_arch={16: 16}), RANGE.format(".*", "a list of positive integers")),
-    (option(learning_rate=10**400), RANGE.format("learning_rate=1000.*", POSITIVE)),
-    (option(weight_decay=-0.1), RANGE.format(r"weight_decay=-0\.1", AT_LEAST_0)),
-    (option(weight_decay=None), RANGE.format("weight_decay=None", AT_LEAST_0)),
-    (option(max_grad_norm=0), RANGE.format("max_grad_norm=0", f"{POSITIVE} or None")),
-    (option(max_grad_norm="1"), RANGE.format("max_grad_norm='1'", f"{POSITIVE} or None")),
-    (option(spectral_norm=1), RANGE.format("spectral_norm=1", "True or False")),
-    (option(log_q_min=float("nan")), RANGE.format("log_q_min=nan", "a negative number or None")),
-    (
-        option(min_task_return="best", task_reward_weight=1.0),
-        RANGE.format("min_task_return='best'", "a finite number or None"),
-    ),
-    (
-        option(min_task_return=float("inf"), task_reward_weight=1.0),
-        RANGE.format("min_task_return=inf", "a finite number or None"),
-    ),
-    (option(min_task_return=5.0), NO_TASK.format("0.0")),
-    (option(min_task_return=5.0, task_reward_weight=-1.0), NO_TASK.format("-1.0")),
-    (option(hold=-1), RANGE.format("hold=-1", "an integer of at least 0")),
-    (option(hold=1.5), RANGE.format(r"hold=1\.5", "an integer of at least 0")),
+    *[(option(**{name: value}), f"{name}={value!r}") for name, value in OPTIONS],
+    (option(min_task_return="best", task_reward_weight=1.0), "min_task_return='best'"),
+    (option(min_task_return=float("inf"), task_reward_weight=1.0), "min_task_return=inf"),
+    (option(min_task_return=5.0), "min_task_return=5.0"),
+    (option(min_task_return=5.0, task_reward_weight=-1.0), "min_task_return=5.0"),
     # the coordinates, once the space is known
-    (indices([2]), INDICES.format(r"\[2\]")),
-    (indices([-3]), INDICES.format(r"\[-3\]")),
-    (indices([0, 0]), INDICES.format(r"\[0, 0\]")),
-    (indices([0, -2]), INDICES.format(r"\[0, -2\]")),
-    (indices([]), INDICES.format(r"\[\]")),
-    (indices("1:1"), "obs_indices=.*Leave it out"),
-    (indices("a:b"), SLICE.format("'a:b'")),
-    (indices("1"), SLICE.format("'1'")),
-    (indices(""), SLICE.format("''")),
-    (indices("0:1:0"), "obs_indices='0:1:0' is not a slice"),
-    (indices(1), "obs_indices=1 .*expected"),
-    (indices([0.5]), r"obs_indices=\[0\.5\] .*expected"),
-    (discriminator(obs_indices=[2]), INDICES.format(r"\[2\]")),
+    (indices([2]), "obs_indices=[2]"),
+    (indices([-3]), "obs_indices=[-3]"),
+    (indices([0, 0]), "obs_indices=[0, 0]"),
+    (indices([0, -2]), "obs_indices=[0, -2]"),
+    (indices([]), "obs_indices=[]"),
+    (indices("1:1"), "obs_indices="),
+    (indices("a:b"), "obs_indices='a:b'"),
+    (indices("1"), "obs_indices='1'"),
+    (indices(""), "obs_indices=''"),
+    (indices("0:1:0"), "obs_indices='0:1:0'"),
+    (indices(1), "obs_indices=1"),
+    (indices([0.5]), "obs_indices=[0.5]"),
+    (discriminator(obs_indices=[2]), "obs_indices=[2]"),
     # the model and its environment
-    (learn(CountingEnv), r"env has no DIAYNWrapper; expected one .*DIAYNWrapper\(env, n_skills=20"),
-    (
-        learn(lambda: counting(skill=1)),
-        r"skill=1 is fixed in a training environment; expected 'uniform'.*unset.*DIAYN_SKILL",
-    ),
-    (learn(normalize_reward), r"norm_reward=True .*expected False\. Use VecNormalize\(env, norm_r"),
-    (
-        learn(normalize_reward, make_ppo),
-        r"norm_reward=True .*expected False\. Use VecNormalize\(env, norm_r",
-    ),
-    (
-        learn(normalize_outside),
-        r"observation_space=.*one-hot of n_skills=3 .*outside every wrapper",
-    ),
-    (
-        learn(odd_frame_stack, make_dict_sac),
-        r"(?s)observation_space=.*not that of the DIAYNWrapper.*expected.* outside every wrapper",
-    ),
-    (
-        lambda _: SkillSpace.from_augmented(
-            spaces.Dict(observation=MATRIX, skill=spaces.Box(0.0, 1.0, (6,))), 3, 2
-        ),
-        r"(?s)observation_space=.*not that of 2 stacked frames; expected .*without channels_order",
-    ),
-    (
-        normalize_within(),
-        r"VecNormalize is within VecFrameStack; expected it outside.*VecNormalize\(VecFrameStack\(",
-    ),
+    (learn(CountingEnv), "env "),
+    (learn(lambda: counting(skill=1)), "skill=1"),
+    (learn(normalize_reward), "norm_reward=True"),
+    (learn(normalize_reward, make_ppo), "norm_reward=True"),
+    (learn(normalize_outside), "observation_space="),
+    (learn(odd_frame_stack, make_dict_sac), "observation_space="),
+    (odd_frame_stack_space, "observation_space="),
+    (learn(normalize_within), "VecNormalize "),
     (
         learn(
             optimize_memory_usage=True,
             replay_buffer_kwargs={"handle_timeout_termination": False},
         ),
-        MEMORY,
+        "optimize_memory_usage=True",
     ),
-    (learn(make_model=make_ars), r"model=ARS .*expected an off-policy or on-policy .*Use SAC"),
-    (
-        loaded_buffer_of_other_n_envs,
-        r"n_envs=2 does not match the loaded replay buffer; expected 1\. Use as many",
-    ),
-    (
-        loaded_buffer_of_another_k,
-        r"(?s)observation_space=.*does not match the loaded replay buffer; expected .*n_skills of",
-    ),
-    (
-        learn(make_model=with_her),
-        r"replay_buffer_class=HerReplayBuffer .*expected SB3's own buffer.*Leave replay_buffer",
-    ),
+    (learn(make_model=make_ars), "model=ARS"),
+    (loaded_buffer_of_other_n_envs, "n_envs=2"),
+    (loaded_buffer_of_another_k, "observation_space="),
+    (learn(make_model=with_her), "replay_buffer_class=HerReplayBuffer"),
     (
         learn(make_model=make_ppo, callback={"min_task_return": 5.0, "task_reward_weight": 1.0}),
-        r"min_task_return=5\.0 needs rewards that wait .*PPO is rewarded before.*Use SAC, or leave",
+        "min_task_return=5.0",
     ),
-    # going on with a saved discriminator
-    (
-        go_on(two_k),
-        r"n_skills=5 of the environment does not match .*expected 3\. Use DIAYNWrapper\(env, n_",
-    ),
-    (go_on(net_arch=[8]), SAVED.format(r"net_arch=\[8\]", r"\[16\]")),
-    (go_on(use_actions=True), SAVED.format("use_actions=True", "False")),
-    (go_on(normalize_obs=True), SAVED.format("normalize_obs=True", "False")),
-    (go_on(spectral_norm=True), SAVED.format("spectral_norm=True", "False")),
-    (go_on(obs_indices="0:1"), SAVED.format(r"obs_indices=\[0\]", "None")),
-    (
-        go_on(saved={"obs_indices": "1:"}, obs_indices=[0]),
-        SAVED.format(r"obs_indices=\[0\]", r"\[1\]"),
-    ),
-    (other_version, r"format_version=7 in the model is unknown .*expected 1\. Install the version"),
+    # a training that continues with a saved discriminator
+    (resume_with(two_k), "n_skills=5"),
+    (resume_with(net_arch=[8]), "net_arch=[8]"),
+    (resume_with(use_actions=True), "use_actions=True"),
+    (resume_with(normalize_obs=True), "normalize_obs=True"),
+    (resume_with(spectral_norm=True), "spectral_norm=True"),
+    (resume_with(obs_indices="0:1"), "obs_indices=[0]"),
+    (resume_with(saved={"obs_indices": "1:"}, obs_indices=[0]), "obs_indices=[0]"),
+    (other_version, "format_version=7"),
     # presets and the loader
-    (lambda _: preset("papers"), r"preset='papers' is not known; expected one of .*Leave it out"),
-    (lambda _: preset(None), r"preset=None is not known; expected one of .*'urlb'.*Leave it out"),
-    (lambda path: load_state(empty_file(path)), r"is not a model saved by SB3.*Use another check"),
-    (
-        lambda path: load_discriminator(empty_file(path)),
-        r"is not a model saved by SB3.*Use another",
-    ),
+    (lambda _: preset("papers"), "preset='papers'"),
+    (lambda _: preset(None), "preset=None"),
+    (lambda path: load_state(empty_file(path)), "path="),
+    (lambda path: load_discriminator(empty_file(path)), "path="),
     # numbers that are not finite
-    (lambda _: stepped([np.nan]), r"action=\[nan\] is not finite at step 0 .*policy has diverged"),
-    (lambda _: stepped([-np.inf]), r"action=\[-inf\] is not finite at step 0 .*policy has diver"),
+    (lambda _: stepped([np.nan]), "action=[nan]"),
+    (lambda _: stepped([-np.inf]), "action=[-inf]"),
     # the buffer
-    (buffer(optimize_memory_usage=True), MEMORY),
-    (buffer(n_skills=1), N_SKILLS.format("1")),
-    (
-        buffer(BOX),
-        r"observation_space=.*does not end with the one-hot of n_skills=3 .*Wrap the environment",
-    ),
-    (
-        buffer(SkillSpace(BOX, 3).observation_space, n_skills=5),
-        r"does not end with the one-hot of n_skills=5 .*use the number of skills that the model",
-    ),
+    (buffer(optimize_memory_usage=True), "optimize_memory_usage=True"),
+    (buffer(n_skills=1), "n_skills=1"),
+    (buffer(BOX), "observation_space="),
+    (buffer(SkillSpace(BOX, 3).observation_space, n_skills=5), "observation_space="),
 ]
 
 
 @pytest.mark.filterwarnings("ignore:.*precision lowered by casting")
-@pytest.mark.parametrize(("run", "match"), ROWS, ids=[match[:32] for _, match in ROWS])
-def test_refused(run, match, tmp_path):
-    with pytest.raises(ValueError, match=match) as caught:
+@pytest.mark.parametrize(("run", "beginning"), ROWS, ids=[row[1][:32] for row in ROWS])
+def test_refused(run, beginning, tmp_path):
+    """The rest of the sentence may change, but it says what is expected."""
+    with pytest.raises(ValueError) as caught:
         run(tmp_path)
     assert type(caught.value) is ValueError
+    message = str(caught.value)
+    assert message.startswith(beginning) and "; expected " in message
 
 
 def test_a_fixed_skill_from_the_environment_variable_is_refused_in_training(monkeypatch):
     monkeypatch.setenv("DIAYN_SKILL", "1")
-    with pytest.raises(ValueError, match=r"skill=1 is fixed .*unset the variable DIAYN_SKILL"):
+    with pytest.raises(ValueError, match=r"^skill=1 .*; expected .*DIAYN_SKILL"):
         learn(lambda: DIAYNWrapper(CountingEnv(), 3))(None)
 
 
@@ -382,7 +325,7 @@ def test_a_model_without_environment_is_refused_by_sb3_first(tmp_path):
 
 def test_a_refused_learn_leaves_the_model_as_it_was():
     model = make_sac(counting())
-    with pytest.raises(ValueError, match="obs_indices"):
+    with pytest.raises(ValueError, match=r"^obs_indices="):
         model.learn(5, callback=make_callback(obs_indices=[7]))
     assert not hasattr(model, "diayn_state")
     callback = make_callback()
@@ -405,6 +348,7 @@ anything = st.one_of(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", rules(DIAYNCallback))
 @settings(max_examples=60)
 @given(anything)
@@ -414,6 +358,6 @@ def test_any_value_of_an_option_is_accepted_or_refused(name, value):
     try:
         options = DIAYNCallback(**{name: value}, **others).options
     except ValueError as error:
-        assert str(error).startswith(f"{name}=") and "expected" in str(error)
+        assert str(error).startswith(f"{name}=") and "; expected " in str(error)
     else:
         json.dumps(options, default=float)  # NumPy's scalars and fractions are numbers

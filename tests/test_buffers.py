@@ -157,7 +157,7 @@ def test_bytes_per_transition():
 
     # 2 * 61 numbers of observation, 3 of action, reward, done, timeout: 128 of 4 bytes
     assert n_bytes(ReplayBuffer(*arguments)) == 512
-    # 2 * 11 numbers of observation, and the skill beside the other six: 29 of 4 bytes
+    # 2 * 11 numbers of observation, and the skill next to the other six: 29 of 4 bytes
     assert n_bytes(SkillReplayBuffer(*arguments, n_skills=50)) == 116
 
 

@@ -49,6 +49,7 @@ def equal(first: dict[str, th.Tensor], second: dict[str, th.Tensor]) -> bool:
 # -- how much, and when ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_updates", [1, 3])
 @pytest.mark.parametrize(
     ("n_envs", "train_freq", "gradient_steps", "policy_updates"),
@@ -79,6 +80,7 @@ def test_no_update_before_learning_starts():
     assert callback.trainer.n_updates == model._n_updates == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("models", "batch_size", "expected"),
     [
@@ -108,7 +110,13 @@ def test_the_batch_size_is_half_of_a_large_one_unless_given(
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"normalize_obs": True}, {"n_updates": 2}, {"batch_size": 5}, {"batch_size": 32}],
+    [
+        {},
+        pytest.param({"normalize_obs": True}, marks=pytest.mark.slow),
+        {"n_updates": 2},
+        pytest.param({"batch_size": 5}, marks=pytest.mark.slow),
+        pytest.param({"batch_size": 32}, marks=pytest.mark.slow),
+    ],
 )
 def test_rewards_are_those_of_the_present_discriminator_in_each_policy_update(monkeypatch, options):
     model, callback = make_sac(counting(), train_freq=4, gradient_steps=3), make_callback(**options)
@@ -174,9 +182,10 @@ def test_the_first_loss_is_near_log_k():
     assert callback.trainer.metrics()["discriminator_loss"] == pytest.approx(math.log(K), abs=0.5)
 
 
-# -- going on ----------------------------------------------------------------------------------
+# -- resuming ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_parameters_to_the_bit():
     def run(seed):
         model, callback = make_sac(counting(), train_freq=5, seed=seed), make_callback()
@@ -188,6 +197,7 @@ def test_the_same_seed_gives_the_same_parameters_to_the_bit():
     assert not equal(first[1], other[1])
 
 
+@pytest.mark.slow
 def test_a_later_learn_goes_on_from_the_zip(tmp_path):
     options = {"n_updates": 2, "normalize_obs": True, "obs_indices": "0:1", "task_reward_weight": 2}
     first = make_callback(**options)
@@ -226,6 +236,7 @@ def test_options_given_anew_replace_those_of_the_zip(tmp_path):
     assert callback.options["n_updates"] == 4 and callback.options["reward_scale"] == 3.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("new_callback", [False, True])
 def test_learning_twice_in_one_process_goes_on(new_callback):
     model, callback = make_sac(counting()), make_callback()
@@ -252,6 +263,7 @@ def test_a_callback_that_went_on_to_another_model_leaves_the_first_alone(tmp_pat
 # -- options -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_learned_p_z_leaves_the_uniform_one():
     uniform, learned = make_callback(), make_callback(learn_p_z=True, p_z_update_freq=20)
     for callback in (uniform, learned):
@@ -295,6 +307,7 @@ class Check(BaseCallback):
         return True
 
 
+@pytest.mark.slow
 def test_copies_in_other_processes_are_those_of_the_rollout():
     env = make_vec_env(counting, 2, vec_env_cls=SubprocVecEnv)
     model, callback = make_ppo(env), make_callback()
@@ -312,6 +325,7 @@ def strict_counting():
     return counting()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Training and eval env are not of the same type")
 @pytest.mark.parametrize(
     ("vec_env_cls", "nested"), [(DummyVecEnv, False), (DummyVecEnv, True), (SubprocVecEnv, False)]
@@ -345,6 +359,7 @@ def test_a_loaded_model_plays_for_the_task_reward(tmp_path):
 # -- learning ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_skills_divide_two_states():
     """The optimum of the mean skill reward is log 2 = 0.693."""
     callback = DIAYNCallback(net_arch=[32], learning_rate=1e-2)

@@ -1,4 +1,4 @@
-"""A training that stops at a checkpoint and goes on is the training that never stopped."""
+"""A training that stops at a checkpoint and resumes is the training that never stopped."""
 
 import subprocess
 import sys
@@ -128,7 +128,9 @@ CASES: dict[str, tuple[Any, Any, dict[str, Any], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "DQN")) for name in CASES]
+)
 def test_a_checkpoint_neither_disturbs_nor_is_seen_in_the_result(name, tmp_path):
     cls, make_env, kwargs, options = CASES[name]
     results = []
@@ -157,6 +159,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_new_process_with_environments_in_processes_of_their_own(tmp_path):
     env = envs("InvertedPendulum-v5", 2)
     model, callback = build(SAC, env, **OFF_POLICY), make_callback()
@@ -169,6 +172,7 @@ def test_a_new_process_with_environments_in_processes_of_their_own(tmp_path):
     assert differences(learned(model, callback), th.load(result)) == []
 
 
+@pytest.mark.slow
 def test_the_order_of_the_callbacks_does_not_matter(tmp_path):
     model, callback = build(SAC, envs("ragged", 2), **OFF_POLICY), make_callback()
     saving = DIAYNCheckpointCallback(tmp_path, save_freq=SEAM, keep=None)
@@ -194,13 +198,14 @@ class Settings(BaseCallback):
 
 @pytest.fixture
 def saved(tmp_path):
-    """A stock zip after 60 steps and 40 updates, no buffer beside it."""
+    """A stock zip after 60 steps and 40 updates, and no buffer."""
     model = make_sac(counting())
     model.learn(60, callback=make_callback())
     model.save(tmp_path / "model")
     return tmp_path / "model"
 
 
+@pytest.mark.slow
 def test_a_new_counter_brings_no_second_warm_up_and_the_options_come_back(saved):
     model = SAC.load(saved, env=counting(), device="cpu", learning_starts=30)
     settings = Settings()
@@ -210,6 +215,7 @@ def test_a_new_counter_brings_no_second_warm_up_and_the_options_come_back(saved)
     assert model._n_updates == 40 + 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cls", [DQN, QRDQN])
 def test_epsilon_falls_from_where_it_was(tmp_path, cls):
     env = envs("CartPole-v1", 1)
@@ -231,6 +237,7 @@ def test_epsilon_falls_from_where_it_was(tmp_path, cls):
     assert loaded.exploration_schedule(1.0) == 1.0  # the option of the model is as it was
 
 
+@pytest.mark.slow
 def test_what_was_missing_of_the_first_warm_up_is_made_up_for(saved):
     model = SAC.load(saved, env=counting(), device="cpu", learning_starts=90)
     settings = Settings()
@@ -248,18 +255,21 @@ def test_an_empty_buffer_is_filled_with_each_skill_before_anything_is_learned(sa
     assert model.gradient_steps == 1
 
 
+@pytest.mark.slow
 def test_a_full_buffer_is_all_that_one_can_wait_for(saved):
     model = SAC.load(saved, env=counting(), device="cpu", buffer_size=30)
     model.learn(40, callback=DIAYNCallback(), reset_num_timesteps=False)
     assert model._n_updates == 40 + 11
 
 
+@pytest.mark.slow
 def test_without_waiting_learning_begins_at_once(saved):
     model = SAC.load(saved, env=counting(), device="cpu")
     model.learn(10, callback=DIAYNCallback(hold=0), reset_num_timesteps=False)
     assert model._n_updates == 40 + 10
 
 
+@pytest.mark.slow
 def test_a_model_saved_while_it_waits_keeps_its_options(saved, tmp_path):
     model = SAC.load(saved, env=counting(), device="cpu", gradient_steps=2)
 
@@ -273,6 +283,7 @@ def test_a_model_saved_while_it_waits_keeps_its_options(saved, tmp_path):
     assert model.gradient_steps == 2 and model._n_updates == 40
 
 
+@pytest.mark.slow
 def test_the_history_of_the_discriminator_goes_on(saved, tmp_path):
     model = SAC.load(saved, env=counting(), device="cpu")
     callback = DIAYNCallback(hold=0)
@@ -294,6 +305,7 @@ def checkpointed(folder: Any, env: Any = None, **kwargs: Any) -> Any:
     return model
 
 
+@pytest.mark.slow
 def test_old_checkpoints_go_and_partial_ones_do_not_count(tmp_path):
     (tmp_path / ".checkpoint_999_steps.part").mkdir()
     (tmp_path / "checkpoint_many_steps").mkdir()
@@ -312,6 +324,7 @@ def test_without_buffer_the_model_waits(tmp_path):
     assert (model.num_timesteps, model._n_updates) == (80, 40)
 
 
+@pytest.mark.slow
 def test_an_environment_that_does_not_come_back_is_reset_with_a_warning(tmp_path):
     checkpointed(tmp_path)  # the environment counts its episodes, for ever
     model = resume(tmp_path, counting(), device="cpu")
@@ -320,6 +333,7 @@ def test_an_environment_that_does_not_come_back_is_reset_with_a_warning(tmp_path
     assert model._n_updates == 40 + 20
 
 
+@pytest.mark.slow
 def test_an_episode_that_is_too_long_is_not_kept(tmp_path, monkeypatch):
     monkeypatch.setattr("sb3_diayn.wrappers.MAX_RECORDED_STEPS", 15)
     checkpointed(tmp_path, counting(length=50), keep=None)
@@ -346,6 +360,7 @@ def test_an_episode_comes_back_with_what_the_next_draws_depend_on():
     assert env.reset()[0].tolist() == other.reset()[0].tolist()
 
 
+@pytest.mark.slow
 def test_what_monitor_counts_goes_on(tmp_path):
     def make() -> Any:
         return DIAYNWrapper(gym.make("InvertedPendulum-v5"), K)  # SB3 puts Monitor outside
@@ -374,6 +389,7 @@ def test_a_folder_without_checkpoints(tmp_path):
         resume(tmp_path, counting())
 
 
+@pytest.mark.slow
 def test_environments_that_do_not_fit(tmp_path):
     checkpointed(tmp_path)
     with pytest.raises(ValueError, match=r"n_envs=2 does not match .*expected 1\. Build as many"):
@@ -382,6 +398,7 @@ def test_environments_that_do_not_fit(tmp_path):
         resume(tmp_path, VecNormalize(counting_vec(1), norm_reward=False), device="cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "match"),
     [

@@ -133,6 +133,7 @@ def test_the_discriminator_learns_from_the_first_transitions():
         np.testing.assert_array_equal(mine, stored[rows, envs])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [make_sac, make_dqn])
 def test_a_loaded_model_goes_on_with_its_n_steps(make, tmp_path):
     env = counting(discrete=make is make_dqn)

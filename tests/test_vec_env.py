@@ -97,6 +97,7 @@ def zeros(env: VecEnv) -> np.ndarray:
 # -- the same as DIAYNWrapper ----------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("skill_duration", [None, 2])
 @pytest.mark.parametrize("skill", ["uniform", "balanced", "cycle", 1])
 @pytest.mark.parametrize("make_env", [counting, in_a_dict, as_index])
@@ -135,6 +136,7 @@ def test_environments_that_draw_meet_the_same_observations():
         assert_same(*(env.step(zeros(env))[0] for env in envs))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "outside",
     [

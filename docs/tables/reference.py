@@ -36,7 +36,7 @@ from sb3_diayn.discriminator import HISTORY
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.model_zip import load_state, training_history, unpack_arrays
 
-# Of paths, which fill most of an evaluation: those of seed 0 are drawn.
+# Digits of the paths, which fill most of an evaluation. The paths of seed 0 are drawn.
 SIGNIFICANT_DIGITS, FEW_DIGITS = 5, 3
 WITH_MODEL = (  # keep their zips
     "sac/MountainCarContinuous-v0_1",

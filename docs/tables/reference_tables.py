@@ -2,7 +2,7 @@
 The tables of the reference results, from the files in ``zoo_configs/results``.
 
 A run of seed s is ``<algo>/<environment>_<s + 1>``, whether it went well or not. Below ``velocity``
-and ``position`` are those of ``ppo_travel.yml``, whose discriminator reads nothing else, below
+and ``position`` are the runs of ``ppo_travel.yml``, whose discriminator reads nothing else, below
 ``everything`` the same with a discriminator that does, below ``tried`` single runs of other
 settings.
 """
@@ -107,8 +107,8 @@ def summary() -> str:
     for env_id in [env_id for env_id in REFERENCES if env_id in set(frame["env"])]:
         part = frame[frame["env"] == env_id]
         cells = [_cell(part[name]) for name in measured]
-        beside = [random[env_id], REFERENCES[env_id].sac]
-        rows.append([env_id, *part[["K", "steps"]].iloc[0], len(part), *cells, *beside])
+        others = [random[env_id], REFERENCES[env_id].sac]
+        rows.append([env_id, *part[["K", "steps"]].iloc[0], len(part), *cells, *others])
     return table(head, rows)
 
 
@@ -192,7 +192,7 @@ def _travel(run: Path) -> dict[str, Any]:
 
 
 def _long_returns(run: Path) -> dict[str, float]:
-    """Of episodes of the usual length, longer than those of the training, where it was played."""
+    """From episodes of the usual length, which is longer than in the training, if played."""
     returns = [np.nan]
     if (run / LONG).is_file():
         returns = SkillEvaluation.load(run / LONG).task_returns.mean(axis=1)

@@ -1,5 +1,5 @@
 """
-Bytes per transition, ``add`` and ``sample`` of ``SkillReplayBuffer`` beside SB3's own buffer.
+Bytes per transition, ``add`` and ``sample`` of ``SkillReplayBuffer`` and of SB3's own buffer.
 
     python -m tests.benchmarks.buffer
 

@@ -1,6 +1,7 @@
 """
-How far chance leads in the point's sparse tasks, without any learning:
-``python -m tests.benchmarks.chance``.
+How far chance leads in the point's sparse tasks, without any learning.
+
+    python -m tests.benchmarks.chance
 """
 
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 
 import sb3_diayn  # noqa: F401  (registers them)
+from tests.benchmarks.timing import command_line
 
 N_EPISODES = 500
 TASKS = ("PointHallway", "PointUMaze")
@@ -65,6 +67,7 @@ def success_rate(task: str, behaviour: Callable[[np.random.Generator], Behaviour
 
 
 def main() -> None:
+    command_line().parse_args()
     for task in TASKS:
         for name, behaviour in BEHAVIOURS.items():
             print(f"{task:13} {name:34} {success_rate(task, behaviour):7.1%}", flush=True)

@@ -1,5 +1,5 @@
 """
-Time to learn skills that can be told apart: Hopper-v5, K = 20, until the running log q(z|s') of
+Time to learn skills that can be distinguished: Hopper-v5, K = 20, until the running log q(z|s') of
 replayed states reaches -0.6 and -0.45 nats.
 
     python -m tests.benchmarks.end_to_end [FILE.json [SEED [SETTING ...]]]

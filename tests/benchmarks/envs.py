@@ -25,7 +25,7 @@ from sb3_diayn.callbacks import attach_wrappers
 from tests.benchmarks.timing import ratio, report
 
 K, SIZES, SLICE, SLICES = 20, (1, 4, 16, 64), 2048, 10
-# 64 processes that each import torch anew would take minutes to start.
+# 64 processes that each import torch would take minutes to start.
 START = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
 
 

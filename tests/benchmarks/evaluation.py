@@ -4,9 +4,9 @@ Wall time of an evaluation: environments side by side in one process against one
     python -m tests.benchmarks.evaluation
 
 20 skills, 5 episodes each, of Hopper-v5 by a stock SAC (300x2, the paper's nets) that has learned
-nothing. Its episodes would end within some ten steps, so the environment is told to go on when the
-hopper falls, and a time limit gives skill k a length from 50 to 1,000 steps: as ragged as those of
-trained skills. All play the same steps in interleaved rounds; the ratio is of medians.
+nothing. Its hopper would fall within some ten steps, so a fall does not end an episode here. A time
+limit gives skill k a length from 50 to 1,000 steps instead, as different as with trained skills.
+All play the same steps in interleaved rounds; the ratio is of medians.
 """
 
 from typing import Any
@@ -47,7 +47,20 @@ def play(model: SAC, env: VecEnv) -> int:
     return sum(len(trajectory) for trajectory in play_skills(model, env, skills, seed=0))
 
 
-def measure(model: SAC, sizes: list[int]) -> list[dict[str, Any]]:
+def make_model() -> SAC:
+    return SAC(
+        "MlpPolicy",
+        DummyVecEnv([make_env]),
+        policy_kwargs={"net_arch": [300, 300]},
+        buffer_size=1,
+        device="cpu",
+        seed=0,
+    )
+
+
+def measure(sizes: list[int]) -> list[dict[str, Any]]:
+    th.set_num_threads(1)
+    model = make_model()
     envs = {n_envs: DummyVecEnv([make_env] * n_envs) for n_envs in (1, *sizes)}
     steps = play(model, envs[1])
     functions = {str(n): (lambda env=env: play(model, env)) for n, env in envs.items()}
@@ -65,13 +78,4 @@ def measure(model: SAC, sizes: list[int]) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    th.set_num_threads(1)
-    stock = SAC(
-        "MlpPolicy",
-        DummyVecEnv([make_env]),
-        policy_kwargs={"net_arch": [300, 300]},
-        buffer_size=1,
-        device="cpu",
-        seed=0,
-    )
-    report("evaluation", lambda: measure(stock, [10, 20, 50]))
+    report("evaluation", lambda: measure([10, 20, 50]))

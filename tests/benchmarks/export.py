@@ -1,9 +1,10 @@
 """
 Draws each skill as the model plays it and as its exported model does, for the skills of
-examples/composition.py: ``python -m tests.benchmarks.export skills.zip``.
+examples/composition.py.
+
+    python -m tests.benchmarks.export skills.zip
 """
 
-import argparse
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sb3_diayn import DIAYNWrapper, export_skill
 from sb3_diayn.evaluation.plotting import skill_colors
+from tests.benchmarks.timing import command_line
 
 ENV, N_SKILLS = "sb3_diayn/PointBox-v0", 8
 
@@ -40,7 +42,7 @@ def differences(model: BaseAlgorithm, skill: int, plain: BaseAlgorithm) -> np.nd
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line()
     parser.add_argument("model", type=Path)
     parser.add_argument("-o", "--output", type=Path, default=Path("export.png"))
     args = parser.parse_args()

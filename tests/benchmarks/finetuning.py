@@ -6,14 +6,13 @@ against SAC from scratch.
     python -m tests.benchmarks.finetuning -o finetuning --seeds 1 2 3 4 5
 
 Each seed has its own pretraining of 100,000 steps. What is finished is kept: run the command again
-to go on. At the end it prints the table and draws ``finetuning/finetuning.png``.
+to continue. At the end it prints the table and draws ``finetuning/finetuning.png``.
 
     python -m tests.benchmarks.finetuning -o finetuning --seeds 1 2 3 4 5 --weights 0 0.1 1
 
 compares the skills of pretrainings that are paid the task reward too, with these weights.
 """
 
-import argparse
 import itertools
 import json
 from pathlib import Path
@@ -29,6 +28,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_diayn import DIAYNCallback, DIAYNWrapper, evaluate_skills, export_skill, rank_skills
 from sb3_diayn.downstream.finetuning import WarmUp
+from tests.benchmarks.timing import command_line
 
 ENV = "MountainCarContinuous-v0"
 SOLVED = 90.0
@@ -169,7 +169,7 @@ def weigh(folder: Path, seed: int, weight: float) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line()
     parser.add_argument("-o", "--output", type=Path, default=Path("finetuning"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--weights", type=float, nargs="+", help="of the task reward")

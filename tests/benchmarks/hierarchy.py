@@ -1,9 +1,11 @@
 """
-A controller of skills against flat PPO and flat SAC on a sparse task:
-``python -m tests.benchmarks.hierarchy``. What is done is kept in the folder and not done again.
+A controller of skills against flat PPO and flat SAC on a sparse task.
+
+    python -m tests.benchmarks.hierarchy
+
+What is done is kept in the folder and not done again.
 """
 
-import argparse
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_diayn import DIAYNCallback, DIAYNWrapper
 from sb3_diayn.downstream.hierarchy import SkillActionVecEnv, WaitAtEnd
+from tests.benchmarks.timing import command_line
 
 TASK = "sb3_diayn/PointUMaze-v0"
 OPEN_ROOM = "sb3_diayn/PointBox-v0"
@@ -57,7 +60,7 @@ class Successes(BaseCallback):
 
 
 class HeldAction(gym.Wrapper[Any, Any, Any, Any]):
-    """What a controller has beside the skills: one decision every so many steps."""
+    """A controller without skills: one decision every so many steps."""
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         total, steps, done = 0.0, 0, False
@@ -67,31 +70,18 @@ class HeldAction(gym.Wrapper[Any, Any, Any, Any]):
         return obs, total, terminated, truncated, {**info, "primitive_steps": steps}
 
 
+def shared_options() -> dict[str, Any]:
+    """For SAC and PPO. SB3 adds keys of its own to the network's."""
+    return {"learning_rate": 1e-3, "policy_kwargs": dict(NET), "device": "cpu"}
+
+
 def sac(env: VecEnv, seed: int, **kwargs: Any) -> SAC:
-    return SAC(
-        "MlpPolicy",
-        env,
-        learning_rate=1e-3,
-        batch_size=128,
-        learning_starts=1000,
-        policy_kwargs=dict(NET),  # SB3 adds keys of its own
-        seed=seed,
-        device="cpu",
-        **kwargs,
-    )
+    options = shared_options() | {"batch_size": 128, "learning_starts": 1000} | kwargs
+    return SAC("MlpPolicy", env, seed=seed, **options)
 
 
 def ppo(env: VecEnv, seed: int, **kwargs: Any) -> PPO:
-    return PPO(
-        "MlpPolicy",
-        env,
-        learning_rate=1e-3,
-        ent_coef=0.01,
-        policy_kwargs=dict(NET),  # SB3 adds keys of its own
-        seed=seed,
-        device="cpu",
-        **kwargs,
-    )
+    return PPO("MlpPolicy", env, seed=seed, **(shared_options() | {"ent_coef": 0.01} | kwargs))
 
 
 def learn_skills(file: Path, seed: int) -> None:
@@ -147,7 +137,7 @@ def learn_task(folder: Path, method: str, seed: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line()
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("-o", "--output", type=Path, default=Path("benchmark_hierarchy"))

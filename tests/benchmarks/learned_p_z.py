@@ -1,12 +1,12 @@
 """
 The effective number of skills, with p(z) fixed and learned: figure 4 of the paper on a point in the
-plane, where any number of skills can be told apart.
+plane, where any number of skills can be distinguished.
 
     python -m tests.benchmarks.learned_p_z docs/pages/images/learned_p_z.png
 """
 
-import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -16,6 +16,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_diayn import DIAYNCallback, DIAYNWrapper
+from tests.benchmarks.timing import command_line
 from tests.helpers.envs import PointEnv
 
 K, STEPS, SEEDS = 20, 100_000, (0, 1, 2)
@@ -62,6 +63,9 @@ def learn(learn_p_z: bool, seed: int) -> Recorder:
 
 def main() -> None:
     """Six trainings of half a minute each."""
+    parser = command_line()
+    parser.add_argument("picture", type=Path)
+    picture: Path = parser.parse_args().picture
     th.set_num_threads(1)
     figure, axes = plt.subplots(figsize=(5, 3))
     for learn_p_z, color in ((False, "tab:blue"), (True, "tab:orange")):
@@ -79,7 +83,7 @@ def main() -> None:
     axes.set(xlabel="steps", ylabel="effective skills, exp(H[p(z)])", ylim=(0, K + 1))
     axes.legend()
     figure.tight_layout()
-    figure.savefig(sys.argv[1], dpi=90)
+    figure.savefig(picture, dpi=90)
 
 
 if __name__ == "__main__":

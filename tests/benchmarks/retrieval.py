@@ -1,10 +1,12 @@
 """
 Is the retrieved skill closer to the expert than the mean skill? Experts are the skills of another
-seed's model, and a walker written by hand: ``python -m tests.benchmarks.retrieval``. Skills that
-are in the folder are not learned again.
+seed's model, and a walker written by hand.
+
+    python -m tests.benchmarks.retrieval
+
+Skills that are in the folder are not learned again.
 """
 
-import argparse
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from sb3_diayn import DIAYNCallback, DIAYNWrapper, load_discriminator
 from sb3_diayn.downstream import infer_skill
 from sb3_diayn.evaluation.trajectories import play_skills
 from tests.benchmarks.hierarchy import sac
+from tests.benchmarks.timing import command_line
 
 TASK = "sb3_diayn/PointHallway-v0"
 N_SKILLS = 10
@@ -84,7 +87,7 @@ def compare(file: Path, skills: Array, expert: Array) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line()
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("-o", "--output", type=Path, default=Path("benchmark_retrieval"))
     args = parser.parse_args()

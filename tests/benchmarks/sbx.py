@@ -1,12 +1,12 @@
 """
-What DIAYN adds to SBX's SAC, whose networks are JAX's, beside what it adds to SB3's.
+What DIAYN adds to a step of SBX's SAC, whose networks are JAX's, and to a step of SB3's.
 
     python -m tests.benchmarks.sbx [FILE.json [THREADS]]
 
 Hopper-v5, K = 20, nets of 256x2, batch 256, one environment, one update per step, on the CPU. The
 arms take turns within one process; the table shows medians over slices, of wall time and of
 processor time. In "frozen" the discriminator pays and does not learn. PyTorch has THREADS threads
-(1, to which the callback sets them beside SBX; 2 and more show what that avoids).
+(1, as the callback sets them with SBX; 2 and more show what that avoids).
 """
 
 import os

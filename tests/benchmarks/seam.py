@@ -3,8 +3,8 @@ The discriminator's loss across the seam of a resumed training, and what becomes
 
     python -m tests.benchmarks.seam [FOLDER]
 
-SAC learns 5 skills of Pendulum-v1 for 8,000 steps and is saved. From there it goes on in five ways:
-exactly, with the replay buffer of then; without it, making no updates until the new buffer holds
+SAC learns 5 skills of Pendulum-v1 for 8,000 steps and is saved. From there it resumes in five ways:
+exactly, with the saved replay buffer; without it, making no updates until the new buffer holds
 256 transitions of each skill (the default), or 1024; likewise, but with the policy learning all
 the while; and unguarded. Every 100 steps the loss that the log shows is written down, and the loss
 on what the old buffer holds, which is what the discriminator still knows. FOLDER gets the figure
@@ -12,7 +12,6 @@ and a JSON.
 """
 
 import json
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +26,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_diayn import DIAYNCallback, DIAYNWrapper, SkillReplayBuffer, evaluate_skills
 from sb3_diayn.checkpoints import BUFFER_FILE, DIAYNCheckpointCallback, newest_checkpoint, resume
+from tests.benchmarks.timing import command_line
 
 ENV, K, STEPS, SEEDS, EVERY = "Pendulum-v1", 5, 8_000, 3, 100
 LABELS = {
@@ -169,8 +169,10 @@ def table(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
+    parser = command_line()
+    parser.add_argument("folder", nargs="?", type=Path, default=Path(), help="default: this one")
+    target: Path = parser.parse_args().folder
     th.set_num_threads(1)
-    target = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
     target.mkdir(parents=True, exist_ok=True)
     runs: list[dict[str, Any]] = []
     for seed in range(SEEDS):

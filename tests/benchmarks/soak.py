@@ -12,7 +12,6 @@ printed, and what is left when all is over: child processes, open files, files o
 import json
 import multiprocessing
 import os
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -25,6 +24,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
 from sb3_diayn import DIAYNCallback, DIAYNCheckpointCallback, DIAYNWrapper
+from tests.benchmarks.timing import command_line
 
 STEPS, SAVE_FREQ, EVERY, KEEP = 200_000, 10_000, 2_000, 2
 PROCESSES = Path("/proc")
@@ -65,8 +65,10 @@ def slope(steps: np.ndarray, megabytes: np.ndarray) -> float:
 
 
 def main() -> None:
+    parser = command_line()
+    parser.add_argument("steps", nargs="?", type=int, default=STEPS)
+    n_steps = parser.parse_args().steps
     th.set_num_threads(1)
-    n_steps = int(sys.argv[1]) if len(sys.argv) > 1 else STEPS
     start = time.perf_counter()
     wrapper = {"wrapper_class": DIAYNWrapper, "wrapper_kwargs": {"n_skills": 4}}
     env = make_vec_env("Pendulum-v1", 4, seed=0, vec_env_cls=SubprocVecEnv, **wrapper)

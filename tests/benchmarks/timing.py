@@ -1,4 +1,4 @@
-"""Side-by-side timing and a table of the result."""
+"""The command line of a benchmark, side-by-side timing, and a table of the result."""
 
 import argparse
 import json
@@ -13,6 +13,14 @@ from typing import Any
 import numpy as np
 import stable_baselines3
 import torch as th
+
+
+def command_line() -> argparse.ArgumentParser:
+    """:return: a parser whose help is the docstring of the benchmark"""
+    return argparse.ArgumentParser(
+        description=sys.modules["__main__"].__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
 
 def interleave(
@@ -57,10 +65,7 @@ def report(name: str, measure: Callable[[], Sequence[dict[str, Any]]]) -> None:
     :param name: of the benchmark
     :param measure: returns a dict with the same keys for each row
     """
-    formatter = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        description=sys.modules["__main__"].__doc__, formatter_class=formatter
-    )
+    parser = command_line()
     default = f"benchmark_{name}.json"
     parser.add_argument("output", nargs="?", default=default, help=f"file; default: {default}")
     path = Path(parser.parse_known_args()[0].output)

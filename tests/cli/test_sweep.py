@@ -122,6 +122,7 @@ def folder_of(swept, n_skills):
     return swept[0] / f"{ENV}_sac_K{n_skills}" / "seed_0"
 
 
+@pytest.mark.slow
 def test_a_run_is_a_folder_of_the_zoo_with_its_origin(swept):
     run = folder_of(swept, 3) / "sac" / f"{ENV}_1"
     assert load_state(run / f"{ENV}.zip")["n_skills"] == 3
@@ -139,6 +140,7 @@ def test_a_run_is_a_folder_of_the_zoo_with_its_origin(swept):
     assert 0 < origin["wall_time"] < 600 and 0 < origin["cpu_time"] < 600
 
 
+@pytest.mark.slow
 def test_a_failed_run_is_tried_again_and_reported_with_its_output(swept):
     _, done = swept
     assert done.returncode == 2
@@ -149,6 +151,7 @@ def test_a_failed_run_is_tried_again_and_reported_with_its_output(swept):
     assert str(error) in done.stderr and str(error) in done.stdout
 
 
+@pytest.mark.slow
 def test_the_other_runs_are_compared(swept):
     folder, done = swept
     assert f"{ENV}_sac_K3 seed 0: complete" in done.stdout
@@ -157,18 +160,21 @@ def test_the_other_runs_are_compared(swept):
     assert (folder / "comparison.png").is_file()
 
 
+@pytest.mark.slow
 def test_complete_runs_are_not_made_again(swept, capsys, monkeypatch):
     monkeypatch.setattr(sweep, "_start_and_wait", None)
     assert main(words(swept[0], "--n-skills", "3")) == 0
     assert "1 runs, of which 1 are complete" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_folder_with_the_run_of_another_command_is_left_alone(swept, capsys):
     assert main(words(swept[0], "--n-skills", "3", "-n", "250")) == 2
     message = capsys.readouterr().err
     assert "holds a run of 'sb3-diayn train" in message and "Choose another --output" in message
 
 
+@pytest.mark.slow
 def test_a_run_ends_with_the_sweep(tmp_path):
     command = ["train", "--env", ENV, "-n", "1000000", "-f", str(tmp_path), "--no-progress"]
     child = subprocess.Popen(

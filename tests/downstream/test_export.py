@@ -109,6 +109,7 @@ def assert_same(model: Any, exported: Any, skill: int = SKILL) -> None:
         assert np.abs(found[name] - values).max() <= 1e-6 * scale, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_actions_and_critics_are_those_of_the_skill(name):
     model = trained(name)
@@ -157,6 +158,7 @@ print("learned", len(sys.argv) - 1)
 """
 
 
+@pytest.mark.slow
 def test_zips_load_and_learn_where_this_package_is_missing(tmp_path):
     paths = []
     for name in ALGORITHMS:
@@ -297,6 +299,7 @@ def sample_batch(space: spaces.Dict, n: int = 200) -> dict[str, np.ndarray]:
     return {key: np.stack([row[key] for row in rows]) for key in space.spaces}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("algorithm", "kind"), [(SAC, "dict"), (PPO, "dict"), (DQN, "goal"), (SAC, "image_dict")]
 )

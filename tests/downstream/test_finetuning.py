@@ -52,6 +52,7 @@ def test_a_training_that_ends_earlier_leaves_the_model_as_it_was():
     assert model._n_updates == 2 * 3
 
 
+@pytest.mark.slow
 def test_without_learning_starts_updates_begin_at_once():
     model = make_sac(CountingEnv(), learning_starts=0)
     model.learn(5, callback=WarmUp())

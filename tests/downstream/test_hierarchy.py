@@ -226,6 +226,7 @@ def test_episode_statistics_count_steps_inside_and_decisions_outside():
         assert infos[-1]["episode"]["l"] == length
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of fork, in a process with threads
 def test_environments_in_other_processes_do_the_same():
     results = []
@@ -270,6 +271,7 @@ def test_skills_of_a_normalised_model_see_normalised_observations(tmp_path):
     assert (ends[0] != ends[2]).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algo", [PPO, DQN])
 def test_stock_algorithms_learn_which_skill_pays(algo):
     """Task reward is x: the skill that walks east is the best from everywhere."""

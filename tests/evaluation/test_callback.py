@@ -53,6 +53,7 @@ def parameters(model):
 # -- the training is not disturbed -------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [make_sac, make_ppo])
 @pytest.mark.parametrize("normalize", [False, True])
 def test_the_same_parameters_with_and_without(make, normalize):
@@ -68,6 +69,7 @@ def test_the_same_parameters_with_and_without(make, normalize):
     assert plain[1:] == watched[1:]
 
 
+@pytest.mark.slow
 def test_no_warning_of_a_missing_discriminator():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -87,6 +89,7 @@ def test_it_counts_environment_steps(n_envs, eval_freq, expected):
     assert [row["num_timesteps"] for row in callback.history] == expected
 
 
+@pytest.mark.slow
 def test_it_goes_on_counting_in_a_second_learn():
     model, callback = make_sac(training_env()), SkillEvaluationCallback(eval_freq=40)
     learn(model, callback)
@@ -107,6 +110,7 @@ def test_the_history_is_what_evaluate_skills_says():
     assert again.lengths.tolist() == last.lengths.tolist()
 
 
+@pytest.mark.slow
 def test_stopping_at_a_mutual_information():
     callback = SkillEvaluationCallback(eval_freq=20, stop_at_mutual_information=-100)
     assert learn(make_sac(training_env()), callback).num_timesteps == 20
@@ -114,6 +118,7 @@ def test_stopping_at_a_mutual_information():
     assert learn(make_sac(training_env()), callback).num_timesteps == 60
 
 
+@pytest.mark.slow
 def test_every_format_of_the_logger(tmp_path, capsys):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     model = make_sac(training_env())
@@ -153,6 +158,7 @@ def test_vec_normalize_only_in_the_evaluation_is_refused():
         learn(make_sac(training_env()), callback)
 
 
+@pytest.mark.slow
 def test_a_training_in_other_processes():
     spec = gym.spec(ID)  # the other processes have not registered it
     env = SubprocVecEnv([lambda: DIAYNWrapper(gym.make(spec, length=5), K)] * 2)
@@ -214,12 +220,14 @@ def test_history_and_best_model_are_saved(tmp_path):
     assert load_discriminator(tmp_path / "a" / "best_model").n_skills == K
 
 
+@pytest.mark.slow
 def test_the_best_model_can_be_left_out(tmp_path):
     callback = SkillEvaluationCallback(eval_freq=20, save_path=str(tmp_path), save_best=False)
     learn(make_sac(training_env()), callback)
     assert [path.name for path in tmp_path.iterdir()] == ["evaluations.json"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["evaluation", "checkpoint"])
 def test_auto_saves_within_the_folder_of_the_zoo(tmp_path, kind):
     others = {

@@ -147,6 +147,7 @@ def test_a_recurrent_policy():
 # -- nothing is changed ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deterministic", [True, False])
 def test_model_and_random_states_are_as_found(deterministic):
     model = make_sac(point_vec())

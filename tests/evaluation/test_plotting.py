@@ -15,6 +15,8 @@ import torch as th
 from gymnasium import spaces
 from matplotlib.collections import LineCollection
 
+pytest.importorskip("seaborn")
+
 from sb3_diayn.discriminator import Discriminator
 from sb3_diayn.evaluation import plotting
 from sb3_diayn.evaluation.results import SkillEvaluation
@@ -94,6 +96,7 @@ def _color(n_skills, skill):
 PLOTS = [name for name in plotting.__all__ if name.startswith("plot_")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_skills", SIZES)
 @pytest.mark.parametrize("name", PLOTS)
 def test_draws_on_given_axes_and_opens_no_figure(name, n_skills, ax):
@@ -158,6 +161,7 @@ def test_training_refuses_a_log_without_entries(column):
     assert plt.get_fignums() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_episodes", [1, 3])
 @pytest.mark.parametrize("n_skills", SIZES)
 def test_task_returns_sorted(n_skills, n_episodes, ax):
@@ -285,6 +289,7 @@ def test_regions_refuse_another_number_of_skills():
         plotting.plot_discriminator_regions(make_discriminator(), make_evaluation(3))
 
 
+@pytest.mark.slow
 def test_package_does_not_import_plotting():
     code = "import sys, sb3_diayn; print('sb3_diayn.evaluation.plotting' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -113,6 +113,7 @@ def files(folder):
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_all_that_is_linked_is_there_and_nothing_is_elsewhere(tmp_path, evaluation):
     pytest.importorskip("imageio_ffmpeg")
     page = write(tmp_path, evaluation, films=make_films, card=ABOUT)
@@ -128,6 +129,7 @@ def test_all_that_is_linked_is_there_and_nothing_is_elsewhere(tmp_path, evaluati
         assert "http" not in text.read_text()
 
 
+@pytest.mark.slow
 def test_what_users_name_is_escaped(tmp_path, evaluation):
     page = write(tmp_path, evaluation, films=no_films)
     assert page.scripts == 1  # the page's own
@@ -135,6 +137,7 @@ def test_what_users_name_is_escaped(tmp_path, evaluation):
     assert 'print("a" < "b", 2)' in page.text
 
 
+@pytest.mark.slow
 def test_without_films_the_page_says_why(tmp_path, evaluation):
     page = write(tmp_path, evaluation, films=no_films)
     assert "Films could not be made: no EGL" in page.text
@@ -143,6 +146,7 @@ def test_without_films_the_page_says_why(tmp_path, evaluation):
     assert not any(link.endswith(".mp4") for link in page.links)
 
 
+@pytest.mark.slow
 def test_films_of_an_older_report_go(tmp_path, evaluation):
     pytest.importorskip("imageio_ffmpeg")
     write(tmp_path, evaluation, films=make_films)
@@ -151,6 +155,7 @@ def test_films_of_an_older_report_go(tmp_path, evaluation):
     assert [file for file in files(tmp_path) if "films" in file] == ["films/mine.mp4"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["save_figures", "_render", "diagnose", "model_card"])
 def test_an_interrupted_report_leaves_the_old_one(tmp_path, evaluation, monkeypatch, step):
     def fail(*args, **kwargs):
@@ -173,6 +178,7 @@ def test_the_page_goes_last(tmp_path, evaluation, monkeypatch):
     assert moved[-1] == tmp_path / "index.html"
 
 
+@pytest.mark.slow
 def test_the_evaluation_is_kept(tmp_path, evaluation):
     write(tmp_path, evaluation)
     loaded = SkillEvaluation.load(tmp_path / "evaluation.json")
@@ -200,6 +206,7 @@ def test_number(value, text):
     assert number(value) == text
 
 
+@pytest.mark.slow
 def test_training_is_drawn_where_something_was_logged(tmp_path, evaluation):
     names = ("time/total_timesteps", "diayn/log_q_z", "diayn/accuracy")
     history = {name: np.array([np.nan, 1.0, 2.0]) for name in names}
@@ -223,6 +230,7 @@ def test_card(tmp_path, evaluation):
     assert body.count("\n| 0 |") == body.count("\n| 2 |") == 1
 
 
+@pytest.mark.slow
 def test_card_is_what_the_hub_reads(tmp_path, evaluation):
     hub = pytest.importorskip("huggingface_hub")
     write(tmp_path, evaluation, card=ABOUT)

@@ -62,6 +62,7 @@ def test_states_under_vec_normalize_are_raw():
     assert trajectory.task_rewards.tolist() == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.slow
 def test_other_processes_play_the_same():
     model = walker()
     env = SubprocVecEnv([point_env] * 2)

@@ -1,13 +1,11 @@
 """
-What is supported: the rows of the table in ``docs/pages/algorithms.md``, and of the tests.
-
-``python -m tests.helpers.algorithms`` writes the table into that page.
+What is supported. The tests run each row; ``docs/tables/algorithms.py`` makes the table of the
+documentation from them.
 """
 
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +17,6 @@ from sb3_diayn import DIAYNWrapper
 from tests.helpers.envs import ActionEnv
 
 K = 2
-PAGE = Path(__file__).parents[2] / "docs" / "pages" / "algorithms.md"
-BEGIN, END = "<!-- table: python -m tests.helpers.algorithms -->", "<!-- end of the table -->"
 
 OFF_POLICY = {
     "learning_starts": 40,
@@ -51,7 +47,7 @@ class Row:
 
     :param path: of the class
     :param actions: name of the action space
-    :param variants: options beside the default, each of which is tested too
+    :param variants: options that are tested too, one at a time
     :param remark: for the reader of the table
     :param options: for a quick test
     :param policy: alias of the policy
@@ -159,27 +155,6 @@ REFUSALS = [
     Refusal(
         "HER",
         "stable_baselines3.HerReplayBuffer",
-        "it relabels goals with task rewards; DIAYN's reward is that of the discriminator",
+        "it relabels goals with task rewards; DIAYN's reward comes from the discriminator",
     ),
 ]
-
-
-def table() -> str:
-    """:return: the table in Markdown"""
-    lines = ["| class | actions | options that are tested too | remark |", "|---|---|---|---|"]
-    for row in ROWS:
-        variants = ", ".join(f"`{variant}`" for variant in row.variants) or "-"
-        lines.append(f"| `{row.path}` | `{row.actions}` | {variants} | {row.remark} |")
-    lines += ["", "| not supported | reason |", "|---|---|"]
-    lines += [f"| {refusal.name} (`{refusal.path}`) | {refusal.reason} |" for refusal in REFUSALS]
-    return "\n".join(lines)
-
-
-def page_with_table() -> str:
-    """:return: the page as it has to be"""
-    before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
-    return f"{before}{BEGIN}\n\n{table()}\n\n{END}{rest.split(END)[1]}"
-
-
-if __name__ == "__main__":
-    PAGE.write_text(page_with_table(), encoding="utf-8")

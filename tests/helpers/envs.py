@@ -190,8 +190,8 @@ class EchoEnv(gym.Env):
 
 class ActionEnv(gym.Env):
     """
-    The observation is the last action: one number, or a one-hot. Skills are told apart as soon as
-    they act differently.
+    The observation is the last action: one number, or a one-hot. Skills can be
+    distinguished as soon as they act differently.
 
     :param discrete: three actions of which the third is masked after every odd step
     """

@@ -40,7 +40,7 @@ def normalize_keys(env: VecEnv) -> VecEnv:
     return VecNormalize(env, norm_reward=False, clip_obs=0.5, norm_obs_keys=["position", "noise"])
 
 
-def normalize_beside_image(env: VecEnv) -> VecEnv:
+def normalize_next_to_image(env: VecEnv) -> VecEnv:
     env = VecTransposeImage(env)
     return VecNormalize(env, norm_reward=False, clip_obs=0.5, norm_obs_keys=["clock"])
 
@@ -51,7 +51,7 @@ class Row:
     :param kind: of ``EchoEnv``
     :param algo: class of the model
     :param outside: what is put around the vectorised environments
-    :param steps: enough for the skills to be told apart
+    :param steps: enough to distinguish the skills
     :param options: of ``DIAYNCallback``
     """
 
@@ -112,7 +112,7 @@ ROWS = [
     Row("goal", SAC),
     Row("image", DQN, steps=400),
     Row("image_first", PPO, steps=600, options=CONVOLUTIONS),
-    Row("image_dict", DQN, normalize_beside_image, 400, {"obs_indices": "camera"}),
+    Row("image_dict", DQN, normalize_next_to_image, 400, {"obs_indices": "camera"}),
     Row("vector", SAC, stack),
     Row("image", DQN, stack, steps=400),
     Row("dict", SAC, normalize_keys, 800),

@@ -8,9 +8,10 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
+from docs.tables.algorithms import PAGE, with_tables
 from sb3_diayn import DIAYNCallback, load_discriminator
 from sb3_diayn.evaluation.trajectories import play_skills
-from tests.helpers.algorithms import PAGE, ROWS, VARIANTS, K, page_with_table
+from tests.helpers.algorithms import ROWS, VARIANTS, K
 from tests.helpers.models import make_callback
 
 # SB3 says so when a zip of a model with n_steps is loaded, whose buffer class it has set itself.
@@ -57,6 +58,7 @@ def compiled_once(tmp_path_factory):
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("row", "options"), CASES)
 def test_learns_saves_loads_and_goes_on(row, options, tmp_path, request):
     if row.is_sbx:
@@ -117,6 +119,7 @@ def test_beside_sbx_pytorch_has_one_thread(path, chosen, expected, monkeypatch):
         th.set_num_threads(before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("actions", ["Box", "Discrete"])
 def test_every_row_runs_in_other_processes(actions):
     rows = [row for row in ROWS if row.actions == actions and not row.is_sbx]
@@ -140,7 +143,7 @@ def test_masks_are_kept_when_skills_are_played():
 
 
 def test_the_page_shows_this_table():
-    assert PAGE.read_text(encoding="utf-8") == page_with_table()
+    assert PAGE.read_text(encoding="utf-8") == with_tables(), "run python -m docs.tables.algorithms"
 
 
 @pytest.mark.parametrize("name", ["discrete_actions", "sbx_sac"])

@@ -1,4 +1,4 @@
-"""Killed, interrupted, out of disk: what was whole stays whole, and the training goes on."""
+"""Killed, interrupted, out of disk: what was whole stays whole, and the training resumes."""
 
 import errno
 import multiprocessing
@@ -26,6 +26,8 @@ from sb3_diayn import (
 from sb3_diayn.checkpoints import list_checkpoints, newest_checkpoint, save_checkpoint
 from tests.helpers.envs import PointEnv
 from tests.helpers.models import K, make_callback, make_sac
+
+pytestmark = pytest.mark.slow
 
 # A copy of this process where the system can make one: it need not import everything again.
 METHODS = multiprocessing.get_all_start_methods()

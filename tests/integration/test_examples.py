@@ -20,6 +20,7 @@ def test_readme_shows_the_quickstart_verbatim():
     assert (ROOT / "examples" / "quickstart.py").read_text() == blocks[0]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::tqdm.TqdmExperimentalWarning")  # SB3's own progress bar
 @pytest.mark.parametrize("path", EXAMPLES)
 def test_example_runs(path, tmp_path, monkeypatch):
@@ -32,6 +33,7 @@ def test_example_runs(path, tmp_path, monkeypatch):
     assert list(tmp_path.rglob("*.zip"))
 
 
+@pytest.mark.slow
 def test_the_typed_example_runs(tmp_path):
     model = typed_example.learn(tmp_path, 60)
     assert typed_example.look(tmp_path, model) < 0

@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 
+import pytest
 from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
 
 HEAVY = ["matplotlib.pyplot", "seaborn", "moviepy", "rl_zoo3", "pandas", "imageio", "scipy"]
@@ -12,6 +13,7 @@ def test_imports_go_strictly_downward():
     assert lint_imports() == EXIT_STATUS_SUCCESS
 
 
+@pytest.mark.slow
 def test_the_package_imports_nothing_heavy():
     script = f"""
 import json, sys

@@ -148,7 +148,7 @@ def test_advantages_do_not_run_across_a_change_of_skill(normalize):
         augmented = recorder.callback.skill_space.append(obs, skills[changed])
         with th.no_grad():
             if normalize:
-                return  # the statistics went on since: the values then cannot be had again
+                return  # the statistics have changed since, so the old values are lost
             values = model.policy.predict_values(th.as_tensor(augmented)).numpy()[:, 0]
         expected = paid[changed] + model.gamma * values
         np.testing.assert_allclose(buffer.rewards[changed, 0], expected, atol=1e-5)

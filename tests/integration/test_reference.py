@@ -5,10 +5,15 @@ import json
 import pytest
 import yaml
 
+pytest.importorskip("seaborn")
+pytest.importorskip("scipy")
+
 from docs.tables.reference import WITH_MODEL
 from docs.tables.reference_tables import PAGES, READS, REFERENCES, RESULTS, runs, with_tables
 from sb3_diayn import SkillEvaluation, load_discriminator
 from sb3_diayn.zoo.hyperparams import config_path
+
+pytestmark = pytest.mark.slow
 
 LOGS = {"provided": RESULTS, **READS}
 FOLDERS = sorted(file.parent for logs in LOGS.values() for file in logs.glob("*/*/run.json"))

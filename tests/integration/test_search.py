@@ -7,6 +7,9 @@ import pandas as pd
 import pytest
 import yaml
 
+pytest.importorskip("optuna")
+pytest.importorskip("scipy")
+
 from docs.tables.search import ENTRY, ENVS, FOLDER, PAGE, WINNER, again, gain, trials, with_tables
 
 

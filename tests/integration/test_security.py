@@ -86,7 +86,7 @@ def test_a_pickle_in_the_place_of_any_value(saved, tmp_path, key):
 
     path = edit_data(saved, tmp_path / "model.zip", edit)
     read_all(path)
-    if key not in ("counters", "random_state"):  # those belong to a training that goes on
+    if key not in ("counters", "random_state"):  # those are read by a training that resumes
         with pytest.raises(ValueError, match="damaged discriminator"):
             load_discriminator(path)
     assert not mark.exists()
@@ -182,6 +182,7 @@ def test_sizes_of_an_array_take_no_memory(saved, tmp_path, content):
     assert peak_memory() - before < 300
 
 
+@pytest.mark.slow
 def test_a_bomb_in_the_arrays(saved, tmp_path):
     """200 MB of zeros that take 200 kB."""
 
@@ -230,6 +231,7 @@ def test_changed_bytes_anywhere(saved, tmp_path, changes):
     read_all(path)
 
 
+@pytest.mark.slow
 @many
 @given(st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1))
 def test_changed_bytes_of_the_arrays(saved, tmp_path, changes):
@@ -261,6 +263,7 @@ def places(state, path=()):
             yield from places(value, (*path, key))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # gymnasium's, about bounds
 @many
 @given(st.data())

@@ -145,6 +145,7 @@ def test_a_part_that_is_not_finite_is_refused():
 # -- learning, saving, loading ---------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_a_row_of_the_table(row, tmp_path):
     model = row.make_model()
@@ -245,6 +246,7 @@ print(json.dumps(model.predict(obs, deterministic=True)[0].tolist()))
 """
 
 
+@pytest.mark.slow
 def test_a_process_without_this_package_plays_the_model(tmp_path):
     model = Row("discrete", DQN).make_model()
     model.learn(80, callback=make_callback())

@@ -44,6 +44,7 @@ def slopes(discriminator: Discriminator) -> th.Tensor:
     return change.max(dim=1).values / (a - b).norm(dim=1)
 
 
+@pytest.mark.slow
 def test_spectral_norm_bounds_how_fast_the_answer_changes():
     th.manual_seed(0)
     free = train(Discriminator(SPACE, 2, net_arch=[32, 32]))
@@ -78,6 +79,7 @@ def test_spectral_norm_survives_the_zip_bit_for_bit(tmp_path):
     assert th.equal(load_discriminator(tmp_path / "model").reward(obs, skills), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vec_env", [DummyVecEnv, SubprocVecEnv])
 def test_spectral_norm_travels_to_other_processes(vec_env):
     discriminator = Discriminator(SPACE, K, net_arch=[8], spectral_norm=True)
@@ -98,6 +100,7 @@ def weights(discriminator: Discriminator) -> float:
     return sum(float(p.detach().square().sum()) for p in discriminator.net.parameters()) ** 0.5
 
 
+@pytest.mark.slow
 def test_weight_decay_keeps_weights_small():
     norms = []
     for weight_decay in (0.0, 1.0):
@@ -147,7 +150,7 @@ def test_the_gate_opens_when_a_good_episode_has_ended():
         gate.add(step, rewards[step], dones[step], 3)
     # env 0: 1 + 2 = 3 is good, 1 + 1 = 2 is not; env 1: 0 + 1 + 1 = 2 is not
     np.testing.assert_array_equal(gate.is_open.T, [[1, 1, 0, 0, 0], [0, 0, 0, 0, 0]])
-    for step in range(5, 7):  # the buffer begins anew
+    for step in range(5, 7):  # the buffer starts again at row 0
         gate.add(step - 5, rewards[step], dones[step], 3)
     # env 1: 0 + 5 + 0 = 5 is good, steps 3 to 5 are rows 3, 4 and 0; env 0 has overwritten 0 and 1
     np.testing.assert_array_equal(gate.is_open.T, [[0, 0, 0, 0, 0], [1, 0, 0, 1, 1]])
@@ -242,6 +245,7 @@ class BlindEnv(gym.Env):
         return np.zeros(1, np.float32), 0.0, False, self.steps == 5, {}
 
 
+@pytest.mark.slow
 def test_only_with_actions_a_blind_discriminator_tells_skills_apart():
     """Two skills learn to act differently; without actions the discriminator can but guess."""
     accuracy = {}
@@ -271,12 +275,13 @@ def test_several_environments_share_a_gate():
 # -- p(z) ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("learn_p_z", "low", "high"), [(False, 8, 8), (True, 1, 3)])
 def test_a_learned_p_z_collapses(learn_p_z, low, high):
     """
     Eight skills at 0, 1, ..., 7, each with a deviation of 3, so that only the outermost ones can
-    be told apart. A skill that is drawn more often is recognised more often, and so drawn still
-    more often.
+    be distinguished. A skill that is drawn more often is recognised more often, and so is drawn
+    even more often.
     """
     th.manual_seed(0)
     space = spaces.Box(-np.inf, np.inf, (1,), np.float32)

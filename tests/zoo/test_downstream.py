@@ -45,6 +45,7 @@ def statistics(run):
     return pickle.loads((run / ENV / "vecnormalize.pkl").read_bytes()).obs_rms
 
 
+@pytest.mark.slow
 def test_each_skill_is_a_run_of_the_zoo(run, exported, capsys):
     for skill in range(K):
         folder = exported / "sac" / f"{ENV}_{skill + 1}"
@@ -57,6 +58,7 @@ def test_each_skill_is_a_run_of_the_zoo(run, exported, capsys):
     assert {path.name for path in (exported / "sac").iterdir()} == {f"{ENV}_{i}" for i in (1, 2, 3)}
 
 
+@pytest.mark.slow
 def test_an_exported_run_acts_as_the_skill(run, exported):
     source = find_run(run)
     env = source.make_env(seed=5)
@@ -74,6 +76,7 @@ def test_an_exported_run_acts_as_the_skill(run, exported):
     env.close()
 
 
+@pytest.mark.slow
 def test_enjoy_plays_it_where_this_package_is_missing(run, exported, tmp_path):
     """The zoo's own command, in a process where any import of this package fails."""
     blocker = tmp_path / "site" / "sb3_diayn.py"
@@ -88,6 +91,7 @@ def test_enjoy_plays_it_where_this_package_is_missing(run, exported, tmp_path):
     assert "Loading running average" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Training and eval env are not of the same type")
 def test_finetune(run, tmp_path, capsys):
     args = ["--skill", "1", "-f", str(tmp_path), "--eval-freq", "60", *TUNE]
@@ -109,6 +113,7 @@ def test_finetune(run, tmp_path, capsys):
     assert model.num_timesteps == 120 and not hasattr(model, "diayn_state")
 
 
+@pytest.mark.slow
 def test_finetune_goes_on_from_the_weights_of_the_skill(run, exported, tmp_path):
     """With a learning rate of nearly nothing, the policy stays, and reset critics differ."""
     still = ["--hyperparams", "learning_rate:0.0000000001"]
@@ -133,6 +138,7 @@ def test_the_best_skill_is_measured(run, tmp_path, capsys):
     assert yaml.unsafe_load(saved.read_text())["skill"] == best
 
 
+@pytest.mark.slow
 def test_a_bare_zip(run, tmp_path):
     zipped = tmp_path / "model.zip"
     zipped.write_bytes((run / f"{ENV}.zip").read_bytes())

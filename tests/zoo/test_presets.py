@@ -50,6 +50,7 @@ def test_the_page_shows_the_values_of_the_module():
         assert table[name] == written(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_trains(name):
     """300 steps, with its batch size and nets."""

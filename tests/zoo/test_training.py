@@ -66,6 +66,7 @@ def logs(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_train_saves_the_discriminator_everywhere(logs):
     run = logs / "sac" / f"{ENV}_1"
     for name in (ENV, "best_model", "rl_model_200_steps", "rl_model_400_steps"):
@@ -73,10 +74,12 @@ def test_train_saves_the_discriminator_everywhere(logs):
     assert load_state(run / f"{ENV}.zip")["counters"]["n_updates"] == 160  # (420 - 100) / 2
 
 
+@pytest.mark.slow
 def test_evaluation_environment_does_not_warn(logs):
     assert "no discriminator is attached" not in (logs / "output.txt").read_text()
 
 
+@pytest.mark.slow
 def test_enjoy_plays_the_skill_that_the_variable_names(logs):
     args = ["--algo", "sac", "--env", ENV, "--no-render", "-n", "200"]
     returns = []
@@ -87,16 +90,19 @@ def test_enjoy_plays_the_skill_that_the_variable_names(logs):
     assert returns[0] == returns[1] != returns[2]
 
 
+@pytest.mark.slow
 def test_record_video(logs):
     zoo("record_video", logs, "--algo", "sac", "--env", ENV, "-n", "20", DIAYN_SKILL="3")
     films = list((logs / "sac" / f"{ENV}_1" / "videos").glob("*.mp4"))
     assert len(films) == 1 and films[0].stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_plot_train(logs):
     zoo_here("plots.plot_train", logs, "-a", "sac", "-e", ENV, "-w", "1")
 
 
+@pytest.mark.slow
 def test_train_again_goes_on_with_discriminator_and_buffer(logs):
     run = logs / "sac" / f"{ENV}_1"
     output = train(logs, "-n", "200", "--eval-freq", "-1", "-i", str(run / f"{ENV}.zip"))
@@ -108,6 +114,7 @@ def test_train_again_goes_on_with_discriminator_and_buffer(logs):
         assert json.loads(archive.read("data"))["num_timesteps"] == 200  # the zoo's counter
 
 
+@pytest.mark.slow
 def test_optimize_hyperparameters(logs):
     args = "-n 200 -optimize --n-trials 2 --sampler random --pruner none --n-evaluations 1".split()
     args += ["--eval-episodes", "1", "--storage", str(logs / "study.log"), "--study-name", "s"]
@@ -133,6 +140,7 @@ def test_every_configuration_builds(algo):
         env.close()
 
 
+@pytest.mark.slow
 def test_a_configuration_can_judge_the_best_model_by_its_skills(tmp_path):
     entry = yaml.safe_load(config_path("sac").read_text())[ENV]
     monitor = {"eval_freq": 200, "save_path": "auto", "n_envs": 5}

@@ -48,11 +48,13 @@ def study(tmp_path_factory):
     return optuna.load_study(study_name="s", storage=storage), folder, done.stdout
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_study(study):
     assert [trial.number for trial in study[0].trials] == [0, 1, 2]
     assert study[0].direction == optuna.study.StudyDirection.MAXIMIZE
 
 
+@pytest.mark.slow
 def test_a_trial_is_worth_the_mutual_information_of_its_last_evaluation(study):
     complete = [trial for trial in study[0].trials if trial.state == TrialState.COMPLETE]
     assert complete
@@ -66,6 +68,7 @@ def test_a_trial_is_worth_the_mutual_information_of_its_last_evaluation(study):
         )
 
 
+@pytest.mark.slow
 def test_the_best_hyperparameters_are_a_configuration(study):
     best, folder, output = study
     file = folder / "sac" / "s_best.yml"
@@ -127,6 +130,7 @@ def test_what_is_pinned_is_not_asked_for():
     assert {name: sampled[name] for name in pinned} == pinned
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algo", ALGORITHMS)
 def test_all_that_is_searched_can_be_narrowed_to_what_it_was(algo):
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))

@@ -12,6 +12,8 @@ from sb3_diayn.cli import main
 from sb3_diayn.zoo.downstream import without_skills
 from sb3_diayn.zoo.runs import find_run
 
+pytestmark = pytest.mark.slow
+
 ENV = "Pendulum-v1"
 ENTRY = {
     "policy": "MlpPolicy",

@@ -16,7 +16,8 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_diayn.checks import callbacks_in, check_positive
+from sb3_diayn.arguments import check_positive
+from sb3_diayn.checks import callbacks_in
 from sb3_diayn.discriminator import State
 from sb3_diayn.extractors import ObsFunction
 from sb3_diayn.files import check_writable, replacing, write_through_memory

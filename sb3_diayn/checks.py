@@ -90,21 +90,6 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
-def check_positive(name: str, value: Any) -> int:
-    """
-    :param name: of an argument that counts something
-    :param value: its value
-    :return: the value
-    :raises ValueError: if it is not an integer of at least 1
-    """
-    if not _is_count(value):
-        raise ValueError(
-            f"{name}={value!r} is not a positive number; expected an integer of at least 1. "
-            "Choose one."
-        )
-    return int(value)
-
-
 def check_options(options: dict[str, Any]) -> dict[str, Any]:
     """
     :param options: options of ``DIAYNCallback``

@@ -16,7 +16,6 @@ from typing import Any
 
 PACKAGE = "sb3_diayn"
 NEW_NAMES: dict[str, tuple[str, ...]] = {
-    "arguments": ("cli.options",),
     "arrays": ("model_zip",),
     "attachment": ("buffers", "callbacks"),
     "checkpoint": ("model_zip", "discriminator"),

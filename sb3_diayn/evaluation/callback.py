@@ -12,8 +12,8 @@ from gymnasium.envs.registration import EnvSpec
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize, unwrap_vec_normalize
 
+from sb3_diayn.arguments import check_positive
 from sb3_diayn.checkpoints import run_folder
-from sb3_diayn.checks import check_positive
 from sb3_diayn.evaluation.evaluate import evaluate_skills
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.evaluation.trajectories import as_vec_env, unchanged

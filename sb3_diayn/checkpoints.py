@@ -21,7 +21,7 @@ from sb3_diayn.checks import callbacks_in
 from sb3_diayn.discriminator import State
 from sb3_diayn.extractors import ObsFunction
 from sb3_diayn.files import check_writable, replacing, write_through_memory
-from sb3_diayn.model_zip import STATE_ATTRIBUTE, TRAINING, load_discriminator
+from sb3_diayn.model_zip import STATE_ATTRIBUTE, TRAINING, load_discriminator, skill_state
 from sb3_diayn.training_state import FORMAT_VERSION, layers_of, training_state
 
 MODEL_FILE, BUFFER_FILE, STATE_FILE = "model.zip", "replay_buffer.pkl", "training_state.pt"
@@ -172,12 +172,7 @@ class DIAYNCheckpointCallback(BaseCallback):
         self.save_replay_buffer = save_replay_buffer
 
     def _on_training_start(self) -> None:
-        if getattr(self.model, STATE_ATTRIBUTE, None) is None:
-            raise ValueError(
-                f"model={type(self.model).__name__} has no discriminator to save; expected "
-                "DIAYNCallback in the same learn(). Pass callback=[DIAYNCallback(), "
-                "DIAYNCheckpointCallback(...)]."
-            )
+        skill_state(self.model)  # refuses a model without a discriminator
         if str(self.save_path) == "auto":
             self.save_path = run_folder(self.locals["callback"]) / AUTO_FOLDER
         check_writable(self.save_path)

@@ -18,7 +18,7 @@ from sb3_diayn.evaluation.evaluate import evaluate_skills
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.evaluation.trajectories import as_vec_env, unchanged
 from sb3_diayn.files import replacing, write_bytes, write_through_memory
-from sb3_diayn.model_zip import STATE_ATTRIBUTE
+from sb3_diayn.model_zip import skill_state
 from sb3_diayn.wrappers import DIAYNWrapper
 
 HISTORY_FILE, BEST_MODEL = "evaluations.json", "best_model.zip"
@@ -106,12 +106,7 @@ class SkillEvaluationCallback(BaseCallback):
     # -- set-up ------------------------------------------------------------------------------
 
     def _on_training_start(self) -> None:
-        if getattr(self.model, STATE_ATTRIBUTE, None) is None:
-            raise ValueError(
-                f"model={type(self.model).__name__} has no discriminator to evaluate; expected "
-                "DIAYNCallback in the same learn(). Pass callback=[DIAYNCallback(), "
-                "SkillEvaluationCallback()]."
-            )
+        skill_state(self.model)  # refuses a model without a discriminator
         self._folder = self._find_folder()
         self._periods = self.num_timesteps // self.eval_freq
         if self._env is None:

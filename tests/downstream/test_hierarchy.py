@@ -341,7 +341,7 @@ PLAIN = r"venv=.* cannot run skills side by side; expected plain .*wrapper_class
         (refused(gamma="1"), GAMMA.format("'1'")),
         (
             lambda: SkillActionEnv(PointEnv(), walker()),
-            r"model=PPO has no skills; expected one trained with callback=DIAYNCallback\(\)",
+            r"model=PPO has no discriminator; expected a model trained with DIAYNCallback",
         ),
         (
             lambda: SkillActionEnv(CountingEnv(), with_skills(walker())),

@@ -76,9 +76,7 @@ class PointNavigationEnv(gym.Env[Array, Array]):
         render_mode: str | None = None,
     ) -> None:
         if layout not in LAYOUTS:
-            raise ValueError(
-                f"layout={layout!r} is not known; expected one of {sorted(LAYOUTS)}."
-            )
+            raise ValueError(f"layout={layout!r} is not known; expected one of {sorted(LAYOUTS)}.")
         self._rooms = np.array(LAYOUTS[layout], np.float32)
         self._start = np.array(STARTS[layout], np.float32)
         self._goal = None if goal is None else self._check_goal(goal)

@@ -80,7 +80,10 @@ NEW_NAMES: dict[str, tuple[str, ...]] = {
     "zoo_export": ("zoo.downstream",),
 }
 # Classes and functions that have another name today.
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {
+    "readings": "input_names",
+    "unchanged": "preserve_state",
+}
 
 
 class _Forwarder(ModuleType):

@@ -237,6 +237,7 @@ class WaitAtEnd(gym.Wrapper[Any, Any, Any, Any]):
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         super().__init__(env)
         self._steps_per_skill = 1
+        self._end: tuple[Any, bool, bool, dict[str, Any]] | None = None
         self._begin_skill()
 
     def set_steps_per_skill(self, steps_per_skill: int) -> None:
@@ -277,7 +278,7 @@ class WaitAtEnd(gym.Wrapper[Any, Any, Any, Any]):
 
     def _begin_skill(self) -> None:
         self._skill_steps, self._primitive_steps = 0, 0  # with and without waiting
-        self._end: tuple[Any, bool, bool, dict[str, Any]] | None = None
+        self._end = None
 
 
 class _FrozenSkills:

@@ -370,9 +370,7 @@ class Mixing(FlattenExtractor):
 
 
 def test_a_model_without_skills_is_refused():
-    with pytest.raises(
-        ValueError, match="model=SAC has no discriminator; expected a model"
-    ):
+    with pytest.raises(ValueError, match="model=SAC has no discriminator; expected a model"):
         export_skill(make_sac(CountingEnv()), 0)
 
 

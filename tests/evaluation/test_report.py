@@ -88,13 +88,13 @@ def evaluation():
 
 def make_films(folder):
     """Real films, if only of four frames."""
-    from sb3_diayn.evaluation.video import _film
+    from sb3_diayn.evaluation.video import write_film
 
     folder.mkdir()
     films = {}
     for skill in range(K):
         films[skill] = folder / f"skill_{skill:02d}.mp4"
-        with _film(films[skill], (32, 32, 3), 10) as add:
+        with write_film(films[skill], (32, 32, 3), 10) as add:
             for step in range(4):
                 add(np.full((32, 32, 3), 60 * skill + step, np.uint8))
     return films

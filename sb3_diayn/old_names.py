@@ -81,6 +81,7 @@ NEW_NAMES: dict[str, tuple[str, ...]] = {
 }
 # Classes and functions that have another name today.
 RENAMED: dict[str, str] = {
+    "follow": "track_body",
     "readings": "input_names",
     "unchanged": "preserve_state",
 }

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -223,11 +224,20 @@ def test_card(tmp_path, evaluation):
     assert body.count("\n| 0 |") == body.count("\n| 2 |") == 1
 
 
+def test_a_card_without_the_hub_library_names_the_extra(tmp_path, evaluation, monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(ImportError, match=r"pip install 'sb3-diayn\[report\]'"):
+        write(tmp_path, evaluation, card=ABOUT)
+    assert files(tmp_path) == set()
+    write(tmp_path, evaluation)  # only the card needs it
+
+
 def test_card_is_what_the_hub_reads(tmp_path, evaluation):
     hub = pytest.importorskip("huggingface_hub")
     write(tmp_path, evaluation, card=ABOUT)
     data = hub.ModelCard.load(tmp_path / "README.md").data
     assert data.model_name == "SAC"
+    assert data.library_name == "stable-baselines3"
     results = {result.metric_type: result for result in data.eval_results}
     assert results["mean_reward"].metric_value == "20.00 +/- 0.00"
     assert results["distinct_skills"].metric_value == 3.0

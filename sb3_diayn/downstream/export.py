@@ -63,7 +63,7 @@ def export_skill(
 ) -> BaseAlgorithm:
     """
     Make a plain SB3 model of one skill. It reads the environment's own observation. Its actions
-    and the values of its critics are, up to float rounding, those of ``model`` with that skill.
+    and the values of its critics equal, up to float rounding, what ``model`` gives for that skill.
     The one-hot has become a part of the biases of the first layers. Hyperparameters stay,
     optimisers start afresh. The saved model loads and learns where this package is not installed.
     Paper: https://arxiv.org/abs/1802.06070

@@ -153,8 +153,7 @@ def _lagging(evaluation: SkillEvaluation) -> list[Diagnosis]:
             f"{evaluation.log_q.mean():.2f} nats, with skills {named} at the bottom.",
             "It knows the episodes that it was trained on, but not the next ones: collect more "
             "episodes of each skill per update (n_envs), shorten them (skill_duration), or train "
-            "longer. "
-            "diayn/log_q_z is measured on replayed states and does not show this.",
+            "longer. diayn/log_q_z is measured on replayed states and does not show this.",
             tuple(int(k) for k in worst),
         )
     ]
@@ -173,8 +172,8 @@ def _collapsed(evaluation: SkillEvaluation) -> list[Diagnosis]:
         Diagnosis(
             "collapsed",
             "warning",
-            f"Skills that the discriminator takes for each other, with the share of its answers "
-            f"that agree: {_enumerate(named)}.",
+            "Skills that the discriminator confuses with each other, with the share of its "
+            f"answers that agree: {_enumerate(named)}.",
             "Train longer, ask for fewer skills (n_skills), raise the entropy coefficient "
             "(ent_coef) so that skills are pushed apart, or give the discriminator other "
             "coordinates (obs_indices).",
@@ -198,8 +197,8 @@ def _static(evaluation: SkillEvaluation) -> list[Diagnosis]:
             f"{named}.",
             "Let the discriminator read positions or velocities only (obs_indices; for MuJoCo also "
             "exclude_current_positions_from_observation: false), with normalize_obs and "
-            "spectral_norm so that farther pays more, or use shorter episodes or a skill_duration. "
-            "The provided ppo_travel.yml does all of it.",
+            "spectral_norm so that longer ways earn more, or use shorter episodes or a "
+            "skill_duration. The provided ppo_travel.yml does all of this.",
             tuple(int(k) for k in skills),
         )
     ]

@@ -50,8 +50,8 @@ class SkillEvaluation:
     :param lengths: steps, shape ``(K, E)``
     :param skill_returns: sum of log q(z|s') - log p(z) in nats, shape ``(K, E)``
     :param log_q: mean log q(z|s') per skill in nats, shape ``(K,)``
-    :param confusion: share of the states of each skill (row) that the discriminator takes for each
-        skill (column), shape ``(K, K)``
+    :param confusion: share of the states of each skill (row) that the discriminator recognises as
+        each skill (column), shape ``(K, K)``
     :param paths: positions at equal steps through each episode, in the unit of the coordinates,
         shape ``(K, E, 100, 2)``; ``info["coordinates"]`` names the two
     :param distances: length of each episode's path, same unit, shape ``(K, E)``

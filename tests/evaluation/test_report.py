@@ -16,6 +16,7 @@ pytest.importorskip("seaborn")
 from sb3_diayn.evaluation import report
 from sb3_diayn.evaluation.report import Description, headlines, number, write_report
 from sb3_diayn.evaluation.results import SkillEvaluation
+from tests.evaluation.evaluations import straight_walks
 
 K = 3
 EVIL = "<script>alert(1)</script>"
@@ -59,32 +60,9 @@ class Page(HTMLParser):
 @pytest.fixture
 def evaluation():
     """Skill k walks to (1, k), returns 10 k, and is recognised with certainty."""
-    skills = np.arange(K)
-    ends = np.stack([np.ones(K), skills], axis=1)
-    paths = np.linspace(0, 1, 100)[:, None] * ends[:, None, None]
-    grid = np.zeros((K, 2))
-    return SkillEvaluation(
-        info={
-            "n_episodes": 2,
-            "num_timesteps": 50_000,
-            "coordinates": ["x_position", "y_position"],
-            "cell_size": [0.25, 0.25],
-            "total_coverage": 77,
-        },
-        task_returns=grid + 10 * skills[:, None],
-        lengths=grid + 100,
-        skill_returns=grid,
-        log_q=np.zeros(K),
-        confusion=np.eye(K),
-        paths=np.repeat(paths, 2, axis=1),
-        distances=grid,
-        displacements=grid,
-        coverage=skills + 1,
-        movement=np.ones(K),
-        mean_state_distances=np.zeros((K, K)),
-        sensitivity=0.5,
-        importance=np.zeros(2),
-    )
+    returns = np.zeros((K, 2)) + 10 * np.arange(K)[:, None]
+    info = {"n_episodes": 2, "num_timesteps": 50_000}
+    return straight_walks(K, info=info, task_returns=returns)
 
 
 def make_films(folder):

@@ -21,14 +21,12 @@ from sb3_diayn.checks import callbacks_in, check_not_nested
 from sb3_diayn.discriminator import State
 from sb3_diayn.extractors import ObsFunction
 from sb3_diayn.files import check_writable, replacing, write_through_memory
-from sb3_diayn.model_zip import STATE_ATTRIBUTE, TRAINING, load_discriminator
+from sb3_diayn.model_zip import STATE_ATTRIBUTE, TRAINING, load_discriminator, skill_state
 from sb3_diayn.training_state import READABLE_FORMATS, layers_of, training_state
 
 MODEL_FILE, BUFFER_FILE, STATE_FILE = "model.zip", "replay_buffer.pkl", "training_state.pt"
-
-
 STATISTICS = "vecnormalize.pkl"
-AUTO_FOLDER = "checkpoints"
+CHECKPOINTS_FOLDER = "checkpoints"
 NAME = re.compile(r"checkpoint_(\d+)_steps")
 
 
@@ -94,7 +92,7 @@ def newest_checkpoint(path: str | os.PathLike[str]) -> Path:
     path = Path(path)
     if (path / STATE_FILE).is_file():
         return path
-    found = list_checkpoints(path) or list_checkpoints(path / AUTO_FOLDER)
+    found = list_checkpoints(path) or list_checkpoints(path / CHECKPOINTS_FOLDER)
     if not found:
         raise FileNotFoundError(
             f"path={str(path)!r} holds no complete checkpoint; expected a folder in which "
@@ -186,14 +184,9 @@ class DIAYNCheckpointCallback(BaseCallback):
         check_not_nested(self)
 
     def _on_training_start(self) -> None:
-        if getattr(self.model, STATE_ATTRIBUTE, None) is None:
-            raise ValueError(
-                f"model={type(self.model).__name__} has no discriminator to save; expected "
-                "DIAYNCallback in the same learn(). Pass callback=[DIAYNCallback(), "
-                "DIAYNCheckpointCallback(...)]."
-            )
+        skill_state(self.model)  # refuses a model without a discriminator
         if str(self.save_path) == "auto":
-            self.save_path = run_folder(self.locals["callback"]) / AUTO_FOLDER
+            self.save_path = run_folder(self.locals["callback"]) / CHECKPOINTS_FOLDER
         check_writable(self.save_path)
         later = [steps for steps in list_checkpoints(self.save_path) if steps > self.num_timesteps]
         if later:

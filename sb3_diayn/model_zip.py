@@ -214,34 +214,39 @@ def load_discriminator(
         raise _damaged(path, f"{type(e).__name__}: {e}") from e
 
 
+def skill_state(model: BaseAlgorithm) -> State:
+    """
+    :param model: a model trained with ``DIAYNCallback``, just trained or loaded from its zip
+    :return: the current state of its discriminator, as a plain dict
+    :raises ValueError: if it has none
+    """
+    state = getattr(model, STATE_ATTRIBUTE, None)
+    if state is None:
+        raise ValueError(
+            f"model={type(model).__name__} has no discriminator; expected a model trained with "
+            "DIAYNCallback. Pass callback=DIAYNCallback() to learn(), as the first of several "
+            "callbacks, or load the zip of such a model."
+        )
+    return dict(state.items())
+
+
 def model_n_skills(model: BaseAlgorithm) -> int:
     """
     :param model: a model trained with ``DIAYNCallback``
     :return: the number of its skills, K
     :raises ValueError: if it has none
     """
-    state = getattr(model, STATE_ATTRIBUTE, None)
-    if state is None:
-        raise ValueError(
-            f"model={type(model).__name__} has no skills; expected one trained with "
-            "callback=DIAYNCallback(). Train it with the callback, or load its zip."
-        )
-    return int(dict(state.items())["n_skills"])
+    return int(skill_state(model)["n_skills"])
 
 
 def model_discriminator(model: BaseAlgorithm) -> Discriminator:
     """
     :param model: a model trained with ``DIAYNCallback``, just trained or loaded from its zip
-    :return: its discriminator of this moment, on the CPU
+    :return: its current discriminator, on the CPU
     :raises ValueError: if it has none
     """
-    state = getattr(model, STATE_ATTRIBUTE, None)
-    if state is None:
-        raise ValueError(
-            f"model={type(model).__name__} holds no discriminator; expected one trained with "
-            "callback=DIAYNCallback(). Train it with the callback, or pass discriminator=."
-        )
-    return build_discriminator(dict(state.items()), getattr(state, "obs_function", None))
+    obs_function = getattr(getattr(model, STATE_ATTRIBUTE, None), "obs_function", None)
+    return build_discriminator(skill_state(model), obs_function)
 
 
 def pack_state(state: State) -> State:

@@ -16,7 +16,6 @@ from typing import Any
 
 PACKAGE = "sb3_diayn"
 NEW_NAMES: dict[str, tuple[str, ...]] = {
-    "arguments": ("cli.options",),
     "arrays": ("model_zip",),
     "attachment": ("buffers", "callbacks"),
     "checkpoint": ("model_zip", "discriminator"),
@@ -84,12 +83,15 @@ NEW_NAMES: dict[str, tuple[str, ...]] = {
 RENAMED = {
     "Seam": "Continuation",
     "SkillDraw": "SkillSampler",
+    "follow": "track_body",
     "learned_part": "default_batch_size",
     "like_space": "as_channels_first",
     "map_parts": "map_obs",
     "put_parts": "assign_obs",
+    "readings": "input_names",
     "real_keys": "float_keys",
     "take_parts": "index_obs",
+    "unchanged": "preserve_state",
 }
 
 

@@ -1,4 +1,4 @@
-"""What skills are good for, in one place. See the modules for each."""
+"""Uses of trained skills: export, fine-tuning, hierarchies, compositions, imitation."""
 
 from sb3_diayn.downstream.composition import ScheduledSkills, mix_skills
 from sb3_diayn.downstream.export import export_skill, export_vec_normalize

@@ -1,4 +1,9 @@
-"""One skill as a model of its own, which needs neither this package nor a skill to be told."""
+"""
+Exports one skill as a plain SB3 model, which needs neither this package nor a skill to be given.
+
+The one-hot of a single skill is constant. So it can be folded into the biases of the layers that
+read it: the smaller network computes the same from the observation alone.
+"""
 
 import io
 import pickle
@@ -21,16 +26,15 @@ from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from torch import nn
 
-from sb3_diayn.model_zip import STATE_ATTRIBUTE, model_n_skills
+from sb3_diayn.model_zip import STATE_ATTRIBUTE, skill_state
 from sb3_diayn.observations import describe_space
 from sb3_diayn.skills import SKILL_KEY, SkillSpace, check_skill
 
 Parameters = dict[str, th.Tensor]
 
-
-# What a model remembers of environments with skills. Optimisers are left behind as well: their
+# Attributes that belong to the training with skills. Optimisers are not exported either: their
 # moments are averages of gradients of another objective, over all skills.
-FORGOTTEN = (
+NOT_EXPORTED = (
     STATE_ATTRIBUTE,
     "_last_obs",
     "_last_original_obs",
@@ -39,9 +43,14 @@ FORGOTTEN = (
     "ep_success_buffer",
 )
 
-
-# Parameters of value functions beside a policy, by the beginning of their names.
-CRITICS = ("critic.", "critic_target.", "mlp_extractor.value_net.", "value_net.", "lstm_critic.")
+# Prefixes of the parameters that belong to value functions.
+CRITIC_PREFIXES = (
+    "critic.",
+    "critic_target.",
+    "mlp_extractor.value_net.",
+    "value_net.",
+    "lstm_critic.",
+)
 
 
 def export_skill(
@@ -53,30 +62,43 @@ def export_skill(
     reset_critics: bool = False,
 ) -> BaseAlgorithm:
     """
-    Make a plain SB3 model of one skill. It reads the environment's own observation and acts, up
-    to float rounding, as ``model`` does with that skill; so do its critics value. The one-hot has
-    become a part of the first layers' biases. Hyperparameters stay, optimisers start afresh.
+    Make a plain SB3 model of one skill. It reads the environment's own observation. Its actions
+    and the values of its critics equal, up to float rounding, what ``model`` gives for that skill.
+    The one-hot has become a part of the biases of the first layers. Hyperparameters stay,
+    optimisers start afresh. The saved model loads and learns where this package is not installed.
+    Paper: https://arxiv.org/abs/1802.06070
 
-    ``export_skill(model, 3).save("skill_3")`` writes a zip that loads and goes on learning where
-    this package is not installed.
+    Example::
+
+        >>> import gymnasium as gym
+        >>> from stable_baselines3 import PPO
+        >>> from sb3_diayn import DIAYNCallback, DIAYNWrapper, export_skill
+        >>> env = DIAYNWrapper(gym.make("Pendulum-v1"), n_skills=4)
+        >>> model = PPO("MlpPolicy", env, n_steps=64).learn(64, callback=DIAYNCallback())
+        >>> exported = export_skill(model, 3, env=gym.make("Pendulum-v1"))
+        >>> exported.observation_space.shape, model.observation_space.shape
+        ((3,), (7,))
+        >>> exported.save("skill_3")
+        >>> exported = exported.learn(64)  # on the task, from the skill
 
     :param model: a model trained with ``DIAYNCallback``, just trained or loaded from its zip
     :param skill: index of the skill
-    :param env: environment without skills to go on learning in, vectorised or not; the model gets
-        its observation space. None for a model without environment, whose observation space is
-        that of the registered environment where the two agree, else float32
-    :param vec_normalize: the ``VecNormalize`` that ``model`` was trained with, None for the one
-        that it still has. The exported model expects that of :func:`export_vec_normalize`
-    :param reset_critics: leave the critics as they are initialised, instead of those of the skill
+    :param env: environment without skills to continue learning in, vectorised or not; the model
+        gets its observation space. None for a model without an environment: it gets the
+        observation space of the registered environment if the two agree, else float32
+    :param vec_normalize: the ``VecNormalize`` that ``model`` was trained with; None for the one
+        of its environment. The exported model expects the result of :func:`export_vec_normalize`
+    :param reset_critics: initialise the critics, instead of exporting the critics of the skill
     :return: the exported model
-    :raises ValueError: if the model has no skills or its policy cannot be folded
+    :raises ValueError: if the model has no discriminator, there is no such skill, ``env`` does not
+        fit, or the one-hot cannot be folded into the policy
     """
-    n_skills = model_n_skills(model)
-    skill = check_skill(skill, n_skills)
-    space = _foldable_space(model, n_skills)
+    state = skill_state(model)
+    skill = check_skill(skill, state["n_skills"])
+    space = _foldable_space(model, state)
     venv = None if env is None else type(model)._wrap_env(env, verbose=0)
     features = _skill_features(model, space, vec_normalize or model.get_vec_normalize_env())
-    exported = _rebuild(model, _task_space(model, space, venv), venv)
+    exported = _rebuild(model, _task_space(state, space, venv), venv)
     columns = _skill_columns(features, exported.policy)
     constant = features[skill, columns].double()
     parameters = fold_inputs(model.policy, exported.policy, columns, constant)
@@ -93,10 +115,10 @@ def export_skill(
 def export_vec_normalize(vec_normalize: VecNormalize, venv: VecEnv) -> VecNormalize:
     """
     :param vec_normalize: what the skills were trained with
-    :param venv: environments without skills to put the same statistics around, less those of the
-        one-hot
-    :return: what models of :func:`export_skill` expect
-    :raises ValueError: if the two differ by more than the skill
+    :param venv: environments without skills, to be normalised
+    :return: the same statistics without the one-hot, around ``venv``: what models of
+        :func:`export_skill` expect
+    :raises ValueError: if the two observation spaces differ by more than the skill
     """
     augmented = vec_normalize.observation_space
     space = SkillSpace.from_augmented(augmented, _one_hot_size(augmented, venv.observation_space))
@@ -120,25 +142,20 @@ def _one_hot_size(augmented: spaces.Space[Any], env_space: spaces.Space[Any]) ->
     return int(np.prod(augmented.shape or 0) - np.prod(env_space.shape or 0))
 
 
-def _task_space(model: BaseAlgorithm, space: SkillSpace, venv: VecEnv | None) -> spaces.Space[Any]:
-    """Not only float32: SB3 compares spaces with their dtype when a model gets an environment."""
+def _task_space(state: dict[str, Any], space: SkillSpace, venv: VecEnv | None) -> spaces.Space[Any]:
+    """With the environment's own dtype, which SB3 compares too when a model gets an environment."""
     if venv is not None:
         return _check_fits(venv.observation_space, space)
-    env_id = dict(getattr(model, STATE_ATTRIBUTE).items())["env_id"]
-    if env_id not in gym.registry:
+    if state["env_id"] not in gym.registry:
         return space.env_space
     try:
-        registered = gym.make(env_id).observation_space
-    except (gym.error.Error, ImportError, TypeError):  # of another version, or without arguments
-        return space.env_space
-    try:
-        return _check_fits(registered, space)
-    except ValueError:
-        return space.env_space
+        return _check_fits(gym.make(state["env_id"]).observation_space, space)
+    except (gym.error.Error, ImportError, TypeError, ValueError):
+        return space.env_space  # another version of the environment, or one that needs arguments
 
 
 def _check_fits(env_space: spaces.Space[Any], space: SkillSpace) -> spaces.Space[Any]:
-    """The same space but for the dtype."""
+    """The same space, of whatever dtype, with the keys of a ``Dict`` in the order of training."""
     try:
         fits = SkillSpace(env_space, space.n_skills).env_space == space.env_space
     except ValueError:
@@ -148,21 +165,20 @@ def _check_fits(env_space: spaces.Space[Any], space: SkillSpace) -> spaces.Space
             f"env has the observation space {env_space}; expected {space.env_space}, of any dtype. "
             "Pass the environment that the skills were learned in, without DIAYNWrapper."
         )
-    if isinstance(env_space, spaces.Dict):  # extractors go by the order of the keys
+    if isinstance(env_space, spaces.Dict):  # extractors concatenate in the order of the keys
         assert isinstance(space.env_space, spaces.Dict)
         return spaces.Dict(OrderedDict((key, env_space[key]) for key in space.env_space))
     return env_space
 
 
-def _foldable_space(model: BaseAlgorithm, n_skills: int) -> SkillSpace:
-    space = SkillSpace.from_augmented(model.observation_space, n_skills)
-    known = dict(getattr(model, STATE_ATTRIBUTE).items())["observation_space"]
+def _foldable_space(model: BaseAlgorithm, state: dict[str, Any]) -> SkillSpace:
+    space = SkillSpace.from_augmented(model.observation_space, state["n_skills"])
     is_plain = space.is_vector or isinstance(space.env_space, spaces.Dict)
-    if not is_plain or known != describe_space(space.env_space):
+    if not is_plain or state["observation_space"] != describe_space(space.env_space):
         raise ValueError(
             f"observation_space={model.observation_space} holds the skill in a way that cannot be "
-            "folded; expected that of a DIAYNWrapper around a one-dimensional Box or a Dict, "
-            "without stacked frames. Let a Dict hold the observation."
+            "folded; expected DIAYNWrapper around a one-dimensional Box or a Dict, without stacked "
+            "frames. Put other observations into a Dict before the training."
         )
     return space
 
@@ -170,9 +186,9 @@ def _foldable_space(model: BaseAlgorithm, n_skills: int) -> SkillSpace:
 def _rebuild(
     model: BaseAlgorithm, observation_space: spaces.Space[Any], venv: VecEnv | None
 ) -> BaseAlgorithm:
-    """As ``BaseAlgorithm.load`` does it, for another observation space and without parameters."""
+    """Like ``BaseAlgorithm.load``, for another observation space and without parameters."""
     buffer = io.BytesIO()
-    model.save(buffer, exclude=FORGOTTEN)
+    model.save(buffer, exclude=NOT_EXPORTED)
     buffer.seek(0)
     data, _, variables = load_from_zip_file(
         buffer, device=model.device, custom_objects={"observation_space": observation_space}
@@ -180,7 +196,8 @@ def _rebuild(
     assert data is not None
     if venv is not None:
         data["n_envs"] = venv.num_envs
-        if isinstance(data.get("action_noise"), VectorizedActionNoise):  # of as many as before
+        if isinstance(data.get("action_noise"), VectorizedActionNoise):
+            # It is made for the old number of environments; SB3 vectorises it again.
             data["action_noise"] = data["action_noise"].base_noise
     exported = type(model)(
         policy=data["policy_class"],
@@ -190,7 +207,7 @@ def _rebuild(
     )
     exported.__dict__.update(data)
     exported._setup_model()
-    for name, variable in (variables or {}).items():  # SAC's entropy coefficient
+    for name, variable in (variables or {}).items():  # such as SAC's entropy coefficient
         recursive_setattr(exported, f"{name}.data", variable.data)
     return exported
 
@@ -198,7 +215,7 @@ def _rebuild(
 def _skill_features(
     model: BaseAlgorithm, space: SkillSpace, vec_normalize: VecNormalize | None
 ) -> th.Tensor:
-    """What the layers after the features extractor read of each skill, shape ``(K, features)``."""
+    """The output of the features extractor for each skill, shape ``(K, features)``."""
     zeros = create_empty_array(space.env_space, space.n_skills, np.zeros)
     obs: Any = space.append(zeros, np.arange(space.n_skills))
     if vec_normalize is not None:
@@ -226,7 +243,10 @@ def _features_extractor(policy: BasePolicy) -> BaseFeaturesExtractor:
 
 
 def _skill_columns(features: th.Tensor, smaller: BasePolicy) -> slice:
-    """The features that differ between skills, provided that nothing else of them does."""
+    """
+    The features that are the one-hot. Only these K may differ from skill to skill: then every
+    other feature depends on the observation alone.
+    """
     differing = ((features - features[0]).abs() > 1e-4).any(dim=0).nonzero().flatten().tolist()
     columns = slice(differing[0], differing[-1] + 1) if differing else slice(0)
     n_skills, n_features = features.shape
@@ -241,11 +261,11 @@ def _skill_columns(features: th.Tensor, smaller: BasePolicy) -> slice:
 
 
 def _without_critics(parameters: Parameters, algorithm: str) -> Parameters:
-    kept = {k: v for k, v in parameters.items() if not k.startswith(CRITICS)}
+    kept = {k: v for k, v in parameters.items() if not k.startswith(CRITIC_PREFIXES)}
     if len(kept) == len(parameters):
         raise ValueError(
             f"reset_critics=True leaves nothing of {algorithm}, whose policy is its critic; "
-            "expected False. Leave it out."
+            "expected False."
         )
     return kept
 
@@ -254,13 +274,14 @@ def fold_inputs(
     policy: nn.Module, smaller: nn.Module, columns: slice, constant: th.Tensor
 ) -> Parameters:
     """
-    Wherever a layer of ``policy`` reads the features, W x + b with some of x constant is
-    W' x' + (b + W" x"). So the smaller network computes the same from the features that remain.
+    A layer that reads the features computes W x + b. If a part c of the features x is constant,
+    this is W_r x_r + (b + W_c c) with the remaining features x_r. So the smaller network computes
+    the same with the bias b + W_c c.
 
     :param policy: network that reads all features
     :param smaller: the same network, built for the features that remain
     :param columns: which features are constant
-    :param constant: what they are, float64, shape ``(n_columns,)``
+    :param constant: their values, float64, shape ``(n_columns,)``
     :return: parameters for ``smaller``, by name
     :raises ValueError: if a layer other than a linear one, an LSTM or a batch renormalisation
         reads the features
@@ -275,19 +296,19 @@ def fold_inputs(
 def _fold(
     policy: nn.Module, name: str, parameters: Parameters, columns: slice, constant: th.Tensor
 ) -> None:
-    """Replace the parameter ``name``, and the bias that belongs to it."""
+    """Replace the parameter ``name`` and the bias of its layer."""
     layer_name, _, parameter = name.rpartition(".")
     layer, weight = policy.get_submodule(layer_name), parameters[name]
     biases = {(nn.Linear, "weight"): "bias", (nn.LSTM, "weight_ih_l0"): "bias_ih_l0"}
     bias = f"{layer_name}.{biases.get((type(layer), parameter))}"
     if bias in parameters:
-        read = _normalized(policy, layer_name, weight.shape[1], columns, constant)
-        moved = parameters[bias].double() + weight[:, columns].double() @ read
-        parameters[bias] = moved.to(weight.dtype)
+        inputs = _constant_inputs(policy, layer_name, weight.shape[1], columns, constant)
+        folded = parameters[bias].double() + weight[:, columns].double() @ inputs
+        parameters[bias] = folded.to(weight.dtype)
     elif not isinstance(layer, BatchRenorm):
         raise ValueError(
             f"policy has a parameter {name!r} that depends on the skill and belongs to {layer}, "
-            "which has no bias to move it to; expected linear layers after the features "
+            "which has no bias to fold it into; expected linear layers after the features "
             "extractor. Use MlpPolicy or MultiInputPolicy with hidden layers."
         )
     remain = th.ones(weight.shape[-1], dtype=th.bool, device=weight.device)
@@ -295,10 +316,10 @@ def _fold(
     parameters[name] = weight[..., remain]
 
 
-def _normalized(
+def _constant_inputs(
     policy: nn.Module, layer_name: str, n_inputs: int, columns: slice, constant: th.Tensor
 ) -> th.Tensor:
-    """What arrives at the layer: CrossQ normalises its inputs, each on its own."""
+    """The constants as the layer reads them: CrossQ normalises each of its inputs first."""
     parent_name, _, index = layer_name.rpartition(".")
     parent = policy.get_submodule(parent_name)
     before = parent[int(index) - 1] if isinstance(parent, nn.Sequential) and int(index) else None

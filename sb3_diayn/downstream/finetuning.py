@@ -1,4 +1,4 @@
-"""Learning a task from a skill: which one to start from, and how to warm up."""
+"""Learning a task from a skill: which skill to start from, and how to warm up."""
 
 from collections.abc import Callable, Iterable
 
@@ -26,13 +26,29 @@ def rank_skills(
     reward_function: RewardFunction = task_reward,
 ) -> list[tuple[int, float]]:
     """
-    :param episodes: an evaluation, ranked by the environment's own reward, or trajectories, as
-        :func:`~sb3_diayn.evaluation.trajectories.play_skills` makes them
-    :param reward_function: what to judge trajectories by: it gets one and returns its rewards,
-        shape ``(T,)``, or their sum
+    Rank skills by their mean return, to fine-tune the best one (section 4.2.1 of Eysenbach et al.,
+    2019).
+    Paper: https://arxiv.org/abs/1802.06070
+
+    Example::
+
+        >>> import numpy as np
+        >>> from sb3_diayn import rank_skills
+        >>> from sb3_diayn.evaluation import Trajectory
+        >>> states, actions = np.zeros((2, 3)), np.zeros((2, 1))
+        >>> trajectories = [
+        ...     Trajectory(0, states, actions, task_rewards=np.array([1.0, 1.0])),
+        ...     Trajectory(1, states, actions, task_rewards=np.array([2.0, 3.0])),
+        ... ]
+        >>> rank_skills(trajectories)
+        [(1, 5.0), (0, 2.0)]
+
+    :param episodes: an evaluation, which is ranked by the environment's own reward, or
+        trajectories from :func:`~sb3_diayn.evaluation.trajectories.play_skills`
+    :param reward_function: gets a trajectory and returns its rewards, shape ``(T,)``, or their sum
     :return: each skill with its mean return, best first
-    :raises ValueError: if there are no trajectories, a return is not finite, or an evaluation,
-        which has no states, comes with a reward function
+    :raises ValueError: if there are no trajectories, a return is not finite, or a reward function
+        comes with an evaluation, which has no states
     """
     if isinstance(episodes, SkillEvaluation):
         if reward_function is not task_reward:
@@ -48,8 +64,8 @@ def rank_skills(
         returns = {skill: np.mean(each) for skill, each in sorted(found.items())}
     if not returns or not np.isfinite(list(returns.values())).all():
         raise ValueError(
-            f"returns={returns} rank no skills; expected a finite one for at least one skill. "
-            "Play the skills, and look at the reward function."
+            f"returns={returns} rank no skills; expected at least one skill, and finite returns. "
+            "Check the trajectories and the reward function."
         )
     ranked = sorted(returns.items(), key=lambda item: -item[1])
     return [(skill, float(value)) for skill, value in ranked]
@@ -62,7 +78,7 @@ def best_skill(
     """
     :param episodes: see :func:`rank_skills`
     :param reward_function: see :func:`rank_skills`
-    :return: the skill with the largest mean return; the first of several
+    :return: the skill with the largest mean return; of several, the first
     :raises ValueError: see :func:`rank_skills`
     """
     return rank_skills(episodes, reward_function)[0][0]
@@ -70,10 +86,19 @@ def best_skill(
 
 class WarmUp(BaseCallback):
     """
-    Lets an off-policy model spend its first ``learning_starts`` steps with its own policy instead
-    of random actions, and learn from them only afterwards. So the replay buffer holds what the
-    policy can do before an update makes it forget; for critics that start afresh that is all that
-    they know of the task. DQN's epsilon is left as it is. On-policy models need none of it.
+    For the ``learn`` of an exported skill: an off-policy model acts with its own policy in its
+    first ``learning_starts`` steps, not at random, and does not learn in them. So the replay
+    buffer holds what the policy can do before the first update changes it, and reset critics
+    learn from it. DQN's epsilon stays as it is. On-policy models are left alone.
+
+    Example::
+
+        >>> from stable_baselines3 import SAC
+        >>> from sb3_diayn import WarmUp
+        >>> model = SAC("MlpPolicy", "Pendulum-v1", learning_starts=50)  # or an exported skill
+        >>> model = model.learn(60, callback=WarmUp())
+        >>> model._n_updates
+        10
     """
 
     def _on_training_start(self) -> None:

@@ -1,6 +1,9 @@
-"""Environments whose action is a skill: stock SB3 learns the controller of a hierarchy on them."""
+"""
+Hierarchies: environments whose action is a skill, on which stock SB3 learns a controller.
 
-from numbers import Integral
+Section 4.2.2 of the paper, https://arxiv.org/abs/1802.06070.
+"""
+
 from typing import Any
 
 import gymnasium as gym
@@ -11,12 +14,12 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
+from sb3_diayn.arguments import check_positive
 from sb3_diayn.model_zip import model_n_skills
 from sb3_diayn.observations import channels_first, map_obs
 from sb3_diayn.skills import SkillSpace, check_skill
 
 __all__ = ["SkillActionEnv", "SkillActionVecEnv", "WaitAtEnd"]
-
 
 Array = npt.NDArray[Any]
 
@@ -24,28 +27,45 @@ Array = npt.NDArray[Any]
 class SkillActionEnv(gym.Wrapper[Any, Any, Any, Any]):
     """
     Runs a chosen skill for ``steps_per_skill`` steps as one step (section 4.2.2 of Eysenbach et
-    al., 2019). The observation is the environment's own, the action the index of the skill.
+    al., 2019). The observation is the environment's own; the action is the index of the skill,
+    ``Discrete(K)``.
+    Paper: https://arxiv.org/abs/1802.06070
 
     The reward is the sum of gamma^i r_i over the steps i = 0, 1, ... of the skill. A skill stops
-    early where the episode ends. ``info`` is that of the last step and has ``skill``,
-    ``primitive_steps`` (how many there were: fewer than ``steps_per_skill`` at an early end) and
-    ``task_reward`` (the undiscounted sum).
+    early where the episode ends. ``info`` has the entries of the last step and ``skill``,
+    ``primitive_steps`` (the number of steps, fewer than ``steps_per_skill`` at an early end) and
+    ``task_reward`` (the undiscounted sum of rewards).
 
     .. note::
         For a discount of g per step of the environment, pass ``gamma=g`` here and
-        ``gamma=g**steps_per_skill`` to the controller: together they are the discounted return of
-        the environment, exactly so but for a time limit within a skill, whose bootstrap value SB3
-        discounts as if the skill had run to its end.
+        ``gamma=g**steps_per_skill`` to the controller. Together they give the discounted return
+        of the environment. The one exception is a time limit within a skill: SB3 discounts its
+        bootstrap value as if the skill had run to its end.
+
+    Example::
+
+        >>> import gymnasium as gym
+        >>> from stable_baselines3 import PPO
+        >>> from sb3_diayn import DIAYNCallback, DIAYNWrapper
+        >>> from sb3_diayn.downstream import SkillActionEnv
+        >>> env = DIAYNWrapper(gym.make("Pendulum-v1"), n_skills=4)
+        >>> skills = PPO("MlpPolicy", env, n_steps=64).learn(64, callback=DIAYNCallback())
+        >>> env = SkillActionEnv(gym.make("Pendulum-v1"), skills, steps_per_skill=10)
+        >>> obs, info = env.reset(seed=0)
+        >>> obs, reward, terminated, truncated, info = env.step(3)
+        >>> info["skill"], info["primitive_steps"]
+        (3, 10)
+        >>> controller = PPO("MlpPolicy", env, n_steps=16, batch_size=16).learn(16)
 
     :param env: an environment without ``DIAYNWrapper``
     :param model: a model trained with ``DIAYNCallback``, just trained or loaded from its zip;
-        it is played, never changed
+        it acts and is never changed
     :param steps_per_skill: steps of the environment per step of this one, k
     :param gamma: discount of the rewards within a skill, per step of the environment
     :param deterministic: play the mode of the skills' policy instead of samples
-    :param vec_normalize: the statistics of a model trained under ``VecNormalize``; None for those
-        of the model's own environment, if it has one. A zip does not hold them: a loaded model
-        needs ``VecNormalize.load("vecnormalize.pkl", venv)`` here
+    :param vec_normalize: the statistics of a model trained under ``VecNormalize``; None for the
+        statistics of the model's own environment, if it has one. A zip does not hold them: a
+        loaded model needs ``VecNormalize.load("vecnormalize.pkl", venv)`` here
     :raises ValueError: if the model has no skills, the spaces do not fit or a number is out of
         range
     """
@@ -61,7 +81,7 @@ class SkillActionEnv(gym.Wrapper[Any, Any, Any, Any]):
         vec_normalize: VecNormalize | None = None,
     ) -> None:
         super().__init__(env)
-        self.steps_per_skill, self.gamma = _check_steps(steps_per_skill), _check_gamma(gamma)
+        self.steps_per_skill, self.gamma = _check_timing(steps_per_skill, gamma)
         self._skills = _FrozenSkills(model, env, deterministic, vec_normalize)
         self.n_skills = self._skills.n_skills
         self.action_space = spaces.Discrete(self.n_skills)
@@ -81,92 +101,51 @@ class SkillActionEnv(gym.Wrapper[Any, Any, Any, Any]):
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """
         :param action: index of a skill
-        :return: what became of running it, see the class
+        :return: as in gymnasium; see the class for the reward and ``info``
         :raises ValueError: if there is no such skill
         """
         skill = check_skill(action, self.n_skills)
         reward = task_reward = 0.0
         for steps in range(self.steps_per_skill):
             obs = map_obs(lambda part: np.asarray(part)[None], self._obs)
-            low_level = self._skills.act(obs, np.array([skill]), self._starts)[0]
-            self._obs, step_reward, terminated, truncated, info = self.env.step(low_level)
+            primitive_action = self._skills.act(obs, np.array([skill]), self._starts)[0]
+            self._obs, step_reward, terminated, truncated, info = self.env.step(primitive_action)
             self._starts[:] = False
             reward += self.gamma**steps * float(step_reward)
             task_reward += float(step_reward)
             if terminated or truncated:
                 break
-        info = {**info, "primitive_steps": steps + 1}
-        info |= {"skill": skill, "task_reward": task_reward}
+        info = {**info, "skill": skill, "primitive_steps": steps + 1, "task_reward": task_reward}
         return self._obs, reward, terminated, truncated, info
-
-
-class WaitAtEnd(gym.Wrapper[Any, Any, Any, Any]):
-    """
-    One environment among those of a :class:`SkillActionVecEnv`, which step together.
-
-    An episode that ends within a skill waits for the others: the environment is not stepped any
-    more, rewards are 0, and the end is reported when the skill is over. So the ``VecEnv`` resets
-    at that moment, and no step of the next episode is played by a skill chosen for this one.
-    ``info`` of the last step of a skill has ``primitive_steps``, without those of waiting.
-
-    :param env: an environment without ``DIAYNWrapper``
-    """
-
-    def __init__(self, env: gym.Env[Any, Any]) -> None:
-        super().__init__(env)
-        self._steps_per_skill = 1
-        self._begin_skill()
-
-    def set_steps_per_skill(self, steps_per_skill: int) -> None:
-        """:param steps_per_skill: steps after which the others are through"""
-        self._steps_per_skill = steps_per_skill
-
-    def _begin_skill(self) -> None:
-        self._clock, self._primitive_steps = 0, 0
-        self._end: tuple[Any, bool, bool, dict[str, Any]] | None = None
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
-        """
-        :param seed: of the environment
-        :param options: of the environment
-        :return: its observation and ``info``
-        """
-        self._begin_skill()
-        return self.env.reset(seed=seed, options=options)
-
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """
-        :param action: of the environment; without effect while it waits
-        :return: as any environment, the end of an episode not before that of the skill
-        """
-        if self._end is not None:
-            obs, terminated, truncated, info = self._end
-            reward = 0.0
-        else:
-            obs, given, terminated, truncated, info = self.env.step(action)
-            reward = float(given)
-            self._primitive_steps += 1
-            if terminated or truncated:
-                self._end = obs, terminated, truncated, info
-        self._clock += 1
-        if self._clock < self._steps_per_skill:
-            return obs, reward, False, False, {}
-        info = {**info, "primitive_steps": self._primitive_steps}
-        self._begin_skill()
-        return obs, reward, terminated, truncated, info
 
 
 class SkillActionVecEnv(VecEnvWrapper):
     """
-    :class:`SkillActionEnv` for vectorised environments: one batch through the frozen policy per
-    step, for all of them. ``make_vec_env(env_id, n_envs, wrapper_class=WaitAtEnd)`` makes what it
-    takes. ``VecNormalize`` and ``VecMonitor`` of the controller belong outside.
+    :class:`SkillActionEnv` for vectorised environments: the frozen policy gets one batch with the
+    observations of all of them. ``VecNormalize`` and ``VecMonitor`` of the controller belong
+    outside.
 
-    Environments step together. One that ends within a skill waits for the others, unstepped, and
-    is reset when all are through (see :class:`WaitAtEnd`): ``terminal_observation``,
-    ``TimeLimit.truncated`` and ``dones`` are those that SB3 expects of a step of this environment.
+    Environments step together. One whose episode ends within a skill waits for the others and is
+    reset when all have finished the skill (see :class:`WaitAtEnd`). ``terminal_observation``,
+    ``TimeLimit.truncated`` and ``dones`` are as SB3 expects them of one step.
+    Paper: https://arxiv.org/abs/1802.06070
+
+    Example::
+
+        >>> import gymnasium as gym
+        >>> import numpy as np
+        >>> from stable_baselines3 import PPO
+        >>> from stable_baselines3.common.env_util import make_vec_env
+        >>> from sb3_diayn import DIAYNCallback, DIAYNWrapper
+        >>> from sb3_diayn.downstream import SkillActionVecEnv, WaitAtEnd
+        >>> env = DIAYNWrapper(gym.make("Pendulum-v1"), n_skills=4)
+        >>> skills = PPO("MlpPolicy", env, n_steps=64).learn(64, callback=DIAYNCallback())
+        >>> venv = make_vec_env("Pendulum-v1", n_envs=2, wrapper_class=WaitAtEnd)
+        >>> venv = SkillActionVecEnv(venv, skills, steps_per_skill=10)
+        >>> obs = venv.reset()
+        >>> obs, rewards, dones, infos = venv.step(np.array([0, 3]))
+        >>> [info["skill"] for info in infos]
+        [0, 3]
 
     :param venv: a ``DummyVecEnv`` or ``SubprocVecEnv``, with :class:`WaitAtEnd` around each
         environment and without ``DIAYNWrapper``
@@ -175,7 +154,7 @@ class SkillActionVecEnv(VecEnvWrapper):
     :param gamma: as in :class:`SkillActionEnv`
     :param deterministic: as in :class:`SkillActionEnv`
     :param vec_normalize: as in :class:`SkillActionEnv`
-    :raises ValueError: as :class:`SkillActionEnv` does, or if ``venv`` is not such a one
+    :raises ValueError: as in :class:`SkillActionEnv`, or if ``venv`` has other wrappers
     """
 
     def __init__(
@@ -190,11 +169,11 @@ class SkillActionVecEnv(VecEnvWrapper):
     ) -> None:
         if isinstance(venv, VecEnvWrapper) or not all(venv.env_is_wrapped(WaitAtEnd)):
             raise ValueError(
-                f"venv={venv} cannot run skills side by side; expected plain vectorised "
+                f"venv={venv} cannot run skills in parallel; expected plain vectorised "
                 "environments with WaitAtEnd around each. Make them with make_vec_env(env_id, "
                 "n_envs, wrapper_class=WaitAtEnd), and put VecNormalize or VecMonitor outside."
             )
-        self.steps_per_skill, self.gamma = _check_steps(steps_per_skill), _check_gamma(gamma)
+        self.steps_per_skill, self.gamma = _check_timing(steps_per_skill, gamma)
         self._skills = _FrozenSkills(model, venv, deterministic, vec_normalize)
         self.n_skills = self._skills.n_skills
         super().__init__(venv, action_space=spaces.Discrete(self.n_skills))
@@ -211,24 +190,99 @@ class SkillActionVecEnv(VecEnvWrapper):
         :param actions: index of a skill for each environment, shape ``(n_envs,)``
         :raises ValueError: if there is no such skill
         """
-        self._chosen = np.array([check_skill(skill, self.n_skills) for skill in actions])
+        self._current_skills = np.array([check_skill(skill, self.n_skills) for skill in actions])
 
     def step_wait(self) -> VecEnvStepReturn:
-        """:return: what became of running the skills, see the class"""
+        """:return: as in SB3; see :class:`SkillActionEnv` for rewards and infos"""
         rewards, task_rewards = np.zeros((2, self.num_envs))
         for step in range(self.steps_per_skill):
-            actions = self._skills.act(self._obs, self._chosen, self._starts)
+            actions = self._skills.act(self._obs, self._current_skills, self._starts)
             self._obs, step_rewards, dones, infos = self.venv.step(actions)
             self._starts = dones
             rewards += self.gamma**step * step_rewards
             task_rewards += step_rewards
-        for info, skill, task_reward in zip(infos, self._chosen, task_rewards, strict=True):
+        for info, skill, task_reward in zip(infos, self._current_skills, task_rewards, strict=True):
             info |= {"skill": int(skill), "task_reward": float(task_reward)}
         return self._obs, rewards.astype(np.float32), dones, infos
 
 
+class WaitAtEnd(gym.Wrapper[Any, Any, Any, Any]):
+    """
+    Goes around each environment of a :class:`SkillActionVecEnv`, which steps all of them together.
+
+    An episode that ends within a skill waits until the skill is over: the environment is not
+    stepped, rewards are 0, and the end is reported with the last step of the skill. The
+    ``VecEnv`` resets only then, so a skill chosen for one episode never acts in the next one.
+    ``info`` of the last step of a skill has ``primitive_steps``, which does not count the waiting.
+
+    Example::
+
+        >>> import gymnasium as gym
+        >>> from sb3_diayn.downstream import WaitAtEnd
+        >>> env = WaitAtEnd(gym.make("Pendulum-v1", max_episode_steps=2))
+        >>> env.set_steps_per_skill(3)
+        >>> obs, info = env.reset(seed=0)
+        >>> for _ in range(3):  # the third step waits
+        ...     obs, reward, terminated, truncated, info = env.step(env.action_space.sample())
+        ...     print(truncated)
+        False
+        False
+        True
+        >>> info["primitive_steps"]
+        2
+
+    :param env: an environment without ``DIAYNWrapper``
+    """
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        super().__init__(env)
+        self._steps_per_skill = 1
+        self._end: tuple[Any, bool, bool, dict[str, Any]] | None = None
+        self._begin_skill()
+
+    def set_steps_per_skill(self, steps_per_skill: int) -> None:
+        """:param steps_per_skill: steps of each environment in one step of the vectorised ones"""
+        self._steps_per_skill = steps_per_skill
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """
+        :param seed: of the environment
+        :param options: of the environment
+        :return: its observation and ``info``
+        """
+        self._begin_skill()
+        return self.env.reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """
+        :param action: of the environment; without effect while it waits
+        :return: as in gymnasium; an episode ends with the last step of a skill
+        """
+        if self._end is not None:
+            obs, terminated, truncated, info = self._end
+            reward = 0.0
+        else:
+            obs, given, terminated, truncated, info = self.env.step(action)
+            reward = float(given)
+            self._primitive_steps += 1
+            if terminated or truncated:
+                self._end = obs, terminated, truncated, info
+        self._skill_steps += 1
+        if self._skill_steps < self._steps_per_skill:
+            return obs, reward, False, False, {}
+        info = {**info, "primitive_steps": self._primitive_steps}
+        self._begin_skill()
+        return obs, reward, terminated, truncated, info
+
+    def _begin_skill(self) -> None:
+        self._skill_steps, self._primitive_steps = 0, 0  # with and without waiting
+        self._end = None
+
+
 class _FrozenSkills:
-    """The policy of a model, asked for the actions of chosen skills."""
+    """The policy of a model, which gives the actions of chosen skills."""
 
     def __init__(
         self,
@@ -245,11 +299,11 @@ class _FrozenSkills:
         self._check_spaces(env)
 
     def _check_spaces(self, env: gym.Env[Any, Any] | VecEnv) -> None:
-        takes = {
+        spaces_of_env = {
             "observation_space": channels_first(self._space.observation_space),
             "action_space": env.action_space,
         }
-        for name, given in takes.items():
+        for name, given in spaces_of_env.items():
             expected = getattr(self._model, name)
             if given != expected:
                 raise ValueError(
@@ -260,7 +314,7 @@ class _FrozenSkills:
                 )
 
     def act(self, env_obs: Any, skills: Array, starts: npt.NDArray[np.bool_]) -> Array:
-        """One batch: observations ``(n, d)``, skills and starts of episodes ``(n,)``."""
+        """Actions for a batch: observations ``(n, d)``, skills and episode starts ``(n,)``."""
         obs: Any = self._space.append(env_obs, skills)
         if self._normalizer is not None:
             obs = self._normalizer.normalize_obs(obs)
@@ -268,20 +322,12 @@ class _FrozenSkills:
         return actions
 
 
-def _check_steps(steps_per_skill: Any) -> int:
-    is_integer = isinstance(steps_per_skill, Integral) and not isinstance(steps_per_skill, bool)
-    if not is_integer or steps_per_skill < 1:
-        raise ValueError(
-            f"steps_per_skill={steps_per_skill!r} is not a number of steps; expected a positive "
-            "integer. The paper used 10 for the half-cheetah and 100 for the ant."
-        )
-    return int(steps_per_skill)
-
-
-def _check_gamma(gamma: Any) -> float:
+def _check_timing(steps_per_skill: Any, gamma: Any) -> tuple[int, float]:
+    hint = "The paper used 10 for the half-cheetah and 100 for the ant."
+    n_steps = check_positive("steps_per_skill", steps_per_skill, hint)
     if not isinstance(gamma, (int, float)) or not 0 < gamma <= 1:
         raise ValueError(
             f"gamma={gamma!r} is not a discount; expected a number above 0 and at most 1. Leave "
-            "it out to sum the rewards of a skill as they are."
+            "it out to sum the rewards of a skill without a discount."
         )
-    return float(gamma)
+    return n_steps, float(gamma)

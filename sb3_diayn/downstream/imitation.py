@@ -1,4 +1,8 @@
-"""Which skill an expert's trajectory looks like: the imitation of section 4.2.3 of the paper."""
+"""
+Imitation: the skill that matches an expert's trajectory best.
+
+Section 4.2.3 of the paper, https://arxiv.org/abs/1802.06070.
+"""
 
 import os
 from dataclasses import dataclass
@@ -10,9 +14,9 @@ import numpy.typing as npt
 import torch as th
 
 from sb3_diayn.discriminator import Discriminator
+from sb3_diayn.files import require_extra
 
 __all__ = ["Demonstration", "SkillInference", "infer_skill", "load_demonstration"]
-
 
 Array = npt.NDArray[Any]
 
@@ -20,12 +24,12 @@ Array = npt.NDArray[Any]
 @dataclass(frozen=True)
 class Demonstration:
     """
-    What an expert did.
+    The trajectory of an expert, T steps long.
 
     :param observations: next observations of the environment, shape ``(T, d)``
     :param actions: the actions that led there, as the environment took them, shape ``(T, ...)``;
         None if they are not known
-    :param seed: that of the reset before the first action; None if it is not known
+    :param seed: of the reset before the first action; None if it is not known
     """
 
     observations: Array
@@ -36,7 +40,18 @@ class Demonstration:
 @dataclass(frozen=True)
 class SkillInference:
     """
-    What a discriminator makes of a trajectory.
+    The skills that a discriminator recognises in a trajectory.
+
+    Example::
+
+        >>> import numpy as np
+        >>> from sb3_diayn.downstream import SkillInference
+        >>> q = np.array([[0.6, 0.4], [0.3, 0.7], [0.2, 0.8]])  # three states, two skills
+        >>> inference = SkillInference(np.log(q))
+        >>> inference.skill, inference.decided_at
+        (1, 1)
+        >>> inference.mean_q.round(2).tolist()
+        [0.37, 0.63]
 
     :param log_q: log q(z|s_t) in nats, shape ``(T, K)``
     """
@@ -53,7 +68,7 @@ class SkillInference:
         """
         The probability of each skill given the trajectory, the softmax of sum_t log q(z|s_t): with
         a uniform p(z), and as if the states of a skill were independent of each other. They are
-        not, so it is surer than it should be; ``mean_q`` is the other extreme.
+        not, so it is too confident; ``mean_q`` is the other extreme.
 
         :return: shape ``(K,)``
         """
@@ -70,7 +85,7 @@ class SkillInference:
 
     @property
     def decided_at(self) -> int:
-        """:return: the smallest t from which on sum_{i <= t} log q(z|s_i) is largest for z*"""
+        """:return: the first t from which sum_{i <= t} log q(z|s_i) stays largest for z*"""
         leaders = self.log_q.cumsum(axis=0).argmax(axis=1)
         others = np.flatnonzero(leaders != self.skill)
         return int(others[-1]) + 1 if len(others) else 0
@@ -80,16 +95,28 @@ def infer_skill(
     discriminator: Discriminator, observations: Any, actions: Any = None
 ) -> SkillInference:
     """
-    Find the skill that matches an expert's states best: z* = argmax_z sum_t log q(z|s_t), equation
-    of section 4.2.3 of Eysenbach et al. (2019), arXiv 1802.06070.
+    Find the skill that matches an expert's states best: z* = argmax_z sum_t log q(z|s_t), the
+    equation in section 4.2.3 of Eysenbach et al. (2019).
+    Paper: https://arxiv.org/abs/1802.06070
 
-    :param discriminator: of the model whose skills are in question
+    Example::
+
+        >>> import numpy as np
+        >>> from gymnasium import spaces
+        >>> from sb3_diayn import Discriminator
+        >>> from sb3_diayn.downstream import infer_skill
+        >>> discriminator = Discriminator(spaces.Box(-1.0, 1.0, (2,)), n_skills=4)
+        >>> inference = infer_skill(discriminator, np.zeros((10, 2)))
+        >>> inference.log_q.shape
+        (10, 4)
+
+    :param discriminator: of the model that has the skills
     :param observations: next observations of the environment, raw (as before any
         ``VecNormalize``) and without a skill, shape ``(T, d)``; or a :class:`Demonstration`
     :param actions: the actions that led there, as the environment took them, shape ``(T, ...)``;
         needed only by a discriminator that reads actions
-    :return: the skill, its probability, and when it was decided
-    :raises ValueError: if the shapes do not fit, there is no observation or one is not finite, or
+    :return: the skill, its probability, and the step at which it was decided
+    :raises ValueError: if the shapes do not fit, there is no observation, one is not finite, or
         actions are missing
     """
     if isinstance(observations, Demonstration):
@@ -103,6 +130,46 @@ def infer_skill(
     with th.no_grad():
         log_q = th.log_softmax(discriminator(*tensors), dim=1)
     return SkillInference(log_q.double().cpu().numpy())
+
+
+def load_demonstration(trajectory: str | os.PathLike[str], *, episode: int = 0) -> Demonstration:
+    """
+    Read an expert's trajectory. If there is one observation more than actions, the first one comes
+    from the reset. It is left out, since discriminators read next observations.
+
+    Example::
+
+        >>> import numpy as np
+        >>> from sb3_diayn.downstream import load_demonstration
+        >>> np.savez("expert.npz", observations=np.zeros((11, 3)), actions=np.zeros((10, 1)))
+        >>> load_demonstration("expert.npz").observations.shape
+        (10, 3)
+
+    :param trajectory: an ``.npz`` file with ``observations`` and, where known, ``actions`` and
+        ``seed``; a ``.npy`` file of observations; or the id of a Minari dataset on this machine
+    :param episode: which episode of a Minari dataset
+    :return: the trajectory
+    :raises FileNotFoundError: if there is no such file or dataset
+    :raises ImportError: if a dataset is named and the extra ``minari`` is missing
+    :raises ValueError: if the file cannot be read, or there is no such episode
+    """
+    path = Path(trajectory)
+    if path.suffix in (".npy", ".npz"):
+        entries = _read_arrays(path)
+    else:
+        entries = _read_minari(str(trajectory), episode)
+    observations, actions, seed = (
+        entries.get(name) for name in ("observations", "actions", "seed")
+    )
+    if observations is None or np.ndim(observations) == 0:
+        raise ValueError(
+            f"trajectory={str(trajectory)!r} has {sorted(entries)}; expected an array "
+            "'observations' of shape (T, d). Save it with np.savez(file, observations=..., "
+            "actions=..., seed=...)."
+        )
+    if actions is not None and len(observations) == len(actions) + 1:
+        observations = observations[1:]
+    return Demonstration(observations, actions, None if seed is None else int(seed))
 
 
 def _check_observations(discriminator: Discriminator, observations: Array) -> Array:
@@ -132,38 +199,6 @@ def _check_actions(actions: Any, length: int) -> Array:
     return np.asarray(actions)
 
 
-def load_demonstration(trajectory: str | os.PathLike[str], *, episode: int = 0) -> Demonstration:
-    """
-    Read an expert's trajectory. Where there is one observation more than actions, the first one is
-    that of the reset and is left out, since discriminators learn from next observations.
-
-    :param trajectory: an ``.npz`` file with ``observations`` and, where known, ``actions`` and
-        ``seed``; a ``.npy`` file of observations; or the id of a Minari dataset on this machine
-    :param episode: which episode of a Minari dataset
-    :return: the trajectory
-    :raises FileNotFoundError: if there is neither such a file nor such a dataset
-    :raises ImportError: if Minari is needed and missing
-    :raises ValueError: if the file is no such file, or there is no such episode
-    """
-    path = Path(trajectory)
-    if path.suffix in (".npy", ".npz"):
-        entries = _read_arrays(path)
-    else:
-        entries = _read_minari(str(trajectory), episode)
-    observations, actions, seed = (
-        entries.get(name) for name in ("observations", "actions", "seed")
-    )
-    if observations is None or np.ndim(observations) == 0:
-        raise ValueError(
-            f"trajectory={str(trajectory)!r} has {sorted(entries)}; expected an array "
-            "'observations' of shape (T, d). Save it with np.savez(file, observations=..., "
-            "actions=..., seed=...)."
-        )
-    if actions is not None and len(observations) == len(actions) + 1:
-        observations = observations[1:]
-    return Demonstration(observations, actions, None if seed is None else int(seed))
-
-
 def _read_arrays(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"trajectory={str(path)!r} is not a file; expected .npz or .npy.")
@@ -179,15 +214,16 @@ def _read_arrays(path: Path) -> dict[str, Any]:
 
 def _read_minari(dataset_id: str, episode: int) -> dict[str, Any]:
     try:
-        import minari
+        with require_extra("minari"):
+            import minari
     except ImportError as error:
         raise ImportError(
-            f"trajectory={dataset_id!r} ends neither in .npz nor in .npy, so it is taken for a "
-            "Minari dataset, and Minari is missing. Install it: pip install 'minari[hdf5]'"
+            f"trajectory={dataset_id!r} ends neither in .npz nor in .npy, so it is read as a "
+            f"Minari dataset. {error}"
         ) from error
     if dataset_id not in minari.list_local_datasets():
         raise FileNotFoundError(
-            f"trajectory={dataset_id!r} is no Minari dataset on this machine; expected one of "
+            f"trajectory={dataset_id!r} is not a Minari dataset on this machine; expected one of "
             f"{sorted(minari.list_local_datasets())}, or a file ending in .npz or .npy. "
             f"To get it: minari download {dataset_id}"
         )
@@ -195,7 +231,7 @@ def _read_minari(dataset_id: str, episode: int) -> dict[str, Any]:
     if not 0 <= episode < dataset.total_episodes:
         raise ValueError(
             f"episode={episode!r} is not in {dataset_id!r}; expected 0 to "
-            f"{dataset.total_episodes - 1}. Choose one of those."
+            f"{dataset.total_episodes - 1}."
         )
     found = next(iter(dataset.iterate_episodes([episode])))
     if not isinstance(found.observations, np.ndarray):

@@ -9,7 +9,7 @@ Registers the sparse tasks of the paper (section 4.2.2) with gymnasium, by ``imp
 | ``sb3_diayn/HalfCheetahHurdle-v0`` | 1 for each hurdle passed |
 | ``sb3_diayn/AntWaypoints-v0`` | 1 for each of five waypoints reached in order |
 
-Registering names the classes as text, so that it imports neither of them.
+Classes are registered by their names, so that registering does not import them.
 """
 
 from typing import Any

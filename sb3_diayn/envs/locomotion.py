@@ -1,4 +1,4 @@
-"""The paper's two sparse locomotion tasks, on the bodies that gymnasium brings."""
+"""The paper's two sparse locomotion tasks, on gymnasium's MuJoCo models."""
 
 import warnings
 from collections.abc import Sequence
@@ -11,34 +11,38 @@ from gymnasium.envs.mujoco.ant_v5 import AntEnv
 from gymnasium.envs.mujoco.half_cheetah_v5 import HalfCheetahEnv
 from gymnasium.utils import EzPickle
 
-HURDLES = tuple(2.0 + 3.0 * i for i in range(12))  # metres
-
-
-HURDLE_HALF_SIZE = (0.05, 0.5, 0.125)  # metres; MuJoCo's boxes are given by half their edges
-
-
-WAYPOINTS = ((2.0, 2.0), (-2.0, 2.0), (-2.0, -2.0), (2.0, -2.0), (2.0, 2.0))  # metres
-
-
-RADIUS = 0.5  # metres
-
-
 Array = npt.NDArray[Any]
+
+HURDLES = tuple(2.0 + 3.0 * i for i in range(12))  # x of each, in metres
+HURDLE_HALF_SIZE = (0.05, 0.5, 0.125)  # metres; MuJoCo describes a box by half its edges
+WAYPOINTS = ((2.0, 2.0), (-2.0, 2.0), (-2.0, -2.0), (2.0, -2.0), (2.0, 2.0))  # x and y in metres
+WAYPOINT_RADIUS = 0.5  # metres
 
 
 class HalfCheetahHurdleEnv(HalfCheetahEnv):
     """
-    ``HalfCheetah-v5`` with hurdles on its way: the "cheetah hurdle" of Eysenbach et al. (2019),
-    arXiv 1802.06070, section 4.2.2.
+    ``HalfCheetah-v5`` with hurdles on its way: the "cheetah hurdle" of section 4.2.2 of
+    Eysenbach et al. (2019).
+    Paper: https://arxiv.org/abs/1802.06070
 
-    **Observation** and **action**: those of ``HalfCheetah-v5`` (17 and 6 numbers; metres, radians
+    **Observation** and **action**: as in ``HalfCheetah-v5`` (17 and 6 numbers; metres, radians
     and their rates; torques in [-1, 1]), so that skills learned there can be used here. The
     hurdles are not observed.
     **Reward**: 1 for each hurdle that the torso passes, in order, once; no other reward or cost.
     Our hurdles are 0.1 m thick, 1 m wide and 0.25 m high, every 3 m from x = 2 m on.
     **Episode end**: the time limit of 1,000 steps of 0.05 s (truncated), never terminated.
-    ``info`` is that of ``HalfCheetah-v5`` and ``hurdles_passed``; its ``reward_forward`` and
-    ``reward_ctrl`` are not part of the reward.
+    ``info`` has the entries of ``HalfCheetah-v5`` and ``hurdles_passed``. Its ``reward_forward``
+    and ``reward_ctrl`` are not part of the reward.
+
+    Example::
+
+        >>> import gymnasium as gym
+        >>> import sb3_diayn  # registers the id
+        >>> env = gym.make("sb3_diayn/HalfCheetahHurdle-v0")
+        >>> obs, info = env.reset(seed=0)
+        >>> obs, reward, terminated, truncated, info = env.step(env.action_space.sample())
+        >>> obs.shape, reward, info["hurdles_passed"]
+        ((17,), 0.0, 0)
 
     :param hurdles: x of each hurdle in ascending order, in metres
     :param kwargs: for gymnasium's ``HalfCheetahEnv``
@@ -47,7 +51,7 @@ class HalfCheetahHurdleEnv(HalfCheetahEnv):
     def __init__(self, *, hurdles: Sequence[float] = HURDLES, **kwargs: Any) -> None:
         self._hurdles = np.array(sorted(hurdles))
         self._passed = 0
-        # gymnasium's own camera looks at the middle of all geoms, here at the hurdles.
+        # By default gymnasium's camera looks at the centre of all geoms: here, at the hurdles.
         super().__init__(**({"camera_name": "track"} | kwargs))
         EzPickle.__init__(self, hurdles=hurdles, **kwargs)
 
@@ -58,12 +62,12 @@ class HalfCheetahHurdleEnv(HalfCheetahEnv):
                 type=mujoco.mjtGeom.mjGEOM_BOX,
                 size=HURDLE_HALF_SIZE,
                 pos=(x, 0.0, HURDLE_HALF_SIZE[2]),
-                # As the floor's: the cheetah's own parts collide with what has an affinity only.
+                # As for the floor: the parts of the cheetah collide only with geoms that have it.
                 conaffinity=1,
                 rgba=(0.7, 0.2, 0.2, 1.0),
             )
         with warnings.catch_warnings():
-            # gymnasium's own file uses what MuJoCo wants to drop.
+            # gymnasium's model file uses settotalmass, which MuJoCo deprecates.
             warnings.filterwarnings("ignore", message=".*settotalmass")
             model = spec.compile()
         model.vis.global_.offwidth = max(model.vis.global_.offwidth, self.width)
@@ -89,20 +93,31 @@ class HalfCheetahHurdleEnv(HalfCheetahEnv):
 
 class AntWaypointsEnv(AntEnv):
     """
-    ``Ant-v5`` with waypoints to visit in order: the "ant navigation" of Eysenbach et al. (2019),
-    arXiv 1802.06070, section 4.2.2.
+    ``Ant-v5`` with waypoints to visit in order: the "ant navigation" of section 4.2.2 of
+    Eysenbach et al. (2019).
+    Paper: https://arxiv.org/abs/1802.06070
 
-    **Observation** and **action**: those of ``Ant-v5`` with
+    **Observation** and **action**: as in ``Ant-v5`` with
     ``exclude_current_positions_from_observation=False`` (107 and 8 numbers; x and y in metres come
     first), so that skills learned there, with ``obs_indices="0:2"`` as the paper's prior, can be
     used here. Which waypoint is next is not observed, ``info["waypoints_reached"]`` counts them.
     **Reward**: 1 when the torso is within 0.5 m of the next waypoint, so at most 5; no other
     reward or cost.
-    **Episode end**: the last waypoint or an unhealthy ant, as ``Ant-v5`` has it (terminated), or
-    the time limit of 2,000 steps of 0.05 s (truncated).
+    **Episode end**: the last waypoint or an unhealthy ant as in ``Ant-v5`` (terminated), or the
+    time limit of 2,000 steps of 0.05 s (truncated).
 
-    :param waypoints: x and y of each, in order, in metres; the default is our order of the
-        corners at +-2 m
+    Example::
+
+        >>> import gymnasium as gym
+        >>> import sb3_diayn  # registers the id
+        >>> env = gym.make("sb3_diayn/AntWaypoints-v0")
+        >>> obs, info = env.reset(seed=0)
+        >>> obs, reward, terminated, truncated, info = env.step(env.action_space.sample())
+        >>> obs.shape, reward, info["waypoints_reached"]
+        ((107,), 0.0, 0)
+
+    :param waypoints: x and y of each, in order, in metres; by default the corners at
+        +-2 m, in our own order
     :param kwargs: for gymnasium's ``AntEnv``
     """
 
@@ -126,7 +141,7 @@ class AntWaypointsEnv(AntEnv):
         """
         obs, _, terminated, truncated, info = super().step(action)  # type: ignore[no-untyped-call]
         position = info["x_position"], info["y_position"]
-        is_reached = np.linalg.norm(self._waypoints[self._reached] - position) <= RADIUS
+        is_reached = np.linalg.norm(self._waypoints[self._reached] - position) <= WAYPOINT_RADIUS
         self._reached += int(is_reached)
         info = {**info, "waypoints_reached": self._reached}
         terminated = bool(terminated or self._reached == len(self._waypoints))

@@ -8,58 +8,62 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-# Free space is a union of rectangles: x_min, y_min, x_max, y_max.
+Array = npt.NDArray[Any]
+
+# The free space is a union of rectangles: x_min, y_min, x_max, y_max.
 LAYOUTS = {
     "box": [(-1.0, -1.0, 1.0, 1.0)],
     "hallway": [(-2.0, -0.15, 0.0, 0.15), (0.0, -1.0, 1.0, 1.0)],
     "umaze": [(-1.0, -1.0, 1.0, -0.7), (0.7, -1.0, 1.0, 1.0), (-1.0, 0.7, 1.0, 1.0)],
 }
-
-
 STARTS = {"box": (0.0, 0.0), "hallway": (-1.9, 0.0), "umaze": (-0.85, -0.85)}
-
-
-STEP = 0.1
-
-
+STEP_LENGTH = 0.1
 START_NOISE = 0.02
-
-
 PIXELS_PER_UNIT = 100
-
-
-Array = npt.NDArray[Any]
 
 
 class PointNavigationEnv(gym.Env[Array, Array]):
     """
-    A point that moves where it is told, in a room with walls, after the "2D navigation" of
-    Eysenbach et al. (2019), arXiv 1802.06070, figure 2; sizes and the goal are our own.
+    A point that moves as the action says, in a room with walls, after the "2D navigation" in
+    figure 2 of Eysenbach et al. (2019). Sizes and the goal are our own.
+    Paper: https://arxiv.org/abs/1802.06070
 
     **Observation**: the position (x, y), in lengths of the room, ``Box`` of shape ``(2,)``; with
-    ``velocity=True`` of shape ``(4,)``, the last step's change of position behind it, in units of
-    0.1 lengths and clipped to [-1, 1]: what of the action the walls let through.
+    ``velocity=True`` of shape ``(4,)``: the position, then its last change in units of 0.1
+    lengths, clipped to [-1, 1]. At a wall the change is smaller than the action.
     **Action**: the velocity in [-1, 1] per coordinate, ``Box`` of shape ``(2,)``; 1 is 0.1 lengths
     per step. A step that would end in a wall ends at the closest free point, as in the paper.
     **Layouts**: ``"box"``, 2 by 2 lengths, starting in its centre; ``"hallway"``, a corridor of
     2 by 0.3 lengths that opens into a room of 1 by 2, starting at the corridor's far end;
     ``"umaze"``, a corridor of 0.3 lengths along three sides of the box, starting at its lower left
     end. No constant action leads through it.
-    Starts vary by a normal deviation of 0.02 lengths.
+    Starts vary with a standard deviation of 0.02 lengths per coordinate.
     **Reward**: 1 on reaching the goal, which ends the episode (terminated), 0 otherwise.
     **Episode end**: the goal, or the time limit of the registered ids, 100 steps or, in the
     ``"umaze"``, 200 (truncated).
-    ``info`` has ``x_position``, ``y_position``, ``is_success``.
+    ``info`` has ``x_position`` and ``y_position`` in lengths, and ``is_success``.
+
+    Example::
+
+        >>> import gymnasium as gym
+        >>> import numpy as np
+        >>> import sb3_diayn  # registers the id
+        >>> env = gym.make("sb3_diayn/PointHallway-v0")
+        >>> obs, info = env.reset(seed=0)
+        >>> for _ in range(25):  # to the right, along the corridor
+        ...     obs, reward, terminated, truncated, info = env.step(np.array([1.0, 0.0]))
+        >>> info["x_position"] > 0, reward, terminated  # in the room, not at the goal
+        (True, 0.0, False)
 
     :param layout: ``"box"``, ``"hallway"`` or ``"umaze"``
     :param goal: (x, y) of the goal, in lengths; None for no goal, so that every reward is 0
     :param goal_radius: how close counts as reached, in lengths
-    :param velocity: observe the last change of position too
+    :param velocity: also observe the last change of position
     :param render_mode: None or ``"rgb_array"``
     :raises ValueError: if there is no such layout, or the goal is not in it
     """
 
-    # As gymnasium declares it.
+    # With the type that gymnasium declares.
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012
 
     def __init__(
@@ -72,9 +76,7 @@ class PointNavigationEnv(gym.Env[Array, Array]):
         render_mode: str | None = None,
     ) -> None:
         if layout not in LAYOUTS:
-            raise ValueError(
-                f"layout={layout!r} is not known; expected one of {sorted(LAYOUTS)}. Choose one."
-            )
+            raise ValueError(f"layout={layout!r} is not known; expected one of {sorted(LAYOUTS)}.")
         self._rooms = np.array(LAYOUTS[layout], np.float32)
         self._start = np.array(STARTS[layout], np.float32)
         self._goal = None if goal is None else self._check_goal(goal)
@@ -137,8 +139,8 @@ class PointNavigationEnv(gym.Env[Array, Array]):
         :return: as any environment
         """
         before, move = self._position, np.clip(action, -1.0, 1.0).astype(np.float32)
-        self._position = self._nearest_free(before + np.float32(STEP) * move)
-        self._velocity = np.clip((self._position - before) / np.float32(STEP), -1.0, 1.0)
+        self._position = self._nearest_free(before + np.float32(STEP_LENGTH) * move)
+        self._velocity = np.clip((self._position - before) / np.float32(STEP_LENGTH), -1.0, 1.0)
         info = self._info()
         return self._obs(), float(info["is_success"]), info["is_success"], False, info
 

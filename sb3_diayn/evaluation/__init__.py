@@ -1,4 +1,4 @@
-"""What skills do: fresh episodes, measurements, findings. Plots and films have their modules."""
+"""Fresh episodes of skills, measured and diagnosed. Plots, films and reports are modules here."""
 
 from sb3_diayn.evaluation.callback import SkillEvaluationCallback
 from sb3_diayn.evaluation.diagnosis import Diagnosis, diagnose

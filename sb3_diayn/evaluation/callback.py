@@ -1,4 +1,4 @@
-"""Evaluations of all skills in the course of a training."""
+"""Evaluations of all skills during a training."""
 
 import copy
 import json
@@ -16,36 +16,30 @@ from sb3_diayn.arguments import check_positive
 from sb3_diayn.checkpoints import run_folder
 from sb3_diayn.evaluation.evaluate import evaluate_skills
 from sb3_diayn.evaluation.results import SkillEvaluation
-from sb3_diayn.evaluation.trajectories import as_vec_env, unchanged
+from sb3_diayn.evaluation.trajectories import as_vec_env, preserve_state
 from sb3_diayn.files import replacing, write_bytes, write_through_memory
-from sb3_diayn.model_zip import STATE_ATTRIBUTE
+from sb3_diayn.model_zip import skill_state
 from sb3_diayn.wrappers import DIAYNWrapper
 
-HISTORY_FILE, BEST_MODEL = "evaluations.json", "best_model.zip"
-
-
-STATISTICS = "vecnormalize.pkl"
-
-
-AUTO_FOLDER = "skills"
-
-
-# The first is added anew, the others only watch.
+SKILLS_FOLDER = "skills"
+HISTORY_FILE, BEST_MODEL, STATISTICS = "evaluations.json", "best_model.zip", "vecnormalize.pkl"
+# DIAYNWrapper is put around again; the others only record.
 DROPPED_WRAPPERS = ("DIAYNWrapper", "Monitor", "RecordEpisodeStatistics", "RecordVideo")
-
-
 TEXT_FORMATS = ("stdout", "log", "csv", "json")
 
 
 class SkillEvaluationCallback(BaseCallback):
     """
-    Evaluates every skill on fresh episodes each ``eval_freq`` environment steps, and logs
-    ``diayn_eval/...``: ``mutual_information`` (nats), ``distinct_skills``, ``accuracy``,
-    ``task_return_mean`` and ``task_return_best`` over skills, ``coverage`` (cells of all skills
-    together), ``sensitivity``, and for TensorBoard the histogram ``task_returns`` with one value
-    per skill. The training is not disturbed: with the same seed it gives bit-equal parameters.
+    Evaluates every skill on fresh episodes each ``eval_freq`` environment steps. The training is
+    not disturbed: with the same seed it gives bit-equal parameters.
+    Paper: https://arxiv.org/abs/1802.06070
 
-    To be passed beside ``DIAYNCallback``, in Python or in the zoo's YAML::
+    It logs under ``diayn_eval/``: ``mutual_information`` (nats), ``distinct_skills``,
+    ``accuracy`` (share of states), ``task_return_mean`` and ``task_return_best`` over skills,
+    ``coverage`` (cells of all skills together), ``sensitivity``, and for TensorBoard the histogram
+    ``task_returns`` with one value per skill. See :class:`SkillEvaluation` for what they mean.
+
+    It is passed together with ``DIAYNCallback``, in Python or in the zoo's YAML::
 
         callback:
           - sb3_diayn.DIAYNCallback
@@ -57,19 +51,32 @@ class SkillEvaluationCallback(BaseCallback):
         Unlike SB3's ``EvalCallback``, which counts calls, this one counts environment steps: do
         not divide ``eval_freq`` by the number of environments.
 
-    :param eval_env: a ``DIAYNWrapper`` environment or vectorised ones, not those of the training;
-        None to build ``n_envs`` like the training's from its ``spec``
+    Example::
+
+        >>> import gymnasium as gym
+        >>> from stable_baselines3 import PPO
+        >>> from sb3_diayn import DIAYNCallback, DIAYNWrapper, SkillEvaluationCallback
+        >>> env = DIAYNWrapper(gym.make("sb3_diayn/PointBox-v0"), n_skills=3)
+        >>> model = PPO("MlpPolicy", env, n_steps=64)
+        >>> evaluating = SkillEvaluationCallback(eval_freq=64, save_path="skills")
+        >>> model = model.learn(128, callback=[DIAYNCallback(), evaluating])
+        >>> [row["num_timesteps"] for row in evaluating.history]
+        [64, 128]
+
+    :param eval_env: a ``DIAYNWrapper`` environment or vectorised ones, not the training ones;
+        None to build ``n_envs`` copies of the training environment from its ``spec``
     :param eval_freq: environment steps between two evaluations
     :param n_episodes: episodes of each skill
     :param n_envs: environments to build, in this process
     :param deterministic: play the mode of the policy instead of samples
     :param seed: of environments and sampled actions, the same for each evaluation
     :param save_path: folder for ``evaluations.json``, ``best_model.zip`` and the statistics of
-        ``VecNormalize``; ``"auto"`` for the folder ``skills`` within the one where an
-        ``EvalCallback`` or ``CheckpointCallback`` of the same training saves, which in the zoo is
-        the run's; None to save nothing
-    :param save_best: save the model whenever its mutual information is the highest so far. The
-        task return of ``EvalCallback``'s ``best_model`` is that of a few random skills
+        ``VecNormalize``. ``"auto"`` for the folder ``skills`` in the folder where an
+        ``EvalCallback`` or ``CheckpointCallback`` of the same training saves: in the zoo, the
+        run's folder. None to save nothing
+    :param save_best: save the model whenever its mutual information is the highest so far. Unlike
+        ``best_model`` of ``EvalCallback``, which is judged by the task return of a few random
+        skills
     :param stop_at_mutual_information: nats at which to stop the training; None for never
     :param verbose: 1 to print each evaluation, 0 for silence
     :raises ValueError: if a number is not positive; in ``learn`` if the environment cannot be
@@ -106,26 +113,20 @@ class SkillEvaluationCallback(BaseCallback):
     # -- set-up ------------------------------------------------------------------------------
 
     def _on_training_start(self) -> None:
-        if getattr(self.model, STATE_ATTRIBUTE, None) is None:
-            raise ValueError(
-                f"model={type(self.model).__name__} has no discriminator to evaluate; expected "
-                "DIAYNCallback in the same learn(). Pass callback=[DIAYNCallback(), "
-                "SkillEvaluationCallback()]."
-            )
+        skill_state(self.model)  # refuses a model without a discriminator
         self._folder = self._find_folder()
         self._periods = self.num_timesteps // self.eval_freq
         if self._env is None:
-            with unchanged(self.model, self.training_env):
+            with preserve_state(self.model, self.training_env):
                 self._env = self._make_env()
 
     def _make_env(self) -> VecEnv:
         trained = unwrap_vec_normalize(self.training_env)
-        env = self._rebuild() if self.given_env is None else as_vec_env(self.given_env)
+        env = self._copy_envs() if self.given_env is None else as_vec_env(self.given_env)
         normalizer = unwrap_vec_normalize(env)
         if trained is None and normalizer is not None:
             raise ValueError(
-                f"eval_env={env} has VecNormalize; expected none, since the training has none. "
-                "Pass it without."
+                f"eval_env={env} has VecNormalize; expected none, since the training has none."
             )
         if trained is None or normalizer is not None:
             return env
@@ -138,9 +139,9 @@ class SkillEvaluationCallback(BaseCallback):
             epsilon=trained.epsilon,
         )
 
-    def _rebuild(self) -> VecEnv:
+    def _copy_envs(self) -> VecEnv:
         n_skills = int(self.training_env.get_attr("n_skills")[0])
-        spec = _rebuildable(self.training_env.get_attr("spec")[0])
+        spec = _spec_without_skills(self.training_env.get_attr("spec")[0])
 
         def make() -> DIAYNWrapper:
             return DIAYNWrapper(spec.make(disable_env_checker=True), n_skills)
@@ -152,7 +153,7 @@ class SkillEvaluationCallback(BaseCallback):
             return None
         folder = Path(self.save_path)
         if self.save_path == "auto":
-            folder = run_folder(self.locals["callback"]) / AUTO_FOLDER
+            folder = run_folder(self.locals["callback"]) / SKILLS_FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -164,7 +165,7 @@ class SkillEvaluationCallback(BaseCallback):
             return True
         self._periods = periods
         evaluation = self._evaluate()
-        row = _row(evaluation)
+        row = _numbers(evaluation)
         self.history.append({"num_timesteps": self.num_timesteps, **row})
         self._log(evaluation, row)
         self._save(row["mutual_information"])
@@ -218,8 +219,8 @@ class SkillEvaluationCallback(BaseCallback):
             self._env = None
 
 
-def _row(evaluation: SkillEvaluation) -> dict[str, float]:
-    """What is logged and kept of an evaluation: one number by name."""
+def _numbers(evaluation: SkillEvaluation) -> dict[str, float]:
+    """The numbers that are logged and saved, by name."""
     returns = evaluation.task_returns.mean(axis=1)
     return {
         "mutual_information": evaluation.mutual_information,
@@ -232,9 +233,9 @@ def _row(evaluation: SkillEvaluation) -> dict[str, float]:
     }
 
 
-def _rebuildable(spec: EnvSpec | None) -> EnvSpec:
-    """The spec of the same environment without skills, to be made in any number."""
-    remedy = "Pass eval_env=, an environment of its own for the evaluation."
+def _spec_without_skills(spec: EnvSpec | None) -> EnvSpec:
+    """The spec of the same environment, without skills, recorders and rendering."""
+    remedy = "Pass eval_env=, a separate environment for the evaluation."
     if spec is None:
         raise ValueError(
             "eval_env=None cannot be built: the training environment has no spec; expected one "

@@ -1,4 +1,4 @@
-"""Several runs side by side: seeds of one setting, or settings. It needs the extra ``report``."""
+"""Comparison of runs: seeds of one setting, or settings. It needs the extra ``report``."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,6 @@ from sb3_diayn.evaluation.results import SkillEvaluation
 
 __all__ = ["METRICS", "compare", "interval", "plot_comparison", "summarize_groups"]
 
-
 METRICS = {
     "distinct_skills": "distinct skills",
     "accuracy": "accuracy (share of states)",
@@ -22,8 +21,6 @@ METRICS = {
     "coverage": "cells visited by all skills",
     "movement": "mean movement of skills (std)",
 }
-
-
 CONFIDENCE = 0.95
 
 
@@ -31,55 +28,37 @@ def compare(
     evaluations: Mapping[str, SkillEvaluation], *, groups: Mapping[str, str] | None = None
 ) -> pd.DataFrame:
     """
-    :param evaluations: of each run, by its name
-    :param groups: name of the group of each run; None to put runs of the same environment,
+    :param evaluations: the evaluation of each run, by the run's name
+    :param groups: the name of each run's group; None to put runs of the same environment,
         algorithm and number of skills together
     :return: one row per run: ``group``, ``n_skills``, ``steps`` of training, and the columns of
         ``METRICS``; task returns are means over episodes, best and median are over skills
     :raises ValueError: if there is nothing to compare or a run has no group
     """
     if not evaluations:
-        raise ValueError("evaluations={} is empty; expected at least one run. Name some runs.")
+        raise ValueError("evaluations={} is empty; expected at least one run.")
     missing = [run for run in evaluations if groups is not None and run not in groups]
     if missing:
         raise ValueError(
-            f"groups={groups!r} does not name {missing}; expected a group for each run. Add them, "
-            "or leave groups out."
+            f"groups={groups!r} does not name {missing}; expected a group for each run."
         )
     rows = {
-        run: {"group": groups[run] if groups else _group(evaluation), **_row(evaluation)}
+        run: {
+            "group": groups[run] if groups else _default_group(evaluation),
+            **_measurements(evaluation),
+        }
         for run, evaluation in evaluations.items()
     }
     frame: pd.DataFrame = pd.DataFrame.from_dict(rows, orient="index").rename_axis("run")
     return frame
 
 
-def _group(evaluation: SkillEvaluation) -> str:
-    info = evaluation.info
-    words = [info.get("env_id"), info.get("algo"), f"K={evaluation.n_skills}"]
-    return " ".join(word for word in words if word)
-
-
-def _row(evaluation: SkillEvaluation) -> dict[str, Any]:
-    means = evaluation.task_returns.mean(axis=1)
-    return {
-        "n_skills": evaluation.n_skills,
-        "steps": evaluation.info.get("num_timesteps"),
-        "distinct_skills": evaluation.distinct_skills,
-        "accuracy": float(evaluation.accuracy.mean()),
-        "best_task_return": float(means.max()),
-        "median_task_return": float(np.median(means)),
-        "coverage": evaluation.info["total_coverage"],
-        "movement": float(evaluation.movement.mean()),
-    }
-
-
 def summarize_groups(frame: pd.DataFrame, *, seed: int | None = 0) -> pd.DataFrame:
     """
     :param frame: from :func:`compare`
-    :param seed: of the resampling; None for another one each time
+    :param seed: of the resampling; None for no fixed seed
     :return: one row per group and metric: number of ``runs``, ``mean``, and ``low`` and ``high``,
-        the ends of the 95 % percentile bootstrap interval of the mean over runs, NaN for a single
+        the ends of the 95 % percentile bootstrap interval of the mean over runs; NaN for a single
         run
     """
     rows = [
@@ -94,14 +73,14 @@ def summarize_groups(frame: pd.DataFrame, *, seed: int | None = 0) -> pd.DataFra
 def interval(values: npt.ArrayLike, seed: int | None = 0) -> dict[str, float]:
     """
     :param values: one per run
-    :param seed: of the resampling; None for another one each time
+    :param seed: of the resampling; None for no fixed seed
     :return: ``mean``, and ``low`` and ``high``, the ends of its 95 % percentile bootstrap
         interval, NaN for a single run
     """
     data = np.asarray(values, dtype=float)
     low = high = float("nan")
     if len(data) > 1:
-        # The default, BCa, is undefined where all runs agree, and no better with few runs.
+        # The default method, BCa, is undefined if all runs agree, and no better with few runs.
         result = bootstrap(
             (data,),
             np.mean,
@@ -115,10 +94,10 @@ def interval(values: npt.ArrayLike, seed: int | None = 0) -> dict[str, float]:
 
 def plot_comparison(frame: pd.DataFrame, *, axes: npt.NDArray[Any] | None = None) -> Any:
     """
-    A panel for each metric: the runs as dots, the mean of each group with its 95 % interval.
+    Draw a panel for each metric: the runs as dots, the mean of each group with its 95 % interval.
 
     :param frame: from :func:`compare`
-    :param axes: as many as ``METRICS`` has; None for a new figure
+    :param axes: one for each entry of ``METRICS``; None for a new figure
     :return: the axes
     """
     groups = list(dict.fromkeys(frame["group"]))
@@ -139,3 +118,23 @@ def plot_comparison(frame: pd.DataFrame, *, axes: npt.NDArray[Any] | None = None
         ax.set_yticklabels(groups)
         ax.locator_params(axis="x", nbins=4)
     return axes
+
+
+def _default_group(evaluation: SkillEvaluation) -> str:
+    info = evaluation.info
+    words = [info.get("env_id"), info.get("algo"), f"K={evaluation.n_skills}"]
+    return " ".join(word for word in words if word)
+
+
+def _measurements(evaluation: SkillEvaluation) -> dict[str, Any]:
+    means = evaluation.task_returns.mean(axis=1)
+    return {
+        "n_skills": evaluation.n_skills,
+        "steps": evaluation.info.get("num_timesteps"),
+        "distinct_skills": evaluation.distinct_skills,
+        "accuracy": float(evaluation.accuracy.mean()),
+        "best_task_return": float(means.max()),
+        "median_task_return": float(np.median(means)),
+        "coverage": evaluation.info["total_coverage"],
+        "movement": float(evaluation.movement.mean()),
+    }

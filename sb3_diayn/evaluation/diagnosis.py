@@ -1,4 +1,4 @@
-"""What an evaluation says about a training, in words."""
+"""Findings about a training, in words: the known ways in which skills fail."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,46 +9,27 @@ import numpy.typing as npt
 
 from sb3_diayn.evaluation.results import SkillEvaluation
 
-# Below a tenth of log K the fresh states hold next to no trace of the skill.
+# Below a tenth of log K the fresh states hold hardly any trace of the skill.
 NEAR_CHANCE = 0.1
-
-
-# From half of log K on the skills are told apart, whatever the number of steps or the policy's
-# sensitivity: small differences between actions add up over an episode.
-TOLD_APART = 0.5
-
-
-# The easiest environments (MountainCarContinuous) need some 20,000 steps; at a quarter of that
-# replay has hardly been seen.
+# From half of log K on the skills are distinct, whatever the number of steps or the sensitivity of
+# the policy: small differences between actions add up over an episode.
+DISTINCT = 0.5
+# The easiest environments (MountainCarContinuous) need some 20,000 steps. At a quarter of that,
+# the discriminator has hardly seen the replay buffer.
 FEW_STEPS = 5000
-
-
 # One percent of the half range of the actions is less than the noise of any exploration.
-IGNORES_SKILL = 0.01
-
-
-# The answers to two equal skills agree in 100 %, to two that are told apart in 0 %. With 75 % an
-# answer settles which of the two it was in no more than five of eight states; a coin does in four.
-ALIKE = 0.75
-
-
-# A pose has a movement of 0, a gait or a fall one of the order of 1, in standard deviations of all
-# skills' states.
-STATIC = 0.1
-
-
-# One static skill among many is a skill ("stand still"); when half are, the run has failed to move.
+INSENSITIVE = 0.01
+# The answers to two equal skills agree in 100 %, to two distinct skills in 0 %. With 75 %, an
+# answer names the right one of the two in at most five of eight states; a coin does in four.
+EQUAL_SKILLS_AGREEMENT = 0.75
+# In standard deviations of all skills' states a pose has a movement of 0, a gait or a fall about 1.
+STATIC_MOVEMENT = 0.1
+# One static skill among many is a skill ("stand still"). If half are, the training has not moved.
 MANY_STATIC = 0.5
-
-
 # With fewer coordinates there is nothing to choose from.
 MIN_COORDINATES = 5
-
-
 # A tenth of the coordinates carries more than four fifths of what the discriminator knows.
 NARROW_COORDINATES, NARROW_SHARE = 0.1, 0.8
-
-
 MAX_NAMED = 10
 
 
@@ -75,16 +56,27 @@ class Diagnosis:
 def diagnose(evaluation: SkillEvaluation) -> list[Diagnosis]:
     """
     Look for the known ways in which skills fail. A finding that would follow from another one is
-    left out: skills that cannot be told apart yet are not called collapsed.
+    left out: skills that are not distinct yet are not called collapsed.
+
+    Example::
+
+        >>> import gymnasium as gym
+        >>> from stable_baselines3 import PPO
+        >>> from sb3_diayn import DIAYNCallback, DIAYNWrapper, evaluate_skills
+        >>> from sb3_diayn.evaluation import diagnose
+        >>> env = DIAYNWrapper(gym.make("sb3_diayn/PointBox-v0"), n_skills=3)
+        >>> model = PPO("MlpPolicy", env, n_steps=64).learn(64, callback=DIAYNCallback())
+        >>> [finding.kind for finding in diagnose(evaluate_skills(model, env, n_episodes=1))]
+        ['too_early']
 
     :param evaluation: an evaluation
-    :return: findings, the most fundamental one first; without a warning among them the last one
-        is the note ``"healthy"``
+    :return: findings, the most fundamental one first; without a warning, the last one is the note
+        ``"healthy"``
     """
     if _has_few_steps(evaluation):
         return [_too_early(evaluation)]
     if _ignores_skill(evaluation):
-        found = [_ignoring(evaluation), *_static(evaluation)]
+        found = [_ignored(evaluation), *_static(evaluation)]
     elif _is_near_chance(evaluation):
         found = [_too_early(evaluation), *_static(evaluation)]
     else:
@@ -106,12 +98,12 @@ def _information_share(evaluation: SkillEvaluation) -> float:
 
 def _has_few_steps(evaluation: SkillEvaluation) -> bool:
     steps = evaluation.info.get("num_timesteps", FEW_STEPS)
-    return bool(steps < FEW_STEPS and _information_share(evaluation) < TOLD_APART)
+    return bool(steps < FEW_STEPS and _information_share(evaluation) < DISTINCT)
 
 
 def _ignores_skill(evaluation: SkillEvaluation) -> bool:
-    is_insensitive = evaluation.sensitivity < IGNORES_SKILL  # not for NaN, which is unknown
-    return is_insensitive and _information_share(evaluation) < TOLD_APART
+    is_insensitive = evaluation.sensitivity < INSENSITIVE  # not for NaN, which is unknown
+    return is_insensitive and _information_share(evaluation) < DISTINCT
 
 
 def _is_near_chance(evaluation: SkillEvaluation) -> bool:
@@ -135,7 +127,7 @@ def _too_early(evaluation: SkillEvaluation) -> Diagnosis:
     )
 
 
-def _ignoring(evaluation: SkillEvaluation) -> Diagnosis:
+def _ignored(evaluation: SkillEvaluation) -> Diagnosis:
     return Diagnosis(
         "ignores_skill",
         "warning",
@@ -159,9 +151,9 @@ def _lagging(evaluation: SkillEvaluation) -> list[Diagnosis]:
             f"The discriminator is confidently wrong on fresh states: it recognises "
             f"{_accuracy(evaluation)}, but the mean log q(z|s') is "
             f"{evaluation.log_q.mean():.2f} nats, with skills {named} at the bottom.",
-            "It knows the episodes it was trained on and not the next ones: collect more episodes "
-            "of each skill per update (n_envs), shorten them (skill_duration), or train longer. "
-            "diayn/log_q_z is measured on replayed states and does not show this.",
+            "It knows the episodes that it was trained on, but not the next ones: collect more "
+            "episodes of each skill per update (n_envs), shorten them (skill_duration), or train "
+            "longer. diayn/log_q_z is measured on replayed states and does not show this.",
             tuple(int(k) for k in worst),
         )
     ]
@@ -169,7 +161,7 @@ def _lagging(evaluation: SkillEvaluation) -> list[Diagnosis]:
 
 def _collapsed(evaluation: SkillEvaluation) -> list[Diagnosis]:
     agreement = _agreement(evaluation.confusion)
-    groups = _groups(agreement >= ALIKE)
+    groups = _connected_groups(agreement >= EQUAL_SKILLS_AGREEMENT)
     if not groups:
         return []
     shares = [agreement[np.ix_(g, g)][np.triu_indices(len(g), 1)].mean() for g in groups]
@@ -180,8 +172,8 @@ def _collapsed(evaluation: SkillEvaluation) -> list[Diagnosis]:
         Diagnosis(
             "collapsed",
             "warning",
-            f"Skills that the discriminator takes for each other, with the share of its answers "
-            f"that agree: {_enumerate(named)}.",
+            "Skills that the discriminator confuses with each other, with the share of its "
+            f"answers that agree: {_enumerate(named)}.",
             "Train longer, ask for fewer skills (n_skills), raise the entropy coefficient "
             "(ent_coef) so that skills are pushed apart, or give the discriminator other "
             "coordinates (obs_indices).",
@@ -191,7 +183,7 @@ def _collapsed(evaluation: SkillEvaluation) -> list[Diagnosis]:
 
 
 def _static(evaluation: SkillEvaluation) -> list[Diagnosis]:
-    skills = np.flatnonzero(evaluation.movement < STATIC)
+    skills = np.flatnonzero(evaluation.movement < STATIC_MOVEMENT)
     if len(skills) == 0:
         return []
     named = _enumerate([f"{k} ({evaluation.movement[k]:.2f})" for k in skills])
@@ -201,11 +193,12 @@ def _static(evaluation: SkillEvaluation) -> list[Diagnosis]:
             "static",
             "warning" if is_most else "note",
             f"{len(skills)} of {evaluation.n_skills} skills hold a pose: in the second half of an "
-            f"episode they move less than {STATIC} standard deviations of all states: {named}.",
+            f"episode they move less than {STATIC_MOVEMENT} standard deviations of all states: "
+            f"{named}.",
             "Let the discriminator read positions or velocities only (obs_indices; for MuJoCo also "
             "exclude_current_positions_from_observation: false), with normalize_obs and "
-            "spectral_norm so that farther pays more, or use shorter episodes or a skill_duration. "
-            "The provided ppo_travel.yml does all of it.",
+            "spectral_norm so that longer ways earn more, or use shorter episodes or a "
+            "skill_duration. The provided ppo_travel.yml does all of this.",
             tuple(int(k) for k in skills),
         )
     ]
@@ -254,28 +247,19 @@ def _accuracy(evaluation: SkillEvaluation) -> str:
 
 def _agreement(confusion: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """
-    Overlap of the answers to two skills, 1 minus their total variation distance. Unlike the two
-    entries of the confusion matrix it is 1 also where all states of both are taken for one of
-    them.
+    The overlap of the answers to two skills: 1 minus their total variation distance. It is also 1
+    if all states of both are recognised as one of them, unlike entries of the confusion matrix.
     """
     overlap: npt.NDArray[Any] = np.minimum(confusion[:, None], confusion[None]).sum(axis=-1)
     return overlap
 
 
-def _groups(is_linked: npt.NDArray[np.bool_]) -> list[list[int]]:
-    """Connected groups of at least two, in order of their first member."""
-    groups: list[list[int]] = []
-    seen: set[int] = set()
-    for start in range(len(is_linked)):
-        group, front = {start}, [start]
-        while front:
-            new = set(np.flatnonzero(is_linked[front.pop()]).tolist()) - group
-            group |= new
-            front += new
-        if start not in seen and len(group) > 1:
-            groups.append(sorted(group))
-        seen |= group
-    return groups
+def _connected_groups(is_linked: npt.NDArray[np.bool_]) -> list[list[int]]:
+    """Groups of at least two skills that are linked, also through others, by their first member."""
+    # In a power of a matrix of truth values, skills are linked if a path of that length links them.
+    reachable = np.linalg.matrix_power(is_linked, len(is_linked))
+    groups = dict.fromkeys(tuple(np.flatnonzero(row).tolist()) for row in reachable)
+    return [list(group) for group in groups if len(group) > 1]
 
 
 def _enumerate(names: Sequence[str]) -> str:

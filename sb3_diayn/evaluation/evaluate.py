@@ -1,4 +1,4 @@
-"""What a model's skills do, measured on fresh episodes."""
+"""Measures what the skills of a model do, on fresh episodes."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -12,28 +12,23 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 from tqdm.auto import tqdm
 
+from sb3_diayn.arguments import check_positive
 from sb3_diayn.discriminator import Discriminator
 from sb3_diayn.evaluation import metrics
 from sb3_diayn.evaluation.results import SkillEvaluation
-from sb3_diayn.evaluation.trajectories import Trajectory, as_vec_env, play_skills, unchanged
+from sb3_diayn.evaluation.trajectories import Trajectory, as_vec_env, play_skills, preserve_state
 from sb3_diayn.extractors import VectorExtractor
 from sb3_diayn.model_zip import model_discriminator
 from sb3_diayn.observations import Obs, index_obs, map_obs, map_spaces
 from sb3_diayn.skills import SkillSpace
 
-N_POINTS = 100
-
-
-N_PROBES = 256
-
-
-CELL_METRES = 0.25
-
-
-CELLS_PER_AXIS = 20
-
-
 Array = npt.NDArray[Any]
+
+N_PATH_POINTS = 100  # of each episode's path
+N_PROBED_STATES = 256  # for the sensitivity
+CELL_METRES, CELLS_PER_AXIS = 0.25, 20  # for the coverage
+# For the importance, which asks the discriminator once per input.
+MAX_VECTORS, MAX_OTHER_OBSERVATIONS = 5000, 500  # images are among the others
 
 
 def evaluate_skills(
@@ -48,25 +43,36 @@ def evaluate_skills(
 ) -> SkillEvaluation:
     """
     Play each skill on fresh episodes, as many at once as there are environments, and measure it.
+    Paper: https://arxiv.org/abs/1802.06070
+
+    Example::
+
+        >>> import gymnasium as gym
+        >>> from stable_baselines3 import PPO
+        >>> from sb3_diayn import DIAYNCallback, DIAYNWrapper, evaluate_skills
+        >>> env = DIAYNWrapper(gym.make("sb3_diayn/PointBox-v0"), n_skills=3)
+        >>> model = PPO("MlpPolicy", env, n_steps=64).learn(64, callback=DIAYNCallback())
+        >>> evaluation = evaluate_skills(model, env, n_episodes=2)
+        >>> evaluation.lengths.tolist()  # steps of two episodes of each skill
+        [[100, 100], [100, 100], [100, 100]]
+        >>> evaluation.info["coordinates"]
+        ['x_position', 'y_position']
 
     :param model: a model trained with ``DIAYNCallback``, just trained or loaded from its zip
-    :param env: a ``DIAYNWrapper`` environment or vectorised ones (faster), not the training ones:
+    :param env: a ``DIAYNWrapper`` environment or vectorised ones (faster). Not the training ones:
         they are reset
     :param n_episodes: episodes of each skill, E
     :param deterministic: play the mode of the policy instead of samples
-    :param seed: of environments and sampled actions; None for whatever comes
+    :param seed: of environments and sampled actions; None for no fixed seed
     :param discriminator: None for the model's own
     :param progress_bar: show one
     :return: the measurements
-    :raises ValueError: if the spaces do not fit or the model has no discriminator
+    :raises ValueError: if ``n_episodes`` is not a positive integer, the spaces do not fit or the
+        model has no discriminator
     """
-    if not isinstance(n_episodes, int) or n_episodes < 1:
-        raise ValueError(
-            f"n_episodes={n_episodes!r} is not a number of episodes; expected a positive integer. "
-            "Five show the spread."
-        )
+    check_positive("n_episodes", n_episodes, "Five show the spread.")
     vec_env = as_vec_env(env)
-    with unchanged(model, vec_env):
+    with preserve_state(model, vec_env):
         discriminator = discriminator or model_discriminator(model)
         _check_n_skills(vec_env, discriminator)
         skills = [z for z in range(discriminator.n_skills) for _ in range(n_episodes)]
@@ -86,6 +92,96 @@ def evaluate_skills(
     return evaluation
 
 
+def summarize(
+    trajectories: Sequence[Trajectory], discriminator: Discriminator, n_episodes: int
+) -> SkillEvaluation:
+    """
+    :param trajectories: ``n_episodes`` of each skill, in the order of the skills
+    :param discriminator: what recognises the skills
+    :param n_episodes: episodes of each skill, E
+    :return: the measurements that need no policy; ``sensitivity`` is NaN
+    """
+    shape = (discriminator.n_skills, n_episodes)
+    info, movements = _measure_movement(trajectories, shape)
+    return SkillEvaluation(
+        info={"n_episodes": n_episodes, **input_names(discriminator), **info},
+        task_returns=_per_episode([t.task_rewards.sum() for t in trajectories], shape),
+        lengths=_per_episode([len(t) for t in trajectories], shape).astype(int),
+        sensitivity=float("nan"),
+        **_measure_recognition(trajectories, discriminator, shape),
+        **movements,
+    )
+
+
+def policy_sensitivity(
+    model: BaseAlgorithm, env: Any, trajectories: Sequence[Trajectory], n_skills: int
+) -> float:
+    """
+    :param model: the model with the policy
+    :param env: the environments that were played, for their ``VecNormalize``
+    :param trajectories: the source of the states at which the policy is asked
+    :param n_skills: the number of skills, K
+    :return: how much the action depends on the skill, see :class:`SkillEvaluation`
+    """
+    observations = _concatenate([t.observations for t in trajectories], np.concatenate)
+    n_states = sum(map(len, trajectories))
+    rows = np.linspace(0, n_states - 1, min(N_PROBED_STATES, n_states)).astype(int)
+    space = SkillSpace.from_vec_env(env, n_skills)
+    skills = np.tile(np.arange(n_skills), len(rows))
+    probes = index_obs(observations, np.repeat(rows, n_skills))
+    obs: Any = space.append_first(probes, skills)
+    normalizer = unwrap_vec_normalize(env)
+    if normalizer is not None:
+        obs = normalizer.normalize_obs(obs)
+    actions, _ = model.predict(obs, deterministic=True)
+    actions = actions.reshape(len(rows), n_skills, -1)
+    if isinstance(model.action_space, spaces.Box):
+        action_range = model.action_space.high - model.action_space.low
+        half_range = np.where(np.isfinite(action_range), action_range / 2, 1.0).reshape(-1)
+        return float((actions.std(axis=1) / half_range).mean())
+    counts = [[np.sum((row == value).all(axis=-1)) for value in row] for row in actions]
+    return float(1 - np.max(counts, axis=1).mean() / n_skills)
+
+
+def importance(
+    obs: PyTorchObs, skills: th.Tensor, actions: th.Tensor, discriminator: Discriminator
+) -> npt.NDArray[np.float64]:
+    """
+    The permutation importance of each input of a discriminator.
+
+    :param obs: next observations of the environment, n of them
+    :param skills: the skills that led there, shape ``(n,)``
+    :param actions: see :meth:`Discriminator.forward`
+    :param discriminator: what reads them
+    :return: by how many nats the mean log q(z|s') falls when one input is shuffled, shape
+        ``(d,)``; see :func:`input_names`
+    """
+    rng = np.random.default_rng(0)
+    reads_vector = isinstance(discriminator.extractor, VectorExtractor)
+    n_states = min(len(skills), MAX_VECTORS if reads_vector else MAX_OTHER_OBSERVATIONS)
+    rows = th.as_tensor(rng.choice(len(skills), size=n_states, replace=False))
+    obs, skills, actions = index_obs(obs, rows), skills[rows], actions[rows]
+    order = th.as_tensor(rng.permutation(n_states))
+    n_inputs = obs.shape[1] if reads_vector else len(_keys(obs))  # type: ignore[union-attr]
+    falls = np.zeros(n_inputs)
+    with th.no_grad():
+        base = discriminator.log_prob(obs, skills, actions).mean()
+        for index, shuffled in _shuffle_inputs(obs, order, discriminator):
+            falls[index] = float(base - discriminator.log_prob(shuffled, skills, actions).mean())
+    return falls
+
+
+def input_names(discriminator: Discriminator) -> dict[str, Any]:
+    """
+    :param discriminator: a discriminator
+    :return: what the entries of its importance stand for: for a vector ``obs_indices``, the
+        coordinates that it reads; else ``parts``, the keys of the observation
+    """
+    if isinstance(discriminator.extractor, VectorExtractor):
+        return {"obs_indices": discriminator.extractor.indices.tolist()}
+    return {"parts": _keys(map_spaces(str, discriminator.observation_space))}
+
+
 def _check_n_skills(env: VecEnv, discriminator: Discriminator) -> None:
     n_skills = int(env.get_attr("n_skills")[0])
     if n_skills != discriminator.n_skills:
@@ -95,99 +191,32 @@ def _check_n_skills(env: VecEnv, discriminator: Discriminator) -> None:
         )
 
 
-def summarize(
-    trajectories: Sequence[Trajectory], discriminator: Discriminator, n_episodes: int
-) -> SkillEvaluation:
-    """
-    :param trajectories: ``n_episodes`` of each skill, in the order of the skills
-    :param discriminator: what judges them
-    :param n_episodes: episodes of each skill, E
-    :return: the measurements that need no policy; ``sensitivity`` is NaN
-    """
-    shape = (discriminator.n_skills, n_episodes)
-    info, movements = _movements(trajectories, shape)
-    return SkillEvaluation(
-        info={
-            "n_episodes": n_episodes,
-            **readings(discriminator),
-            **info,
-        },
-        task_returns=_grid([t.task_rewards.sum() for t in trajectories], shape),
-        lengths=_grid([len(t) for t in trajectories], shape).astype(int),
-        sensitivity=float("nan"),
-        **_judgements(trajectories, discriminator, shape),
-        **movements,
-    )
+# -- recognition -----------------------------------------------------------------------------
 
 
-def _grid(values: Sequence[float], shape: tuple[int, int]) -> Array:
-    return np.array(values, dtype=float).reshape(shape)
-
-
-def _per_skill(values: Sequence[Array], shape: tuple[int, int]) -> list[Array]:
-    """Join what belongs to one skill."""
-    n_skills, n_episodes = shape
-    return [np.concatenate(values[k * n_episodes : (k + 1) * n_episodes]) for k in range(n_skills)]
-
-
-def _judgements(
+def _measure_recognition(
     trajectories: Sequence[Trajectory], discriminator: Discriminator, shape: tuple[int, int]
 ) -> dict[str, Array]:
-    """What the discriminator makes of the episodes."""
-    log_qs, guesses = _judge(trajectories, discriminator)
-    owners = np.concatenate([np.full(len(t), t.skill) for t in trajectories])
+    """How well the discriminator recognises the skills."""
+    log_qs, guesses = _recognize(trajectories, discriminator)
+    played = np.concatenate([np.full(len(t), t.skill) for t in trajectories])
     log_p = discriminator.log_p.numpy()
     returns = [(q - log_p[t.skill]).sum() for q, t in zip(log_qs, trajectories, strict=True)]
+    observations, skills, actions = zip(*_batches(trajectories, discriminator), strict=True)
     return {
-        "skill_returns": _grid(returns, shape),
+        "skill_returns": _per_episode(returns, shape),
         "log_q": np.array([q.mean() for q in _per_skill(log_qs, shape)]),
-        "confusion": metrics.confusion_matrix(owners, np.concatenate(guesses), shape[0]),
-        "importance": _importance(trajectories, discriminator),
+        "confusion": metrics.confusion_matrix(played, np.concatenate(guesses), shape[0]),
+        "importance": importance(
+            _concatenate(observations, th.cat), th.cat(skills), th.cat(actions), discriminator
+        ),
     }
 
 
-def _movements(
-    trajectories: Sequence[Trajectory], shape: tuple[int, int]
-) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Where the episodes go, and in which coordinates that is measured."""
-    names, points = _coordinates(trajectories)
-    cell_size = _cell_size(names, points)
-    scale = np.concatenate([t.states for t in trajectories]).std(axis=0)
-    states = _per_skill([t.states for t in trajectories], shape)
-    means = np.stack([s.mean(axis=0) for s in states]) / np.where(scale > 0, scale, 1)
-    paths = np.stack([metrics.resample(p, N_POINTS) for p in points]).astype(np.float64)
-    movement = [metrics.movement(t.states, scale) for t in trajectories]
-    info = {
-        "coordinates": names,
-        "cell_size": cell_size.tolist(),
-        "total_coverage": metrics.coverage(np.concatenate(points), cell_size),
-    }
-    return info, {
-        "paths": paths.reshape(*shape, N_POINTS, 2),
-        "distances": _grid([metrics.path_length(p) for p in points], shape),
-        "displacements": _grid([metrics.displacement(p) for p in points], shape),
-        "coverage": np.array([metrics.coverage(p, cell_size) for p in _per_skill(points, shape)]),
-        "movement": _grid(movement, shape).mean(axis=1),
-        "mean_state_distances": _pairwise(means),
-    }
-
-
-def _batches(
-    trajectories: Sequence[Trajectory], discriminator: Discriminator
-) -> list[tuple[PyTorchObs, th.Tensor, th.Tensor]]:
-    """States, skills and scaled actions of each trajectory, as the discriminator wants them."""
-    batches = []
-    for t in trajectories:
-        actions = discriminator.scale_action(t.actions).reshape(len(t), -1)
-        skills = th.full((len(t),), t.skill)
-        obs = map_obs(th.as_tensor, t.observations)
-        batches.append((obs, skills, th.as_tensor(actions)))
-    return batches
-
-
-def _judge(
+def _recognize(
     trajectories: Sequence[Trajectory], discriminator: Discriminator
 ) -> tuple[list[Array], list[Array]]:
+    """For each trajectory log q(z|s') of its skill, and the most likely skill, shape ``(T,)``."""
     log_qs, guesses = [], []
     with th.no_grad():
         for obs, skills, actions in _batches(trajectories, discriminator):
@@ -197,13 +226,67 @@ def _judge(
     return log_qs, guesses
 
 
-def _importance(trajectories: Sequence[Trajectory], discriminator: Discriminator) -> Array:
-    observations, skills, actions = zip(*_batches(trajectories, discriminator), strict=True)
-    return importance(_join(observations, th.cat), th.cat(skills), th.cat(actions), discriminator)
+def _batches(
+    trajectories: Sequence[Trajectory], discriminator: Discriminator
+) -> list[tuple[PyTorchObs, th.Tensor, th.Tensor]]:
+    """States, skills and scaled actions of each trajectory, as the discriminator reads them."""
+    batches = []
+    for t in trajectories:
+        actions = discriminator.scale_action(t.actions).reshape(len(t), -1)
+        skills = th.full((len(t),), t.skill)
+        obs = map_obs(th.as_tensor, t.observations)
+        batches.append((obs, skills, th.as_tensor(actions)))
+    return batches
 
 
-def _join(observations: Sequence[Obs], function: Callable[..., Any]) -> Obs:
-    return map_obs(lambda *each: function(each), *observations)
+def _shuffle_inputs(
+    obs: Any, order: th.Tensor, discriminator: Discriminator
+) -> Iterator[tuple[int, Any]]:
+    """The index of each input, with the observations in which it alone is shuffled."""
+    extractor = discriminator.extractor
+    if isinstance(extractor, VectorExtractor):
+        for index in extractor.indices.tolist():
+            shuffled = obs.clone()
+            shuffled[:, index] = obs[order, index]
+            yield index, shuffled
+    elif isinstance(obs, dict):
+        for index, key in enumerate(obs):
+            yield index, {**obs, key: obs[key][order]}
+    else:
+        yield 0, obs[order]
+
+
+def _keys(obs: Any) -> list[str]:
+    return list(obs) if isinstance(obs, dict) else ["observation"]
+
+
+# -- movement --------------------------------------------------------------------------------
+
+
+def _measure_movement(
+    trajectories: Sequence[Trajectory], shape: tuple[int, int]
+) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Where the episodes lead, and the coordinates in which this is measured."""
+    names, points = _coordinates(trajectories)
+    cell_size = _cell_size(names, points)
+    scale = np.concatenate([t.states for t in trajectories]).std(axis=0)
+    states = _per_skill([t.states for t in trajectories], shape)
+    means = np.stack([s.mean(axis=0) for s in states]) / np.where(scale > 0, scale, 1)
+    paths = np.stack([metrics.resample(p, N_PATH_POINTS) for p in points]).astype(np.float64)
+    movement = [metrics.movement(t.states, scale) for t in trajectories]
+    info = {
+        "coordinates": names,
+        "cell_size": cell_size.tolist(),
+        "total_coverage": metrics.coverage(np.concatenate(points), cell_size),
+    }
+    return info, {
+        "paths": paths.reshape(*shape, N_PATH_POINTS, 2),
+        "distances": _per_episode([metrics.path_length(p) for p in points], shape),
+        "displacements": _per_episode([metrics.displacement(p) for p in points], shape),
+        "coverage": np.array([metrics.coverage(p, cell_size) for p in _per_skill(points, shape)]),
+        "movement": _per_episode(movement, shape).mean(axis=1),
+        "mean_state_distances": np.linalg.norm(means[:, None] - means[None], axis=-1).astype(float),
+    }
 
 
 def _coordinates(trajectories: Sequence[Trajectory]) -> tuple[list[str], list[Array]]:
@@ -215,7 +298,7 @@ def _coordinates(trajectories: Sequence[Trajectory]) -> tuple[list[str], list[Ar
         return names, points
     n_features = trajectories[0].states.shape[1]
     if known:
-        index = _beside(trajectories, known[0])
+        index = _second_coordinate(trajectories, known[0])
         points = [
             np.stack([t.positions[known[0]], t.states[:, index]], axis=1) for t in trajectories
         ]
@@ -229,113 +312,32 @@ def _coordinates(trajectories: Sequence[Trajectory]) -> tuple[list[str], list[Ar
     return names, [(t.states - mean) @ axes for t in trajectories]
 
 
-def _beside(trajectories: Sequence[Trajectory], key: str) -> int:
-    """The first number of the observation that is not this position once more."""
+def _second_coordinate(trajectories: Sequence[Trajectory], key: str) -> int:
+    """The first coordinate of the observation that does not repeat this position."""
     repeats = all(np.allclose(t.positions[key], t.states[:, 0], atol=1e-4) for t in trajectories)
     return int(repeats and trajectories[0].states.shape[1] > 1)
 
 
 def _cell_size(names: Sequence[str], points: Sequence[Array]) -> Array:
-    """A quarter of a metre where positions are metres, else a twentieth of what is visited."""
+    """A quarter of a metre for positions, else a twentieth of the range that is visited."""
     everything = np.concatenate(points)
     span = everything.max(axis=0) - everything.min(axis=0)
     relative = np.where(span > 0, span / CELLS_PER_AXIS, 1.0)
     return np.where(["position" in name for name in names], CELL_METRES, relative)
 
 
-def _pairwise(points: Array) -> Array:
-    distances: Array = np.linalg.norm(points[:, None] - points[None], axis=-1)
-    return distances.astype(np.float64)
+# -- arrays of episodes ----------------------------------------------------------------------
 
 
-def policy_sensitivity(
-    model: BaseAlgorithm, env: Any, trajectories: Sequence[Trajectory], n_skills: int
-) -> float:
-    """
-    :param model: the model whose policy is asked
-    :param env: the environments that were played, for their ``VecNormalize``
-    :param trajectories: where the states to ask at come from
-    :param n_skills: the number of skills, K
-    :return: how much the action depends on the skill, see :class:`SkillEvaluation`
-    """
-    observations = _join([t.observations for t in trajectories], np.concatenate)
-    n_states = sum(map(len, trajectories))
-    rows = np.linspace(0, n_states - 1, min(N_PROBES, n_states)).astype(int)
-    space = SkillSpace.from_vec_env(env, n_skills)
-    skills = np.tile(np.arange(n_skills), len(rows))
-    probes = index_obs(observations, np.repeat(rows, n_skills))
-    obs: Any = space.append_first(probes, skills)
-    normalizer = unwrap_vec_normalize(env)
-    if normalizer is not None:
-        obs = normalizer.normalize_obs(obs)
-    actions, _ = model.predict(obs, deterministic=True)
-    actions = actions.reshape(len(rows), n_skills, -1)
-    if isinstance(model.action_space, spaces.Box):
-        space_range = model.action_space.high - model.action_space.low
-        half = np.where(np.isfinite(space_range), space_range / 2, 1.0).reshape(-1)
-        return float((actions.std(axis=1) / half).mean())
-    counts = [[np.sum((row == value).all(axis=-1)) for value in row] for row in actions]
-    return float(1 - np.max(counts, axis=1).mean() / n_skills)
+def _per_episode(values: Sequence[float], shape: tuple[int, int]) -> Array:
+    return np.array(values, dtype=float).reshape(shape)
 
 
-MAX_STATES = 5000
+def _per_skill(values: Sequence[Array], shape: tuple[int, int]) -> list[Array]:
+    """Join the arrays of all episodes of each skill."""
+    n_skills, n_episodes = shape
+    return [np.concatenate(values[k * n_episodes : (k + 1) * n_episodes]) for k in range(n_skills)]
 
 
-MAX_OTHERS = 500  # images among them
-
-
-def importance(
-    obs: PyTorchObs, skills: th.Tensor, actions: th.Tensor, discriminator: Discriminator
-) -> npt.NDArray[np.float64]:
-    """
-    :param obs: next observations of the environment, n of them
-    :param skills: the skills that led there, shape ``(n,)``
-    :param actions: see :meth:`Discriminator.forward`
-    :param discriminator: what reads them
-    :return: by how many nats the mean log q(z|s') falls when one coordinate of a vector is
-        shuffled, shape ``(d,)``; of other observations one key, or everything, see
-        :func:`readings`
-    """
-    rng = np.random.default_rng(0)
-    reads_vector = isinstance(discriminator.extractor, VectorExtractor)
-    n_states = min(len(skills), MAX_STATES if reads_vector else MAX_OTHERS)
-    rows = th.as_tensor(rng.choice(len(skills), size=n_states, replace=False))
-    obs, skills, actions = index_obs(obs, rows), skills[rows], actions[rows]
-    order = th.as_tensor(rng.permutation(n_states))
-    falls = np.zeros(obs.shape[1] if reads_vector else len(_parts(obs)))  # type: ignore[union-attr]
-    with th.no_grad():
-        base = discriminator.log_prob(obs, skills, actions).mean()
-        for index, shuffled in _shuffles(obs, order, discriminator):
-            falls[index] = float(base - discriminator.log_prob(shuffled, skills, actions).mean())
-    return falls
-
-
-def readings(discriminator: Discriminator) -> dict[str, Any]:
-    """
-    :param discriminator: a discriminator
-    :return: what the entries of its importance stand for: of a vector ``obs_indices``, the
-        coordinates that it reads; else ``parts``, the names of the observation's keys
-    """
-    if isinstance(discriminator.extractor, VectorExtractor):
-        return {"obs_indices": discriminator.extractor.indices.tolist()}
-    return {"parts": _parts(map_spaces(str, discriminator.observation_space))}
-
-
-def _parts(obs: Any) -> list[str]:
-    return list(obs) if isinstance(obs, dict) else ["observation"]
-
-
-def _shuffles(
-    obs: Any, order: th.Tensor, discriminator: Discriminator
-) -> Iterator[tuple[int, Any]]:
-    extractor = discriminator.extractor
-    if isinstance(extractor, VectorExtractor):
-        for index in extractor.indices.tolist():
-            shuffled = obs.clone()
-            shuffled[:, index] = obs[order, index]
-            yield index, shuffled
-    elif isinstance(obs, dict):
-        for index, key in enumerate(obs):
-            yield index, {**obs, key: obs[key][order]}
-    else:
-        yield 0, obs[order]
+def _concatenate(observations: Sequence[Obs], function: Callable[..., Any]) -> Obs:
+    return map_obs(lambda *each: function(each), *observations)

@@ -11,10 +11,10 @@ Array = npt.NDArray[Any]
 def confusion_matrix(skills: npt.ArrayLike, guesses: npt.ArrayLike, n_skills: int) -> Array:
     """
     :param skills: the skill of each state, shape ``(n,)``
-    :param guesses: the discriminator's likeliest skill for each state, shape ``(n,)``
+    :param guesses: the discriminator's most likely skill for each state, shape ``(n,)``
     :param n_skills: the number of skills, K
-    :return: share of the states of each skill (row) taken for each skill (column), shape
-        ``(K, K)``; a row of a skill without states is zero
+    :return: share of the states of each skill (row) recognised as each skill (column), shape
+        ``(K, K)``; the row of a skill without states is zero
     """
     counts = np.zeros((n_skills, n_skills))
     np.add.at(counts, (np.asarray(skills), np.asarray(guesses)), 1)
@@ -25,8 +25,8 @@ def confusion_matrix(skills: npt.ArrayLike, guesses: npt.ArrayLike, n_skills: in
 
 def mutual_information(log_q: Array, n_skills: int) -> float:
     """
-    The lower bound on I(S; Z) that DIAYN maximises (section 2.2 of Eysenbach et al., 2019), for
-    skills drawn uniformly: E[log q(z|s')] + log K.
+    The lower bound on I(S; Z) that DIAYN maximises (section 2.2 of Eysenbach et al., 2019,
+    https://arxiv.org/abs/1802.06070), for skills drawn uniformly: E[log q(z|s')] + log K.
 
     :param log_q: mean log q(z|s') of each skill in nats, shape ``(K,)``
     :param n_skills: the number of skills, K
@@ -77,8 +77,8 @@ def principal_components(states: Array) -> tuple[Array, Array]:
 def movement(states: Array, scale: Array) -> float:
     """
     How much a skill moves once it has settled: the root mean square deviation of the second half
-    of an episode from its mean, in standard deviations of all skills' states. A pose has 0; a
-    gait or a fall is of the order of 1.
+    of an episode from its mean, in standard deviations of all skills' states. A pose has 0, a
+    gait or a fall about 1.
 
     :param states: states of one episode, shape ``(n, d)``
     :param scale: standard deviation of each coordinate over all skills, shape ``(d,)``; a

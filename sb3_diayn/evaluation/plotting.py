@@ -1,8 +1,8 @@
 """
 Figures of a training and of an evaluation. They need the extra ``report``.
 
-Each function draws on the axes it is given, or on a new pyplot figure, and shows nothing. A legend
-may stand right of the axes: give figures of your own ``layout="constrained"`` to make room for it.
+Each function draws on the given axes, or on a new pyplot figure, and does not show it. A legend may
+be right of the axes: create your own figures with ``layout="constrained"`` to make room for it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,57 +36,47 @@ __all__ = [
     "skill_colors",
 ]
 
+Array = npt.NDArray[Any]
+Progress = Mapping[str, Sequence[Any]] | pd.DataFrame
 
 PROGRESS_COLUMNS = ("time/total_timesteps", "diayn/log_q_z", "diayn/accuracy")
-
-
-MAX_PALETTE = 10
-
-
-MAX_LEGEND = 20
-
-
+MAX_PALETTE = 10  # skills with a colour of their own
+MAX_LEGEND = 20  # skills in a legend; more get a colour bar
 GRID_POINTS = 200
-
-
-Array = npt.NDArray[Any]
-
-
-Progress = Mapping[str, Sequence[Any]] | pd.DataFrame
 
 
 def skill_colors(n_skills: int) -> Array:
     """
-    Up to ten skills have seaborn's "colorblind" palette. No more colours than about ten are told
-    apart by everybody, so more skills are sampled from viridis: its lightness rises evenly, which
-    colour-blind eyes and black-and-white prints keep, and orders the skills along a colour bar.
+    Up to ten skills get seaborn's "colorblind" palette. Not everybody can distinguish more than
+    about ten colours, so more skills get colours from viridis. Its lightness rises evenly, which
+    remains visible to colour-blind eyes and in black-and-white prints, and orders the skills.
 
     :param n_skills: the number of skills, K
     :return: red, green and blue from 0 to 1, shape ``(K, 3)``
     """
     if check_n_skills(n_skills) <= MAX_PALETTE:
         return np.array(sns.color_palette("colorblind", n_skills))
-    # The last shades of viridis are a yellow too pale for lines on white.
+    # The last shades of viridis are a yellow that is too pale for lines on white.
     colors: Array = plt.get_cmap("viridis")(np.linspace(0, 0.95, n_skills))[:, :3]
     return colors
 
 
 def plot_training(progress: Progress, *, n_skills: int, ax: Axes | None = None) -> Axes:
     """
-    The running log q(z|s') between that of guessing, -log K, and its bound 0, with the accuracy
-    on a second axis.
+    Draw the running log q(z|s') between guessing, -log K, and its bound 0, with the accuracy on a
+    second axis.
 
-    :param progress: columns of SB3's CSV logger, as ``pd.read_csv("progress.csv")`` has them;
-        rows without an entry are left out
+    :param progress: columns of SB3's CSV logger, as from ``pd.read_csv("progress.csv")``; rows
+        with a missing entry are left out
     :param n_skills: the number of skills, K
     :param ax: where to draw; None for a new figure
     :return: the axes of log q
-    :raises ValueError: if no row has all three
+    :raises ValueError: if no row has all three of ``PROGRESS_COLUMNS``
     """
     frame = _read_progress(progress)
     steps, log_q, accuracy = (frame[name] for name in PROGRESS_COLUMNS)
     baseline = -np.log(check_n_skills(n_skills))
-    ax = _axes(ax)
+    ax = _axes_or_new(ax)
     blue, orange, *_ = skill_colors(2)
     twin = ax.twinx()
     lines = [
@@ -119,14 +109,14 @@ def _read_progress(progress: Progress) -> pd.DataFrame:
 
 def plot_task_returns(evaluation: SkillEvaluation, *, ax: Axes | None = None) -> Axes:
     """
-    A box and the single episodes of each skill, sorted by mean task return.
+    Draw a box and the single episodes of each skill, sorted by mean task return.
 
     :param evaluation: what to draw
     :param ax: where to draw; None for a new figure
     :return: the axes
     """
     n_skills, n_episodes = evaluation.task_returns.shape
-    ax = _axes(ax, n_skills)
+    ax = _axes_or_new(ax, n_skills)
     order = np.argsort(evaluation.task_returns.mean(axis=1), kind="stable")
     returns, colors = evaluation.task_returns[order], skill_colors(n_skills)[order]
     x = np.arange(n_skills)
@@ -150,33 +140,34 @@ def plot_task_returns(evaluation: SkillEvaluation, *, ax: Axes | None = None) ->
 
 def plot_trajectories(evaluation: SkillEvaluation, *, ax: Axes | None = None) -> Axes:
     """
-    The path of every episode, with a circle where it starts.
+    Draw the path of every episode, with a circle where it starts.
 
     :param evaluation: what to draw
     :param ax: where to draw; None for a new figure
     :return: the axes
     """
-    ax = _axes(ax)
+    ax = _axes_or_new(ax)
     colors = skill_colors(evaluation.n_skills)
     for paths, color in zip(evaluation.paths, colors, strict=True):
         ax.add_collection(LineCollection(list(paths), colors=[color]))
     x, y = evaluation.paths[:, :, 0].reshape(-1, 2).T
     ax.scatter(x, y, s=18, facecolors="white", edgecolors="black", zorder=3)
     _label_coordinates(ax, evaluation.info["coordinates"])
-    _add_key(ax, np.arange(evaluation.n_skills), colors)
+    _add_skill_legend(ax, np.arange(evaluation.n_skills), colors)
     ax.set_title(f"Paths of {evaluation.n_skills} skills (circles: starts)")
     return ax
 
 
 def plot_confusion(evaluation: SkillEvaluation, *, ax: Axes | None = None) -> Axes:
     """
-    What the discriminator takes each skill's states for, with numbers for up to ten skills.
+    Draw as which skill the discriminator recognises the states of each skill, with numbers for up
+    to ten skills.
 
     :param evaluation: what to draw
     :param ax: where to draw; None for a new figure
     :return: the axes
     """
-    ax = _axes(ax)
+    ax = _axes_or_new(ax)
     step = _tick_step(evaluation.n_skills)
     numbers = {"annot": evaluation.n_skills <= MAX_PALETTE, "fmt": ".2f"}
     ticks = {"xticklabels": step, "yticklabels": step}
@@ -192,14 +183,14 @@ def plot_confusion(evaluation: SkillEvaluation, *, ax: Axes | None = None) -> Ax
 
 def plot_coverage(evaluation: SkillEvaluation, *, ax: Axes | None = None) -> Axes:
     """
-    How many cells of the grid each skill visits, with the total of all skills in the title.
+    Draw how many cells of the grid each skill visits, with the total of all skills in the title.
 
     :param evaluation: what to draw
     :param ax: where to draw; None for a new figure
     :return: the axes
     """
     n_skills = evaluation.n_skills
-    ax = _axes(ax, n_skills)
+    ax = _axes_or_new(ax, n_skills)
     ax.bar(np.arange(n_skills), evaluation.coverage, color=skill_colors(n_skills))
     ax.set_xticks(range(0, n_skills, _tick_step(n_skills)))
     names, sizes = evaluation.info["coordinates"], evaluation.info["cell_size"]
@@ -213,30 +204,30 @@ def plot_discriminator_regions(
     discriminator: Discriminator, evaluation: SkillEvaluation, *, ax: Axes | None = None
 ) -> Axes:
     """
-    Which skill the discriminator takes each observation for, over the range visited: the surer
-    it is, the stronger the colour, from a share of 1/K (pale) to 1 (full).
+    Draw the most likely skill of each observation in the range visited. The more certain the
+    discriminator is, the stronger the colour, from a share of 1/K (pale) to 1 (full).
 
     .. warning::
-        Where ``info`` tells x and y positions, the observation has to be that position.
+        If ``info`` has x and y positions, the observation must be that position.
 
-    :param discriminator: one of a two-dimensional observation, without actions
+    :param discriminator: of a two-dimensional observation, without actions
     :param evaluation: of the same skills
     :param ax: where to draw; None for a new figure
     :return: the axes
-    :raises ValueError: if it reads anything else, or the two do not belong together
+    :raises ValueError: if the discriminator reads anything else or has another number of skills
     """
     _check_plane(discriminator, evaluation)
     x, y = (_grid_line(evaluation.paths[..., i]) for i in range(2))
     winners, confidence = _classify(discriminator, x, y)
     colors = skill_colors(discriminator.n_skills)
-    # A rest of colour shows the likeliest skill also where it is little more than a guess.
+    # At least a fifth of the colour shows the most likely skill even where it is a mere guess.
     alpha = np.interp(confidence, [1 / len(colors), 1], [0.2, 1])[..., None]
     image = np.concatenate([colors[winners], alpha], axis=-1)
-    ax = _axes(ax)
+    ax = _axes_or_new(ax)
     ax.imshow(image, origin="lower", extent=(x[0], x[-1], y[0], y[-1]), aspect="auto")
     _label_coordinates(ax, evaluation.info["coordinates"])
-    _add_key(ax, np.unique(winners), colors)
-    ax.set_title("Likeliest skill (the surer, the stronger)")
+    _add_skill_legend(ax, np.unique(winners), colors)
+    ax.set_title("Most likely skill (stronger: more certain)")
     return ax
 
 
@@ -253,7 +244,7 @@ def _check_plane(discriminator: Discriminator, evaluation: SkillEvaluation) -> N
     if discriminator.n_skills != evaluation.n_skills:
         raise ValueError(
             f"discriminator.n_skills={discriminator.n_skills!r} does not fit the evaluation; "
-            f"expected {evaluation.n_skills}. Pass the discriminator that it was made with."
+            f"expected {evaluation.n_skills}. Pass the discriminator of the same model."
         )
 
 
@@ -264,7 +255,7 @@ def _grid_line(values: Array) -> Array:
 
 
 def _classify(discriminator: Discriminator, x: Array, y: Array) -> tuple[Array, Array]:
-    """Likeliest skill and its probability on a grid, a row for each y."""
+    """The most likely skill and its probability on a grid, with a row for each y."""
     grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
     obs = th.as_tensor(grid, dtype=th.float32, device=discriminator.log_p.device)
     with th.no_grad():
@@ -272,7 +263,7 @@ def _classify(discriminator: Discriminator, x: Array, y: Array) -> tuple[Array, 
     return winners.numpy().reshape(len(y), -1), confidence.numpy().reshape(len(y), -1)
 
 
-def _axes(ax: Axes | None, n_columns: int = 0) -> Axes:
+def _axes_or_new(ax: Axes | None, n_columns: int = 0) -> Axes:
     size = (max(6.4, 0.2 * n_columns), 4.8)
     return ax or plt.subplots(figsize=size, layout="constrained")[1]
 
@@ -282,7 +273,7 @@ def _unit(name: str) -> str:
 
 
 def _is_plane(names: Sequence[str]) -> bool:
-    """Height against way is left out: its path would be a strip too thin to read."""
+    """Not height over distance: with equal scales its path would be too thin to read."""
     return all("position" in name for name in names)
 
 
@@ -297,7 +288,7 @@ def _tick_step(n_skills: int) -> int:
     return -(-n_skills // 10)  # leaves at most ten labels
 
 
-def _add_key(ax: Axes, skills: Array, colors: Array) -> None:
+def _add_skill_legend(ax: Axes, skills: Array, colors: Array) -> None:
     n_skills = len(colors)
     if n_skills <= MAX_LEGEND:
         handles = [Patch(color=colors[skill], label=f"skill {skill}") for skill in skills]

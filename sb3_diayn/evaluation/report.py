@@ -1,7 +1,7 @@
 """
-One folder to look at: what was trained, what is wrong with it, each skill, and how to use it next.
+The report on a run: a folder with a page, figures, films and, on request, a model card.
 
-It needs the extra ``report``. Nothing in the folder refers to the network or to anything outside.
+It needs the extra ``report``. Nothing in the folder refers to the network or to other folders.
 """
 
 import math
@@ -9,22 +9,26 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from subprocess import DEVNULL, run
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import yaml
 from gymnasium import spaces
 
 from sb3_diayn.discriminator import Discriminator
 from sb3_diayn.evaluation.diagnosis import Diagnosis, diagnose
 from sb3_diayn.evaluation.results import SkillEvaluation
-from sb3_diayn.files import replacing
+from sb3_diayn.files import replacing, require_extra
 from sb3_diayn.observations import is_vector
 
-__all__ = ["headlines", "model_card", "number", "save_figures", "write_report"]
+__all__ = ["Description", "headlines", "model_card", "number", "save_figures", "write_report"]
+
+MakeFilms = Callable[[Path], Mapping[int, Path]]
+
+NO_FILMS = "Films were left out."
+GRID_FILM = "replay.mp4"  # the hub shows a film of this name next to the model
 
 
 @dataclass(frozen=True)
@@ -35,11 +39,11 @@ class Description:
     :param title: name of the run
     :param algo: class of the model, for example ``SAC``
     :param env_id: id of the environment
-    :param facts: what else to tell of the training, by name
+    :param facts: further facts about the training, by name
     :param hyperparams: hyperparameters by name
     :param play: command that plays the run, to which ``--skill 3`` is added
-    :param enjoy: the zoo's command that plays the run, None where the zoo cannot
-    :param snippet: Python code that plays it, in which ``SKILL`` stands for the skill
+    :param enjoy: the zoo's command that plays the run; None if the zoo cannot
+    :param snippet: Python code that plays the run, with ``SKILL`` in place of the skill
     """
 
     title: str
@@ -50,19 +54,6 @@ class Description:
     play: str = ""
     enjoy: str | None = None
     snippet: str = ""
-
-
-NO_FILMS = "Films were left out."
-
-
-# The hub shows a film of this name beside the model.
-GRID_FILM = "replay.mp4"
-
-
-POSTER_WIDTH = 240
-
-
-MakeFilms = Callable[[Path], Mapping[int, Path]]
 
 
 def write_report(
@@ -77,26 +68,28 @@ def write_report(
     card: Description | None = None,
 ) -> Path:
     """
-    Write ``index.html``, ``report.md``, ``evaluation.json``, figures and films. All is made aside
-    and moved in at the end, the page last: whatever fails before leaves an older report whole.
+    Write ``index.html``, ``report.md``, ``evaluation.json``, figures and films. They are made in a
+    temporary folder and moved at the end, the page last: a failure before leaves an older report
+    whole.
 
     :param folder: where to, created if need be
     :param evaluation: what was measured
     :param description: what was trained and how
     :param history: logged values of the training by name, see
         :func:`sb3_diayn.model_zip.training_history`; None leaves its figure out
-    :param discriminator: the model's, for its regions where the observation has two numbers
-    :param films: called with a folder, makes a film of each skill there; if it cannot, the report
-        is made without and says why
+    :param discriminator: of the model, whose regions are drawn if the observation has two numbers
+    :param films: called with a folder, makes a film of each skill there and returns them. If it
+        fails, the report is made without films and says why
     :param why_no_films: what the page says if ``films`` is None
-    :param card: what to tell people elsewhere: ``README.md``, a model card for the Hugging Face
-        hub, is then written too
+    :param card: a description for people elsewhere: then a model card for the Hugging Face hub,
+        ``README.md``, is written too
     :return: the page
     :raises ImportError: if the extra ``report`` is missing
+    :raises OSError: if the folder cannot be written
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    # Within the folder, since renaming is atomic on one file system only.
+    # In the same folder, since renaming is atomic only within one file system.
     with tempfile.TemporaryDirectory(prefix=".report-", dir=folder) as name:
         staging = Path(name)
         evaluation.save(staging / "evaluation.json")
@@ -125,7 +118,7 @@ def write_report(
 def headlines(evaluation: SkillEvaluation) -> dict[str, tuple[str, str]]:
     """
     :param evaluation: what was measured
-    :return: the numbers to see first, by name: the number, and what it says
+    :return: the most important numbers, by name: the number, and a remark
     """
     means = evaluation.task_returns.mean(axis=1)
     n_skills = evaluation.n_skills
@@ -144,7 +137,7 @@ def headlines(evaluation: SkillEvaluation) -> dict[str, tuple[str, str]]:
 def number(value: float) -> str:
     """
     :param value: any number
-    :return: it, with three digits that count
+    :return: it, with three significant digits
     """
     if not math.isfinite(value):
         return "n/a"
@@ -157,33 +150,41 @@ def model_card(description: Description, evaluation: SkillEvaluation, markdown: 
     :param description: what was trained and how
     :param evaluation: what was measured
     :param markdown: the text of the card
-    :return: the text below the metadata that the Hugging Face hub reads, as ``huggingface_sb3``
-        writes them for other models
+    :return: the text, below metadata for the Hugging Face hub as ``huggingface_sb3`` writes them
+    :raises ImportError: if the extra ``report`` is missing
     """
+    with require_extra("report"):
+        from huggingface_hub import EvalResult, ModelCardData
     returns = evaluation.task_returns
     best = int(returns.mean(axis=1).argmax())
-    reward = f"{returns[best].mean():.2f} +/- {returns[best].std():.2f}"
-    metrics = [
-        ("mean_reward", f"mean_reward (skill {best}, the best)", reward),
-        ("distinct_skills", "distinct skills", round(evaluation.distinct_skills, 2)),
-        ("accuracy", "discriminator accuracy", round(float(evaluation.accuracy.mean()), 4)),
-    ]
-    task = "reinforcement-learning"
-    result = {
-        "task": {"type": task, "name": task},
-        "dataset": {"type": description.env_id, "name": description.env_id},
-        "metrics": [
-            {"type": kind, "name": name, "value": value, "verified": False}
-            for kind, name, value in metrics
+    metrics = {
+        "mean_reward": (
+            f"mean_reward (skill {best}, the best)",
+            f"{returns[best].mean():.2f} +/- {returns[best].std():.2f}",
+        ),
+        "distinct_skills": ("distinct skills", round(evaluation.distinct_skills, 2)),
+        "accuracy": ("discriminator accuracy", round(float(evaluation.accuracy.mean()), 4)),
+    }
+    task, env_id = "reinforcement-learning", description.env_id
+    data = ModelCardData(
+        library_name="stable-baselines3",
+        tags=[env_id, f"deep-{task}", task, "stable-baselines3", "skill-discovery", "diayn"],
+        model_name=description.algo,
+        eval_results=[
+            EvalResult(
+                task_type=task,
+                task_name=task,
+                dataset_type=env_id,
+                dataset_name=env_id,
+                metric_type=metric,
+                metric_name=name,
+                metric_value=value,
+                verified=False,
+            )
+            for metric, (name, value) in metrics.items()
         ],
-    }
-    tags = [description.env_id, f"deep-{task}", task, "stable-baselines3", "skill-discovery"]
-    metadata = {
-        "library_name": "stable-baselines3",
-        "tags": [*tags, "diayn"],
-        "model-index": [{"name": description.algo, "results": [result]}],
-    }
-    return f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---\n\n{markdown}"
+    )
+    return f"---\n{data.to_yaml()}\n---\n\n{markdown}"
 
 
 def save_figures(
@@ -200,88 +201,68 @@ def save_figures(
     :param discriminator: whose regions to draw where the observation has two numbers, or None
     :return: title of each figure by the name of its file
     """
-    from sb3_diayn.evaluation import plotting
-
-    draw: dict[str, tuple[str, Callable[[Any], Any]]] = {
-        "trajectories.png": (
-            "Paths of the skills",
-            lambda ax: plotting.plot_trajectories(evaluation, ax=ax),
-        ),
-        "task_returns.png": (
-            "Task return of each skill",
-            lambda ax: plotting.plot_task_returns(evaluation, ax=ax),
-        ),
-        "confusion.png": (
-            "What the discriminator takes each skill for",
-            lambda ax: plotting.plot_confusion(evaluation, ax=ax),
-        ),
-        "coverage.png": (
-            "States that each skill visits",
-            lambda ax: plotting.plot_coverage(evaluation, ax=ax),
-        ),
+    with require_extra("report"):
+        from sb3_diayn.evaluation import plotting
+    of_evaluation: dict[str, tuple[str, Callable[..., Any]]] = {
+        "trajectories.png": ("Paths of the skills", plotting.plot_trajectories),
+        "task_returns.png": ("Task return of each skill", plotting.plot_task_returns),
+        "confusion.png": ("Skills that the discriminator recognises", plotting.plot_confusion),
+        "coverage.png": ("States that each skill visits", plotting.plot_coverage),
+    }
+    figures = {
+        file: (title, partial(plot, evaluation)) for file, (title, plot) in of_evaluation.items()
     }
     logged = [history[name] for name in plotting.PROGRESS_COLUMNS] if history else [np.nan]
-    if history and np.isfinite(logged).all(axis=0).sum() > 1:  # one point is no line
-        draw["training.png"] = (
-            "Training of the discriminator",
-            lambda ax: plotting.plot_training(history, n_skills=evaluation.n_skills, ax=ax),
-        )
+    if history and np.isfinite(logged).all(axis=0).sum() > 1:  # one point makes no line
+        plot = partial(plotting.plot_training, history, n_skills=evaluation.n_skills)
+        figures["training.png"] = "Training of the discriminator", plot
     if discriminator is not None and _is_plane(discriminator.observation_space):
-        draw["regions.png"] = (
-            "Where the discriminator sees which skill",
-            lambda ax: plotting.plot_discriminator_regions(discriminator, evaluation, ax=ax),
-        )
+        plot = partial(plotting.plot_discriminator_regions, discriminator, evaluation)
+        figures["regions.png"] = "Regions in which the discriminator recognises each skill", plot
     width = max(6.4, 0.2 * evaluation.n_skills)
-    for file, (_, plot) in draw.items():
+    for file, (_, plot) in figures.items():
         _save_figure(folder / file, plot, width)
-    return {file: title for file, (title, _) in draw.items()}
+    return {file: title for file, (title, _) in figures.items()}
 
 
 def _is_plane(space: spaces.Space[Any]) -> bool:
-    return is_vector(space) and space.shape == (2,)  # two switches have that shape too
+    return is_vector(space) and space.shape == (2,)  # MultiBinary(2) has this shape too
 
 
-def _save_figure(file: Path, plot: Callable[[Any], Any], width: float) -> None:
+def _save_figure(file: Path, plot: Callable[..., Any], width: float) -> None:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, 4.8), layout="constrained")  # of no window, freed by itself
-    plot(figure.subplots())
+    figure = Figure(figsize=(width, 4.8), layout="constrained")  # not in pyplot's list
+    plot(ax=figure.subplots())
     with replacing(file) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
 
 
 def _make_films(folder: Path, films: MakeFilms) -> tuple[dict[int, dict[str, str]], str]:
-    """Names of each skill's film and its still picture; without any, the reason."""
+    """Names of each skill's film and poster; if there are none, the reason."""
     try:
-        from sb3_diayn.evaluation.video import record_grid
+        with require_extra("report"):
+            from sb3_diayn.evaluation.video import record_grid, save_poster
 
         made = films(folder / "films")
+        posters = {skill: save_poster(film) for skill, film in made.items()}
         if made:
             record_grid(made, folder / GRID_FILM)
-        for film in made.values():
-            _save_poster(film)
     except (RuntimeError, ImportError, OSError, gym.error.Error) as error:
         shutil.rmtree(folder / "films", ignore_errors=True)
         (folder / GRID_FILM).unlink(missing_ok=True)
         return {}, f"Films could not be made: {error}"
-    names = {skill: film.relative_to(folder) for skill, film in made.items()}
     return {
-        skill: {"film": name.as_posix(), "poster": name.with_suffix(".jpg").as_posix()}
-        for skill, name in names.items()
+        skill: {
+            "film": film.relative_to(folder).as_posix(),
+            "poster": posters[skill].relative_to(folder).as_posix(),
+        }
+        for skill, film in made.items()
     }, ""
 
 
-def _save_poster(film: Path) -> None:
-    """The frame that looks least like the others, small."""
-    from imageio_ffmpeg import get_ffmpeg_exe  # type: ignore[import-untyped]
-
-    options = ["-vf", f"thumbnail,scale={POSTER_WIDTH}:-2", "-frames:v", "1", "-update", "1"]
-    command = [get_ffmpeg_exe(), "-y", "-v", "error", "-i", str(film), *options]
-    run([*command, str(film.with_suffix(".jpg"))], stdin=DEVNULL, check=False)
-
-
 def _rows(context: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What the table tells of each skill."""
+    """The rows of the table of skills."""
     from matplotlib.colors import to_hex
 
     from sb3_diayn.evaluation.plotting import skill_colors
@@ -298,7 +279,8 @@ def _rows(context: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _render(template: str, context: Mapping[str, Any]) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+    with require_extra("report"):
+        from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
     env = Environment(
         loader=PackageLoader("sb3_diayn.evaluation"),
@@ -316,7 +298,7 @@ def _write(file: Path, text: str) -> None:
 
 
 def _publish(staging: Path, folder: Path) -> None:
-    """Move each file to its place, the page last, and drop films of an older report."""
+    """Move each file to its place, the page last, and delete films of an older report."""
     files = [file.relative_to(staging) for file in staging.rglob("*") if file.is_file()]
     for old in (folder / "films").glob("skill_*.*"):
         if old.relative_to(folder) not in files:

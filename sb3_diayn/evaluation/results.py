@@ -10,34 +10,53 @@ import numpy as np
 import numpy.typing as npt
 
 from sb3_diayn.evaluation import metrics
-from sb3_diayn.files import write_bytes
+from sb3_diayn.files import require_extra, write_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-FORMAT_VERSION = 1
-
-
 Array = npt.NDArray[Any]
+
+EVALUATION_FORMAT = 1
+SUFFIXES = (".json", ".npz")
 
 
 @dataclass
 class SkillEvaluation:
     """
-    K skills, E episodes each. Arrays are NumPy's; nats are natural logarithms.
+    The measurements of K skills in E episodes each, as NumPy arrays. Logarithms are natural, so
+    information is in nats.
+    Paper: https://arxiv.org/abs/1802.06070
+
+    Example::
+
+        >>> import gymnasium as gym
+        >>> from stable_baselines3 import PPO
+        >>> from sb3_diayn import DIAYNCallback, DIAYNWrapper, SkillEvaluation, evaluate_skills
+        >>> env = DIAYNWrapper(gym.make("sb3_diayn/PointBox-v0"), n_skills=3)
+        >>> model = PPO("MlpPolicy", env, n_steps=64).learn(64, callback=DIAYNCallback())
+        >>> evaluation = evaluate_skills(model, env, n_episodes=2)
+        >>> evaluation.task_returns.shape, evaluation.confusion.shape
+        ((3, 2), (3, 3))
+        >>> evaluation.mutual_information < 1.1  # at most log 3 nats
+        True
+        >>> evaluation.save("evaluation.json")
+        >>> SkillEvaluation.load("evaluation.json").distinct_skills == evaluation.distinct_skills
+        True
 
     :param info: what was evaluated and how: plain values by name
     :param task_returns: sum of the environment's own rewards, shape ``(K, E)``
     :param lengths: steps, shape ``(K, E)``
     :param skill_returns: sum of log q(z|s') - log p(z) in nats, shape ``(K, E)``
     :param log_q: mean log q(z|s') per skill in nats, shape ``(K,)``
-    :param confusion: share of the states of each skill (row) that the discriminator takes for each
-        skill (column), shape ``(K, K)``
+    :param confusion: share of the states of each skill (row) that the discriminator recognises as
+        each skill (column), shape ``(K, K)``
     :param paths: positions at equal steps through each episode, in the unit of the coordinates,
         shape ``(K, E, 100, 2)``; ``info["coordinates"]`` names the two
     :param distances: length of each episode's path, same unit, shape ``(K, E)``
-    :param displacements: distance from the first position to the last, same unit, ``(K, E)``
+    :param displacements: distance from the first position to the last, same unit, shape
+        ``(K, E)``
     :param coverage: cells of the grid that each skill visits, shape ``(K,)``;
         ``info["cell_size"]`` is the edge of a cell and ``info["total_coverage"]`` the count of
         all skills together
@@ -50,7 +69,7 @@ class SkillEvaluation:
         actions the standard deviation over skills as a share of the half range, for others the
         share of skills that do not choose the most frequent action; 0 if the policy ignores z
     :param importance: by how many nats log q falls when one coordinate of the observation is
-        shuffled, shape ``(d,)``; where the observation is no vector, one key of it (or all of it),
+        shuffled, shape ``(d,)``; for other observations than vectors, one key (or everything),
         named in ``info["parts"]``
     """
 
@@ -91,10 +110,11 @@ class SkillEvaluation:
 
     def to_dataframe(self) -> "pd.DataFrame":
         """
-        :return: one row per skill
+        :return: the columns of :meth:`table`, one row per skill
         :raises ImportError: if pandas is missing, which the extra ``report`` brings
         """
-        import pandas as pd
+        with require_extra("report"):
+            import pandas as pd
 
         frame: pd.DataFrame = pd.DataFrame(self.table()).set_index("skill")
         return frame
@@ -121,9 +141,10 @@ class SkillEvaluation:
     def save(self, path: str | Path) -> None:
         """
         :param path: a file ending in ``.json`` or ``.npz``
-        :raises ValueError: if it ends otherwise
+        :raises ValueError: if it has another ending
+        :raises OSError: if it cannot be written
         """
-        content = {"format_version": FORMAT_VERSION, **asdict(self)}
+        content = {"format_version": EVALUATION_FORMAT, **asdict(self)}
         file = _check_suffix(path)
         if file.suffix == ".json":
             text = json.dumps(content, default=lambda value: value.tolist(), indent=1)
@@ -139,7 +160,8 @@ class SkillEvaluation:
         """
         :param path: a file that :meth:`save` wrote
         :return: the same evaluation
-        :raises ValueError: if it is of another version or not an evaluation
+        :raises FileNotFoundError: if there is no such file
+        :raises ValueError: if it has another format or is not an evaluation
         """
         file = _check_suffix(path)
         try:
@@ -148,18 +170,20 @@ class SkillEvaluation:
             sensitivity, version = float(arrays.pop("sensitivity")), content["format_version"]
         except FileNotFoundError:
             raise
-        except Exception as e:  # a foreign file can fail in as many ways as there are files
-            raise ValueError(_foreign(path, f"{type(e).__name__}: {e}")) from e
-        if version != FORMAT_VERSION:
-            raise ValueError(_foreign(path, f"format {version}"))
+        except Exception as error:  # a file of another kind can raise nearly anything
+            raise _wrong_file(path, f"{type(error).__name__}: {error}") from error
+        if version != EVALUATION_FORMAT:
+            raise _wrong_file(path, f"format {version}")
         return cls(info=content["info"], sensitivity=sensitivity, **arrays)
 
 
-def _foreign(path: str | Path, why: str) -> str:
-    return (
-        f"path={str(path)!r} is not an evaluation of format {FORMAT_VERSION} ({why}); expected a "
-        "file that SkillEvaluation.save wrote. Evaluate the model again."
-    )
+def _check_suffix(path: str | Path) -> Path:
+    file = Path(path)
+    if file.suffix not in SUFFIXES:
+        raise ValueError(
+            f"path={str(path)!r} has an unknown ending; expected {' or '.join(SUFFIXES)}."
+        )
+    return file
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -171,10 +195,8 @@ def _read(file: Path) -> dict[str, Any]:
     return content
 
 
-def _check_suffix(path: str | Path) -> Path:
-    file = Path(path)
-    if file.suffix not in (".json", ".npz"):
-        raise ValueError(
-            f"path={str(path)!r} has no known ending; expected .json or .npz. Rename the file."
-        )
-    return file
+def _wrong_file(path: str | Path, reason: str) -> ValueError:
+    return ValueError(
+        f"path={str(path)!r} is not an evaluation of format {EVALUATION_FORMAT} ({reason}); "
+        "expected a file that SkillEvaluation.save wrote. Evaluate the model again."
+    )

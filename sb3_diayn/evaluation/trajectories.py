@@ -1,4 +1,4 @@
-"""Fresh episodes of chosen skills, played side by side."""
+"""Fresh episodes of chosen skills, played in parallel."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -41,10 +41,10 @@ class Trajectory:
         :func:`~sb3_diayn.observations.flatten`
     :param actions: actions as the environment took them, shape ``(T, ...)``
     :param task_rewards: the environment's own rewards, shape ``(T,)``
-    :param positions: by name, what ``info`` says of the position after each step (MuJoCo), in
-        metres, shape ``(T,)`` each
+    :param positions: by name, what ``info`` tells about the position after each step, in metres
+        with MuJoCo, shape ``(T,)`` each
     :param observations: next observations of the environment as they are, with a first axis of
-        length T; None for vectors, of which ``states`` holds them
+        length T; None for vectors, which ``states`` already holds
     """
 
     skill: int
@@ -69,7 +69,7 @@ def as_vec_env(env: Any) -> VecEnv:
     :return: vectorised environments with skills
     :raises ValueError: if there is no ``DIAYNWrapper``
     """
-    # As SB3 prepares the environments of a model, whose images have their channels first.
+    # SB3 prepares the environments of a model in the same way: with the channels of images first.
     vec_env = BaseAlgorithm._wrap_env(env, monitor_wrapper=False)
     if not all(vec_env.env_is_wrapped(DIAYNWrapper)):
         raise ValueError(
@@ -89,16 +89,32 @@ def play_skills(
 ) -> Iterator[Trajectory]:
     """
     Play one episode of each entry of ``skills``, as many at once as there are environments.
-    Global random states, the policy's mode and the environments' rules for drawing skills are
-    afterwards as they were found.
+    Afterwards, global random states, the policy's mode and the environments' rules for drawing
+    skills are as before.
+
+    Example::
+
+        >>> import gymnasium as gym
+        >>> from stable_baselines3 import PPO
+        >>> from stable_baselines3.common.vec_env import DummyVecEnv
+        >>> from sb3_diayn import DIAYNWrapper
+        >>> from sb3_diayn.evaluation import play_skills
+        >>> def make_env():
+        ...     return DIAYNWrapper(gym.make("Pendulum-v1", max_episode_steps=20), n_skills=4)
+        >>> env = DummyVecEnv([make_env, make_env])
+        >>> model = PPO("MlpPolicy", env)
+        >>> trajectories = list(play_skills(model, env, [0, 3, 3], seed=0))
+        >>> [(trajectory.skill, trajectory.states.shape) for trajectory in trajectories]
+        [(0, (20, 3)), (3, (20, 3)), (3, (20, 3))]
 
     :param model: any SB3 model trained on the same augmented space
     :param env: vectorised environments with ``DIAYNWrapper``
     :param skills: a skill for each episode; repeat one to play it more often
     :param deterministic: play the mode of the policy instead of samples
-    :param seed: of environments and sampled actions; None for whatever comes
+    :param seed: of environments and sampled actions; None for no fixed seed
     :return: trajectories in the order in which they end
-    :raises ValueError: if the spaces of model and environment differ or a skill does not exist
+    :raises ValueError: if the observation spaces of model and environments differ, or a skill does
+        not exist
     """
     n_skills = int(env.get_attr("n_skills")[0])
     if model.observation_space != env.observation_space:
@@ -109,25 +125,26 @@ def play_skills(
         )
     tasks = deque(check_skill(skill, n_skills) for skill in skills)
     rules = env.get_attr("skill_rule")
-    with unchanged(model, env, seed):
+    with preserve_state(model, env, seed):
         try:
             if seed is not None:
                 env.seed(seed)
             yield from _play(model, env, tasks, n_skills, deterministic)
         finally:
-            _unpark(env)
+            _remove_idle(env)
             for index, rule in enumerate(rules):
                 env.env_method("set_skill", rule, indices=[index])
 
 
 @contextmanager
-def unchanged(model: BaseAlgorithm, env: VecEnv, seed: int | None = None) -> Iterator[None]:
+def preserve_state(model: BaseAlgorithm, env: VecEnv, seed: int | None = None) -> Iterator[None]:
     """
-    Leave global random states, the policy's mode and that of ``VecNormalize`` as they are found.
+    Restore global random states and the modes of policy and ``VecNormalize`` after the block.
+    Within it, ``VecNormalize`` does not update its statistics.
 
     :param model: any SB3 model
     :param env: vectorised environments
-    :param seed: of torch in the meantime; None to go on from where it is
+    :param seed: of torch within the block; None to keep its random state
     """
     normalizer = unwrap_vec_normalize(env)
     was_training = model.policy.training
@@ -151,20 +168,20 @@ def unchanged(model: BaseAlgorithm, env: VecEnv, seed: int | None = None) -> Ite
 def _play(
     model: BaseAlgorithm, env: VecEnv, tasks: deque[int], n_skills: int, deterministic: bool
 ) -> Iterator[Trajectory]:
-    def announce(index: int) -> int | None:
+    def set_next_skill(index: int) -> int | None:
         # A VecEnv resets by itself, so the skill of the next episode is set during this one.
         skill = tasks.popleft() if tasks else None
         env.env_method("set_skill", 0 if skill is None else skill, indices=[index])
         return skill
 
     everyone = range(env.num_envs)
-    playing = [announce(index) for index in everyone]
+    playing = [set_next_skill(index) for index in everyone]
     obs = env.reset()
-    upcoming = [announce(index) for index in everyone]
+    upcoming = [set_next_skill(index) for index in everyone]
     space = SkillSpace.from_vec_env(env, n_skills)
     recorders = [_Recorder(space.env_space) for _ in everyone]
     normalizer = unwrap_vec_normalize(env)
-    _park(env, [index for index in everyone if playing[index] is None])
+    _make_idle(env, [index for index in everyone if playing[index] is None])
     state, starts = None, np.ones(env.num_envs, dtype=bool)
     while any(skill is not None for skill in playing):
         actions, state = model.predict(
@@ -172,7 +189,7 @@ def _play(
             state,
             starts,
             deterministic,
-            **_masks(model, env),
+            **_action_masks(model, env),
         )
         obs, _, starts, infos = env.step(actions)
         raw: Any = obs if normalizer is None else normalizer.get_original_obs()
@@ -180,44 +197,24 @@ def _play(
         for index in everyone:
             if playing[index] is None:
                 continue
-            last = infos[index].get("terminal_env_obs", index_obs(env_obs, index))
-            recorders[index].add(last, actions[index], infos[index])
+            next_obs = infos[index].get("terminal_env_obs", index_obs(env_obs, index))
+            recorders[index].add(next_obs, actions[index], infos[index])
             if starts[index]:
                 yield recorders[index].finish(playing[index])
                 recorders[index] = _Recorder(space.env_space)
-                playing[index], upcoming[index] = upcoming[index], announce(index)
-                _park(env, [index] if playing[index] is None else [])
+                playing[index], upcoming[index] = upcoming[index], set_next_skill(index)
+                _make_idle(env, [index] if playing[index] is None else [])
 
 
-def _masks(model: BaseAlgorithm, env: VecEnv) -> dict[str, Any]:
-    """What ``predict`` of MaskablePPO needs besides, so that no forbidden action is taken."""
+def _action_masks(model: BaseAlgorithm, env: VecEnv) -> dict[str, Any]:
+    """The action masks that ``predict`` of MaskablePPO takes, so that every action is valid."""
     if not isinstance(model, MaskablePPO) or not is_masking_supported(env):
         return {}
     return {"action_masks": get_action_masks(env)}
 
 
-class _Parked(gym.Wrapper[Any, Any, Any, Any]):
-    """An environment that has no episode left to play and waits for the others at no cost."""
-
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        zeros = create_empty_array(self.observation_space, 1, np.zeros)
-        return index_obs(zeros, 0), 0.0, False, False, {}
-
-
-def _park(env: VecEnv, indices: Sequence[int]) -> None:
-    if isinstance(env.unwrapped, DummyVecEnv):  # those in other processes are out of reach
-        for index in indices:
-            env.unwrapped.envs[index] = _Parked(env.unwrapped.envs[index])
-
-
-def _unpark(env: VecEnv) -> None:
-    if isinstance(env.unwrapped, DummyVecEnv):
-        envs = env.unwrapped.envs
-        envs[:] = [each.env if isinstance(each, _Parked) else each for each in envs]
-
-
 class _Recorder:
-    """The lists behind one :class:`Trajectory`."""
+    """Collects the steps of one :class:`Trajectory`."""
 
     def __init__(self, space: Space) -> None:
         self.space = space
@@ -242,3 +239,23 @@ class _Recorder:
             {key: np.array([float(info[key]) for info in self.infos]) for key in keys},
             observations,
         )
+
+
+class _Idle(gym.Wrapper[Any, Any, Any, Any]):
+    """An environment without an episode left to play: it is stepped with the others at no cost."""
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        zeros = create_empty_array(self.observation_space, 1, np.zeros)
+        return index_obs(zeros, 0), 0.0, False, False, {}
+
+
+def _make_idle(env: VecEnv, indices: Sequence[int]) -> None:
+    if isinstance(env.unwrapped, DummyVecEnv):  # other processes play on, unrecorded
+        for index in indices:
+            env.unwrapped.envs[index] = _Idle(env.unwrapped.envs[index])
+
+
+def _remove_idle(env: VecEnv) -> None:
+    if isinstance(env.unwrapped, DummyVecEnv):
+        envs = env.unwrapped.envs
+        envs[:] = [each.env if isinstance(each, _Idle) else each for each in envs]

@@ -327,9 +327,9 @@ def refused(**kwargs):
     return lambda: SkillActionEnv(PointEnv(), with_skills(walker()), **kwargs)
 
 
-STEPS = r"steps_per_skill={} is not a number of steps; expected a positive integer\. The paper"
+STEPS = r"steps_per_skill={} is not a positive integer; expected .* at least 1\. The paper used 10"
 GAMMA = r"gamma={} is not a discount; expected a number above 0 and at most 1\. Leave it out"
-PLAIN = r"venv=.* cannot run skills side by side; expected plain .*wrapper_class=WaitAtEnd.*outside"
+PLAIN = r"venv=.* cannot run skills in parallel; expected plain .*wrapper_class=WaitAtEnd.*outside"
 
 
 @pytest.mark.parametrize(
@@ -343,7 +343,7 @@ PLAIN = r"venv=.* cannot run skills side by side; expected plain .*wrapper_class
         (refused(gamma="1"), GAMMA.format("'1'")),
         (
             lambda: SkillActionEnv(PointEnv(), walker()),
-            r"model=PPO has no skills; expected one trained with callback=DIAYNCallback\(\)",
+            r"model=PPO has no discriminator; expected a model trained with DIAYNCallback",
         ),
         (
             lambda: SkillActionEnv(CountingEnv(), with_skills(walker())),

@@ -114,7 +114,7 @@ def test_files_that_are_none_are_refused(tmp_path):
 
 def test_minari_that_is_missing_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "minari", None)
-    with pytest.raises(ImportError, match=r"Minari is missing\. Install it: pip install 'minari"):
+    with pytest.raises(ImportError, match=r"a Minari dataset\. .*install 'sb3-diayn\[minari"):
         load_demonstration("point/walker-v0")
 
 
@@ -161,5 +161,5 @@ def test_a_minari_dataset_is_read(minari_dataset):
     assert (first.observations != second.observations).any()
     with pytest.raises(ValueError, match=r"episode=2 is not in 'point/walker-v0'; expected 0 to 1"):
         load_demonstration(minari_dataset, episode=2)
-    with pytest.raises(FileNotFoundError, match=r"'point/runner-v0' is no Minari .*minari downloa"):
+    with pytest.raises(FileNotFoundError, match=r"'point/runner-v0' is not a Minari .*minari down"):
         load_demonstration("point/runner-v0")

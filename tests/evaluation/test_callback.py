@@ -193,7 +193,7 @@ class Unrecorded(gym.Wrapper):
 
 
 def test_a_training_without_discriminator_is_refused():
-    with pytest.raises(ValueError, match=r"no discriminator to evaluate.*DIAYNCallback"):
+    with pytest.raises(ValueError, match=r"has no discriminator; expected.*DIAYNCallback"):
         make_sac(training_env()).learn(10, callback=SkillEvaluationCallback())
 
 

@@ -11,27 +11,16 @@ import pytest
 pytest.importorskip("scipy")
 
 from sb3_diayn.evaluation.comparison import METRICS, compare, plot_comparison, summarize_groups
-from sb3_diayn.evaluation.results import SkillEvaluation
+from tests.evaluation.evaluations import straight_walks
 
 
 def make_evaluation(best, n_skills=4, algo="SAC"):
     """Skill k returns ``best`` - k, and every skill is recognised."""
-    grid = np.zeros((n_skills, 2))
-    return SkillEvaluation(
+    return straight_walks(
+        n_skills,
         info={"env_id": "Point-v0", "algo": algo, "num_timesteps": 100, "total_coverage": 12},
-        task_returns=grid + best - np.arange(n_skills)[:, None],
-        lengths=grid + 10,
-        skill_returns=grid,
-        log_q=np.zeros(n_skills),
-        confusion=np.eye(n_skills),
-        paths=np.zeros((n_skills, 2, 100, 2)),
-        distances=grid,
-        displacements=grid,
-        coverage=np.ones(n_skills),
+        task_returns=np.full((n_skills, 2), best) - np.arange(n_skills)[:, None],
         movement=np.full(n_skills, 0.5),
-        mean_state_distances=np.zeros((n_skills, n_skills)),
-        sensitivity=0.5,
-        importance=np.zeros(2),
     )
 
 

@@ -14,7 +14,7 @@ N = 10
 
 
 def good(**changes) -> SkillEvaluation:
-    """Ten skills that are told apart and move."""
+    """Ten skills that are distinct and move."""
     grid = np.ones((N, 1))
     evaluation = SkillEvaluation(
         info={"num_timesteps": 100_000, "obs_indices": list(range(N))},
@@ -95,6 +95,15 @@ def test_collapsed_skills_form_groups():
     assert diagnosis.skills == (0, 3, 4, 8, 9)
 
 
+def test_a_group_is_linked_through_its_members():
+    """0 and 2 agree with 1 in 80 % of the answers, with each other in 60 %: below the limit."""
+    confusion = np.eye(N)
+    confusion[:3, :3] = [[0.5, 0.4, 0.1], [0.3, 0.4, 0.3], [0.1, 0.4, 0.5]]
+    diagnosis = only(good(confusion=confusion))
+    assert "0 = 1 = 2 (73%)" in diagnosis.message  # (80 + 60 + 80) / 3
+    assert diagnosis.skills == (0, 1, 2)
+
+
 def test_a_third_of_mutual_confusion_is_no_collapse():
     confusion = np.eye(N)
     confusion[np.ix_([2, 7], [2, 7])] = [[0.66, 0.34], [0.34, 0.66]]
@@ -140,7 +149,7 @@ def test_few_steps_come_before_everything():
     evaluation = good(info={"num_timesteps": 4000}, **changes)
     assert kinds(evaluation) == ["too_early"]
     assert "after 4,000 steps" in only(evaluation).message
-    assert kinds(good(info={"num_timesteps": 4000})) == ["healthy"]  # told apart all the same
+    assert kinds(good(info={"num_timesteps": 4000})) == ["healthy"]  # distinct all the same
 
 
 def test_near_chance_is_not_called_collapsed():
@@ -155,7 +164,7 @@ def test_a_discriminator_that_is_confidently_wrong_lags_behind():
     assert "-3.20 nats" in diagnosis.message and "0 (-23.0 nats)" in diagnosis.message
 
 
-def test_skills_that_are_told_apart_are_not_ignored_however_little_they_differ():
+def test_distinct_skills_are_not_ignored_however_little_their_actions_differ():
     assert kinds(good(sensitivity=0.001)) == ["healthy"]
     assert kinds(good(sensitivity=0.001, log_q=np.full(N, -2.0))) == ["ignores_skill"]
     assert kinds(good(sensitivity=float("nan"), log_q=np.full(N, -2.0))) == ["healthy"]

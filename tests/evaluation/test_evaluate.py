@@ -193,7 +193,7 @@ def test_the_discriminator_comes_from_the_zip(tmp_path):
 
 
 def test_a_model_without_discriminator_is_refused():
-    with pytest.raises(ValueError, match=r"PPO holds no discriminator.*DIAYNCallback"):
+    with pytest.raises(ValueError, match=r"PPO has no discriminator; expected.*DIAYNCallback"):
         evaluate_skills(walker(), point_vec())
 
 

@@ -19,7 +19,7 @@ pytest.importorskip("seaborn")
 
 from sb3_diayn.discriminator import Discriminator
 from sb3_diayn.evaluation import plotting
-from sb3_diayn.evaluation.results import SkillEvaluation
+from tests.evaluation.evaluations import straight_walks
 
 SIZES = [2, 5, 20, 50]
 PLANE = ["x_position", "y_position"]
@@ -43,27 +43,10 @@ def ax():
 
 
 def make_evaluation(n_skills, *, n_episodes=3, coordinates=PLANE):
-    """Skill k walks straight from 0 to (1, k), returns -k and visits k + 1 cells."""
-    skills = np.arange(n_skills)
-    ends = np.stack([np.ones(n_skills), skills], axis=1)
-    paths = np.linspace(0, 1, 100)[:, None] * ends[:, None, None]
-    grid = np.zeros((n_skills, n_episodes))
-    return SkillEvaluation(
-        info={"coordinates": coordinates, "cell_size": [0.25, 0.25], "total_coverage": 77},
-        task_returns=grid - skills[:, None],
-        lengths=grid + 100,
-        skill_returns=grid,
-        log_q=np.zeros(n_skills),
-        confusion=np.eye(n_skills),
-        paths=np.repeat(paths, n_episodes, axis=1),
-        distances=grid,
-        displacements=grid,
-        coverage=skills + 1,
-        movement=np.zeros(n_skills),
-        mean_state_distances=np.zeros((n_skills, n_skills)),
-        sensitivity=0.0,
-        importance=np.zeros(2),
-    )
+    """Skill k walks straight from 0 to (1, k) and returns -k."""
+    returns = np.zeros((n_skills, n_episodes)) - np.arange(n_skills)[:, None]
+    info = {"coordinates": coordinates}
+    return straight_walks(n_skills, n_episodes=n_episodes, info=info, task_returns=returns)
 
 
 def make_discriminator(n_skills=2, **kwargs):

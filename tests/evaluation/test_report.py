@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,6 +16,7 @@ pytest.importorskip("seaborn")
 from sb3_diayn.evaluation import report
 from sb3_diayn.evaluation.report import Description, headlines, number, write_report
 from sb3_diayn.evaluation.results import SkillEvaluation
+from tests.evaluation.evaluations import straight_walks
 
 K = 3
 EVIL = "<script>alert(1)</script>"
@@ -58,43 +60,20 @@ class Page(HTMLParser):
 @pytest.fixture
 def evaluation():
     """Skill k walks to (1, k), returns 10 k, and is recognised with certainty."""
-    skills = np.arange(K)
-    ends = np.stack([np.ones(K), skills], axis=1)
-    paths = np.linspace(0, 1, 100)[:, None] * ends[:, None, None]
-    grid = np.zeros((K, 2))
-    return SkillEvaluation(
-        info={
-            "n_episodes": 2,
-            "num_timesteps": 50_000,
-            "coordinates": ["x_position", "y_position"],
-            "cell_size": [0.25, 0.25],
-            "total_coverage": 77,
-        },
-        task_returns=grid + 10 * skills[:, None],
-        lengths=grid + 100,
-        skill_returns=grid,
-        log_q=np.zeros(K),
-        confusion=np.eye(K),
-        paths=np.repeat(paths, 2, axis=1),
-        distances=grid,
-        displacements=grid,
-        coverage=skills + 1,
-        movement=np.ones(K),
-        mean_state_distances=np.zeros((K, K)),
-        sensitivity=0.5,
-        importance=np.zeros(2),
-    )
+    returns = np.zeros((K, 2)) + 10 * np.arange(K)[:, None]
+    info = {"n_episodes": 2, "num_timesteps": 50_000}
+    return straight_walks(K, info=info, task_returns=returns)
 
 
 def make_films(folder):
     """Real films, if only of four frames."""
-    from sb3_diayn.evaluation.video import _film
+    from sb3_diayn.evaluation.video import write_film
 
     folder.mkdir()
     films = {}
     for skill in range(K):
         films[skill] = folder / f"skill_{skill:02d}.mp4"
-        with _film(films[skill], (32, 32, 3), 10) as add:
+        with write_film(films[skill], (32, 32, 3), 10) as add:
             for step in range(4):
                 add(np.full((32, 32, 3), 60 * skill + step, np.uint8))
     return films
@@ -113,7 +92,6 @@ def files(folder):
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.slow
 def test_all_that_is_linked_is_there_and_nothing_is_elsewhere(tmp_path, evaluation):
     pytest.importorskip("imageio_ffmpeg")
     page = write(tmp_path, evaluation, films=make_films, card=ABOUT)
@@ -129,7 +107,6 @@ def test_all_that_is_linked_is_there_and_nothing_is_elsewhere(tmp_path, evaluati
         assert "http" not in text.read_text()
 
 
-@pytest.mark.slow
 def test_what_users_name_is_escaped(tmp_path, evaluation):
     page = write(tmp_path, evaluation, films=no_films)
     assert page.scripts == 1  # the page's own
@@ -137,7 +114,6 @@ def test_what_users_name_is_escaped(tmp_path, evaluation):
     assert 'print("a" < "b", 2)' in page.text
 
 
-@pytest.mark.slow
 def test_without_films_the_page_says_why(tmp_path, evaluation):
     page = write(tmp_path, evaluation, films=no_films)
     assert "Films could not be made: no EGL" in page.text
@@ -146,7 +122,6 @@ def test_without_films_the_page_says_why(tmp_path, evaluation):
     assert not any(link.endswith(".mp4") for link in page.links)
 
 
-@pytest.mark.slow
 def test_films_of_an_older_report_go(tmp_path, evaluation):
     pytest.importorskip("imageio_ffmpeg")
     write(tmp_path, evaluation, films=make_films)
@@ -155,7 +130,6 @@ def test_films_of_an_older_report_go(tmp_path, evaluation):
     assert [file for file in files(tmp_path) if "films" in file] == ["films/mine.mp4"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("step", ["save_figures", "_render", "diagnose", "model_card"])
 def test_an_interrupted_report_leaves_the_old_one(tmp_path, evaluation, monkeypatch, step):
     def fail(*args, **kwargs):
@@ -178,7 +152,6 @@ def test_the_page_goes_last(tmp_path, evaluation, monkeypatch):
     assert moved[-1] == tmp_path / "index.html"
 
 
-@pytest.mark.slow
 def test_the_evaluation_is_kept(tmp_path, evaluation):
     write(tmp_path, evaluation)
     loaded = SkillEvaluation.load(tmp_path / "evaluation.json")
@@ -206,7 +179,6 @@ def test_number(value, text):
     assert number(value) == text
 
 
-@pytest.mark.slow
 def test_training_is_drawn_where_something_was_logged(tmp_path, evaluation):
     names = ("time/total_timesteps", "diayn/log_q_z", "diayn/accuracy")
     history = {name: np.array([np.nan, 1.0, 2.0]) for name in names}
@@ -230,12 +202,20 @@ def test_card(tmp_path, evaluation):
     assert body.count("\n| 0 |") == body.count("\n| 2 |") == 1
 
 
-@pytest.mark.slow
+def test_a_card_without_the_hub_library_names_the_extra(tmp_path, evaluation, monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(ImportError, match=r"pip install 'sb3-diayn\[report\]'"):
+        write(tmp_path, evaluation, card=ABOUT)
+    assert files(tmp_path) == set()
+    write(tmp_path, evaluation)  # only the card needs it
+
+
 def test_card_is_what_the_hub_reads(tmp_path, evaluation):
     hub = pytest.importorskip("huggingface_hub")
     write(tmp_path, evaluation, card=ABOUT)
     data = hub.ModelCard.load(tmp_path / "README.md").data
     assert data.model_name == "SAC"
+    assert data.library_name == "stable-baselines3"
     results = {result.metric_type: result for result in data.eval_results}
     assert results["mean_reward"].metric_value == "20.00 +/- 0.00"
     assert results["distinct_skills"].metric_value == 3.0

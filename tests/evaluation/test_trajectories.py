@@ -4,7 +4,7 @@ import torch as th
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 
 from sb3_diayn import DIAYNWrapper
-from sb3_diayn.evaluation.trajectories import as_vec_env, play_skills, unchanged
+from sb3_diayn.evaluation.trajectories import as_vec_env, play_skills, preserve_state
 from tests.helpers.envs import CountingEnv, PointEnv
 from tests.helpers.models import counting, counting_vec, make_dqn, make_ppo, make_sac
 from tests.helpers.scripted import DIRECTIONS, point_env, point_vec, walker
@@ -100,9 +100,9 @@ def test_rules_and_random_states_are_as_found_even_if_it_is_abandoned():
     assert (np.random.rand(), th.rand(1)) == expected
 
 
-def test_unchanged_restores_vec_normalize():
+def test_preserve_state_restores_vec_normalize():
     env = VecNormalize(counting_vec())
-    with unchanged(make_ppo(env), env):
+    with preserve_state(make_ppo(env), env):
         assert not env.training
     assert env.training
 

@@ -15,15 +15,14 @@ from sb3_diayn import DIAYNWrapper
 from sb3_diayn.evaluation.trajectories import as_vec_env
 from sb3_diayn.evaluation.video import (
     RenderingError,
-    follow,
     record_grid,
     record_skills,
     require_rendering,
+    save_poster,
+    track_body,
+    write_film,
 )
 from tests.helpers.envs import PointEnv
-
-# imageio_ffmpeg's reader, which only these tests use, leaves its pipes to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 
 BAR = 12  # the caption of a 64 x 64 frame: letters of 8 pixels and half as much around them
 DIRECTIONS = np.array([[1, 0], [-1, 0], [0, 1]], np.float32)
@@ -242,19 +241,52 @@ def test_a_failure_midway_leaves_the_old_film_whole(model, tmp_path, picture, me
     assert env.skill_rule == "cycle"
 
 
-def test_a_writer_that_breaks_leaves_the_old_film_whole(model, tmp_path, monkeypatch):
-    films = record_skills(model, make_env(), tmp_path, skills=[0])
+@pytest.mark.parametrize("format", ["mp4", "gif"])
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        'ulimit -f 1; exec "$FFMPEG" "$@"',  # a full disk: no file grows beyond a kilobyte
+        'head -c 60000 | "$FFMPEG" "$@"',  # four frames of 64 x 76 arrive, the rest gets lost
+        'for file; do :; done; wc -c > "$file"; exit 1',  # all frames arrive, no film comes out
+    ],
+)
+def test_a_writer_that_breaks_leaves_the_old_film_whole(
+    model, tmp_path, monkeypatch, format, trouble
+):
+    films = record_skills(model, make_env(), tmp_path, skills=[0], format=format)
     before = films[0].read_bytes()
-
-    # Writes something to the file named last, takes all frames and fails at the very end.
     ffmpeg = tmp_path.parent / "ffmpeg"
-    ffmpeg.write_text('#!/bin/sh\nfor file; do :; done\nwc -c > "$file"\nexit 1\n')
+    reading = 'case "$*" in *"-i -"*) ;; *) exec "$FFMPEG" "$@";; esac'  # as it should
+    ffmpeg.write_text(f"#!/bin/bash\n{reading}\n{trouble}\n")
     ffmpeg.chmod(0o755)
-    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(ffmpeg))
-    with pytest.raises(OSError, match=r"ffmpeg failed to write .*skill_00.mp4"):
-        record_skills(model, make_env(), tmp_path, skills=[0])
+    monkeypatch.setenv("FFMPEG", imageio_ffmpeg.get_ffmpeg_exe())
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(ffmpeg))
+    with pytest.raises(OSError, match=r"ffmpeg failed to write .*skill_00\.(mp4|gif)"):
+        record_skills(model, make_env(), tmp_path, skills=[0], format=format)
     assert list(tmp_path.iterdir()) == [films[0]]
     assert films[0].read_bytes() == before
+
+
+@pytest.mark.parametrize("format", ["mp4", "gif"])
+def test_odd_sizes_lose_a_row_and_a_column(tmp_path, format):
+    with write_film(tmp_path / f"odd.{format}", (33, 19, 3), 10) as add:
+        for _ in range(3):
+            add(np.full((33, 19, 3), 200, np.uint8))
+    frames, meta = decode(tmp_path / f"odd.{format}")
+    assert frames.shape == (3, 32, 18, 3) and meta["fps"] == 10
+    assert frames == pytest.approx(200, abs=4)
+
+
+def test_a_poster_is_a_typical_frame(tmp_path):
+    film = tmp_path / "film.mp4"
+    with write_film(film, (100, 120, 3), 10) as add:
+        for brightness in (0, 100, 100, 100, 255):
+            add(np.full((100, 120, 3), brightness, np.uint8))
+    assert save_poster(film) == tmp_path / "film.jpg"
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "film.jpg", film]
+    with Image.open(tmp_path / "film.jpg") as poster:
+        assert poster.size == (240, 200)
+        assert np.asarray(poster) == pytest.approx(100, abs=4)
 
 
 def test_a_film_that_is_not_whole_is_refused(model, tmp_path):
@@ -262,15 +294,24 @@ def test_a_film_that_is_not_whole_is_refused(model, tmp_path):
     films[1].write_bytes(films[1].read_bytes()[:200])
     with pytest.raises(OSError, match="record it again"):
         record_grid(films, tmp_path / "grid.mp4")
+    with pytest.raises(OSError, match="record it again"):
+        save_poster(films[1])
     assert sorted(tmp_path.iterdir()) == sorted(films.values())
+
+
+def test_scaled_films_are_no_reason_to_warn(model, tmp_path, caplog, capfd):
+    films = record_skills(model, make_env(), tmp_path, max_steps=2)
+    save_poster(record_grid(films, tmp_path / "grid.mp4", max_width=100))
+    assert caplog.records == []
+    assert capfd.readouterr().err == ""
 
 
 def test_the_missing_extra_is_named(model, tmp_path, monkeypatch):
     films = record_skills(model, make_env(), tmp_path, skills=[0])
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
-    with pytest.raises(ImportError, match=r'pip install "sb3-diayn\[report\]"'):
+    with pytest.raises(ImportError, match=r"pip install 'sb3-diayn\[report\]'"):
         record_skills(model, make_env(), tmp_path)
-    with pytest.raises(ImportError, match=r'pip install "sb3-diayn\[report\]"'):
+    with pytest.raises(ImportError, match=r"pip install 'sb3-diayn\[report\]'"):
         record_grid(films, tmp_path / "grid.mp4")
 
 
@@ -319,10 +360,10 @@ def test_arguments_of_the_grid_are_checked(model, tmp_path):
 def test_the_camera_of_a_body_goes_along(env_id, options, camera):
     """Number 0 of HalfCheetah's model tracks it, -1 stands still."""
     env = DIAYNWrapper(gym.make(env_id, render_mode="rgb_array", **options), n_skills=3)
-    follow(as_vec_env(env))
+    track_body(as_vec_env(env))
     assert env.unwrapped.mujoco_renderer.camera_id == camera
     env.close()
 
 
 def test_other_environments_have_no_such_camera():
-    follow(as_vec_env(make_env()))
+    track_body(as_vec_env(make_env()))

@@ -1,6 +1,5 @@
 """Files that are whole or absent, and extras that are missing."""
 
-import importlib
 import io
 import os
 import shutil
@@ -8,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
 
 
 @contextmanager
@@ -97,25 +95,19 @@ def _remove(path: Path) -> None:
 
 
 @contextmanager
-def report_extra() -> Iterator[None]:
-    """Say which extra brings a library that is missing within the block."""
+def require_extra(name: str) -> Iterator[None]:
+    """
+    Say which extra brings a library that is missing within the block::
+
+        with require_extra("zoo"):
+            import joblib
+
+    :param name: the extra
+    :raises ImportError: if a library is missing
+    """
     try:
         yield
     except ModuleNotFoundError as error:
         raise ImportError(
-            f"This needs {error.name}. Install it: pip install 'sb3-diayn[report]'"
-        ) from error
-
-
-def require_zoo() -> Any:
-    """
-    :return: the module ``rl_zoo3``, imported only where it is used, since it patches gymnasium
-    :raises ImportError: if it is missing
-    """
-    try:
-        importlib.import_module("rl_zoo3.import_envs")
-        return importlib.import_module("rl_zoo3")
-    except ImportError as error:
-        raise ImportError(
-            f"This command needs the RL Zoo ({error}). Install it: pip install 'sb3-diayn[zoo]'"
+            f"This needs {error.name}. Install it: pip install 'sb3-diayn[{name}]'"
         ) from error

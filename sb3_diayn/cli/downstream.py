@@ -25,7 +25,7 @@ from sb3_diayn.cli.options import (
 from sb3_diayn.downstream.finetuning import rank_skills
 from sb3_diayn.downstream.imitation import Demonstration, infer_skill, load_demonstration
 from sb3_diayn.evaluation.trajectories import play_skills
-from sb3_diayn.files import check_writable, report_extra
+from sb3_diayn.files import check_writable, require_extra
 from sb3_diayn.zoo.downstream import export_run, task_returns
 from sb3_diayn.zoo.downstream import finetune as finetune_run
 from sb3_diayn.zoo.runs import Run, film, find_run, measure, open_run
@@ -163,7 +163,7 @@ def film_imitation(
     :return: the films
     :raises OSError: if the environment gives no picture
     """
-    with report_extra():
+    with require_extra("report"):
         from sb3_diayn.evaluation.video import record_grid, record_skills
     args = argparse.Namespace(**vars(args))
     args.seed = args.seed if expert.seed is None else expert.seed  # both from the same start

@@ -23,7 +23,7 @@ from sb3_diayn.evaluation.diagnosis import diagnose
 from sb3_diayn.evaluation.report import MakeFilms, number, save_figures, write_report
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.evaluation.trajectories import play_skills
-from sb3_diayn.files import check_writable, report_extra
+from sb3_diayn.files import check_writable, require_extra
 from sb3_diayn.skills import check_skill
 from sb3_diayn.zoo.provenance import describe, describe_zip, read_history
 from sb3_diayn.zoo.runs import Run, film, find_run, measure, open_run
@@ -75,7 +75,7 @@ def plot(args: argparse.Namespace) -> None:
 
     :param args: its options
     """
-    with report_extra():
+    with require_extra("report"):
         if Path(args.run).suffix in (".json", ".npz"):
             evaluation = SkillEvaluation.load(args.run)
             folder = check_writable(args.output or Path(args.run).parent / "figures")
@@ -117,7 +117,7 @@ def compare(args: argparse.Namespace) -> None:
 
     :param args: its options
     """
-    with report_extra():  # before anything is played
+    with require_extra("report"):  # before anything is played
         import sb3_diayn.evaluation.comparison  # noqa: F401
     runs = {str(path): find_run(path, args.env) for path in args.run}
     folder = check_writable(args.output) if args.output else None
@@ -138,7 +138,7 @@ def show_comparison(
     :param groups: name of the group of each run; None for those of
         :func:`sb3_diayn.evaluation.comparison.compare`
     """
-    with report_extra():
+    with require_extra("report"):
         from sb3_diayn.evaluation import comparison
     frame = comparison.compare(evaluations, groups=groups)
     short = {"n_skills": "K", "distinct_skills": "distinct", "coverage": "cells"}
@@ -180,7 +180,7 @@ def make_report(
     :param options: for :func:`sb3_diayn.evaluation.report.write_report`
     :return: the page
     """
-    with report_extra():
+    with require_extra("report"):
         return write_report(
             folder,
             evaluation,

@@ -19,7 +19,7 @@ from sb3_diayn.cli.evaluation import show_comparison
 from sb3_diayn.cli.options import Add, _positive, _values, _words
 from sb3_diayn.cli.training import add_train_options
 from sb3_diayn.evaluation.results import SkillEvaluation
-from sb3_diayn.files import check_writable
+from sb3_diayn.files import check_writable, require_extra
 from sb3_diayn.zoo.hyperparams import read_config
 from sb3_diayn.zoo.provenance import FILE, load_provenance
 from sb3_diayn.zoo.runs import check_env_id
@@ -290,7 +290,7 @@ def _backend(args: argparse.Namespace, n_runs: int) -> Iterator[Any]:
     Joblib's ``Parallel``, connected. Each backend limits the threads of its workers by
     ``OMP_NUM_THREADS``, which the runs inherit.
     """
-    with _extra("zoo"):
+    with require_extra("zoo"):
         import joblib
     connect = {"loky": _local, "ray": _ray, "dask": _dask}[args.backend]
     with connect(args) as options, joblib.parallel_config(args.backend, **options):
@@ -316,7 +316,7 @@ def _ray(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     Ray starts a lost actor again on another node, and with it the runs that it had. It gives runs
     to actors by turns, busy or not, so an actor must be able to see to more than one.
     """
-    with _extra("cluster"):
+    with require_extra("cluster"):
         import ray
         from ray.util.joblib import register_ray
     register_ray()
@@ -331,19 +331,8 @@ def _ray(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def _dask(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    with _extra("cluster"):
+    with require_extra("cluster"):
         from distributed import Client
     here = {"n_workers": None if args.n_jobs == -1 else args.n_jobs, "threads_per_worker": 1}
     with Client(args.address) if args.address else Client(**here):
         yield {}
-
-
-@contextmanager
-def _extra(name: str) -> Iterator[None]:
-    """Say which extra brings a library that is missing within the block."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            f"This needs {error.name}. Install it: pip install 'sb3-diayn[{name}]'"
-        ) from error

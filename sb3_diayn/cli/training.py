@@ -7,10 +7,9 @@ from typing import Any
 from sb3_diayn.cli.evaluation import make_report, print_table, print_verdicts
 from sb3_diayn.cli.options import Add, _film_steps, _learning, _logging, _positive, _range, _skills
 from sb3_diayn.evaluation.results import SkillEvaluation
-from sb3_diayn.files import require_zoo
 from sb3_diayn.zoo.hyperparams import config_path
 from sb3_diayn.zoo.provenance import save_provenance
-from sb3_diayn.zoo.runs import Run, film, find_run, measure
+from sb3_diayn.zoo.runs import Run, film, find_run, import_zoo, measure
 from sb3_diayn.zoo.training import train
 
 
@@ -90,7 +89,7 @@ def _report(run: Run, args: argparse.Namespace, evaluation: SkillEvaluation) -> 
 
 def tune_command(args: argparse.Namespace) -> None:
     """``sb3-diayn tune``"""
-    require_zoo()
+    import_zoo()
     from sb3_diayn.zoo.tuning import tune
 
     tune(args)

@@ -16,9 +16,9 @@ from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from sb3_diayn.downstream.export import export_skill, export_vec_normalize
 from sb3_diayn.downstream.finetuning import WarmUp
-from sb3_diayn.files import replacing, require_zoo, write_through_memory
+from sb3_diayn.files import replacing, write_through_memory
 from sb3_diayn.zoo.hyperparams import check_names
-from sb3_diayn.zoo.runs import Run
+from sb3_diayn.zoo.runs import Run, import_zoo
 from sb3_diayn.zoo.training import learn_and_save
 
 PACKAGE = "sb3_diayn"
@@ -79,7 +79,7 @@ def saved_run(run: Run, folder: Path) -> Run:
     :return: that run
     """
     stats_path = folder / run.model_path.stem
-    hyperparams, _ = require_zoo().get_saved_hyperparams(str(stats_path), test_mode=True)
+    hyperparams, _ = import_zoo().get_saved_hyperparams(str(stats_path), test_mode=True)
     hyperparams.pop("env_kwargs", None)
     model_path = folder / run.model_path.name
     return replace(
@@ -88,7 +88,7 @@ def saved_run(run: Run, folder: Path) -> Run:
 
 
 def _plain_run(run: Run, log_folder: Path) -> Run:
-    zoo = require_zoo()
+    zoo = import_zoo()
     algo = {cls.__name__: name for name, cls in zoo.ALGOS.items()}[run.algo]
     env_name = run.env_id.split(":")[-1].replace("/", "-")  # as huggingface_sb3 names files
     number = zoo.get_latest_run_id(str(log_folder / algo), env_name) + 1

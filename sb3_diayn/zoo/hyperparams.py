@@ -11,11 +11,10 @@ from typing import Any, Union, get_args, get_origin
 import yaml
 
 from sb3_diayn.callbacks import DIAYNCallback
-from sb3_diayn.files import require_zoo
 from sb3_diayn.vec_env import VecDIAYNWrapper
 from sb3_diayn.wrappers import DIAYNWrapper
 from sb3_diayn.zoo.presets import describe_preset
-from sb3_diayn.zoo.runs import CALLBACK, WRAPPER, Run
+from sb3_diayn.zoo.runs import CALLBACK, WRAPPER, Run, import_zoo
 
 # What the zoo reads from a file of hyperparameters beside the arguments of the algorithm.
 ZOO_KEYS = (
@@ -117,7 +116,7 @@ def check_names(algo: str, hyperparams: Mapping[str, Any]) -> dict[str, Any]:
     :return: the algorithm's arguments with their defaults
     :raises ValueError: if the algorithm or one of the hyperparameters is not known
     """
-    algorithms = require_zoo().ALGOS
+    algorithms = import_zoo().ALGOS
     if algo not in algorithms:
         raise ValueError(f"algo={algo!r} is not known; expected one of {sorted(algorithms)}.")
     parameters = inspect.signature(algorithms[algo]).parameters
@@ -139,7 +138,7 @@ def check_hyperparams(algo: str, hyperparams: Mapping[str, Any]) -> None:
         nothing trains a discriminator
     """
     check_names(algo, hyperparams)
-    parameters = inspect.signature(require_zoo().ALGOS[algo]).parameters
+    parameters = inspect.signature(import_zoo().ALGOS[algo]).parameters
     hints = {"n_timesteps": float, "n_envs": int}
     hints |= {name: parameter.annotation for name, parameter in parameters.items()}
     for name, value in hyperparams.items():

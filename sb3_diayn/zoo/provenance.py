@@ -19,9 +19,9 @@ from stable_baselines3.common.utils import get_device, get_system_info
 
 from sb3_diayn import __version__
 from sb3_diayn.evaluation.report import Description
-from sb3_diayn.files import replacing, require_zoo
+from sb3_diayn.files import replacing
 from sb3_diayn.model_zip import load_state, training_history
-from sb3_diayn.zoo.runs import WRAPPER, Run
+from sb3_diayn.zoo.runs import WRAPPER, Run, import_zoo
 
 FILE = "run.json"
 
@@ -230,7 +230,7 @@ def _snippet(run: Run, name: str, model: str) -> str:
     names = [next(iter(each)) if isinstance(each, Mapping) else each for each in wrappers]
     if names != [WRAPPER] or run.hyperparams.get("normalize"):
         return ZOO_SNIPPET.format(model=name)
-    algorithms = {cls.__name__: cls for cls in require_zoo().ALGOS.values()}
+    algorithms = {cls.__name__: cls for cls in import_zoo().ALGOS.values()}
     arguments = "".join(f", {key}={value!r}" for key, value in run.env_kwargs.items())
     return SNIPPET.format(
         module=algorithms[run.algo].__module__.split(".")[0],

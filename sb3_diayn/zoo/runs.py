@@ -19,10 +19,18 @@ from sb3_diayn.discriminator import Discriminator
 from sb3_diayn.evaluation.evaluate import evaluate_skills
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.extractors import import_function
-from sb3_diayn.files import report_extra, require_zoo
+from sb3_diayn.files import require_extra
 from sb3_diayn.model_zip import load_discriminator, load_state
 
 WRAPPER, CALLBACK = "sb3_diayn.DIAYNWrapper", "sb3_diayn.DIAYNCallback"
+
+
+def import_zoo() -> Any:
+    """:return: ``rl_zoo3``, imported only where it is used, since it patches gymnasium"""
+    with require_extra("zoo"):
+        import rl_zoo3
+        import rl_zoo3.import_envs
+    return rl_zoo3
 
 
 @dataclass
@@ -55,7 +63,7 @@ class Run:
         :param kwargs: for SB3's ``load``
         :return: the model
         """
-        algorithms = {cls.__name__: cls for cls in require_zoo().ALGOS.values()}
+        algorithms = {cls.__name__: cls for cls in import_zoo().ALGOS.values()}
         if self.algo not in algorithms:
             raise ValueError(
                 f"algo={self.algo!r} is not known to the zoo; expected one of "
@@ -92,7 +100,7 @@ class Run:
         env_kwargs = dict(self.env_kwargs)
         if render_mode is not None:
             env_kwargs["render_mode"] = render_mode
-        create = require_zoo().create_test_env
+        create = import_zoo().create_test_env
         try:
             env: VecEnv = create(
                 self.env_id,
@@ -168,7 +176,7 @@ def find_run(
 def _read_configuration(stats_path: Path) -> tuple[dict[str, Any], str, dict[str, Any]]:
     """Hyperparameters, the environment's id and its arguments, of the zoo's two files."""
     try:
-        hyperparams, _ = require_zoo().get_saved_hyperparams(str(stats_path), test_mode=True)
+        hyperparams, _ = import_zoo().get_saved_hyperparams(str(stats_path), test_mode=True)
         args = yaml.load((stats_path / "args.yml").read_bytes(), Loader=yaml.UnsafeLoader)
         env_kwargs = {**hyperparams.pop("env_kwargs", {}), **(args["env_kwargs"] or {})}
         return hyperparams, args["env"], env_kwargs
@@ -293,7 +301,7 @@ def film(
     :return: a film of each skill
     :raises OSError: if the environment gives no picture
     """
-    with report_extra():
+    with require_extra("report"):
         from sb3_diayn.evaluation.video import RenderingError, record_skills
     # SDL, which nothing shows or plays here, would complain of a missing display and sound card.
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")

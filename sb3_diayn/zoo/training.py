@@ -26,11 +26,11 @@ from sb3_diayn.checkpoints import (
     list_checkpoints,
     load_training_state,
 )
-from sb3_diayn.files import replacing, require_zoo, write_through_memory
+from sb3_diayn.files import replacing, write_through_memory
 from sb3_diayn.model_zip import load_state
 from sb3_diayn.zoo.hyperparams import read_config
 from sb3_diayn.zoo.presets import describe_preset
-from sb3_diayn.zoo.runs import Run, check_env_id, find_run
+from sb3_diayn.zoo.runs import Run, check_env_id, find_run, import_zoo
 
 
 def train(args: argparse.Namespace) -> Path:
@@ -106,7 +106,7 @@ def _complete(args: argparse.Namespace, resumed: Run | None) -> None:
     if args.seed is None:
         args.seed = int(np.random.default_rng().integers(2**31))
     if resumed is not None:
-        names = {cls.__name__: name for name, cls in require_zoo().ALGOS.items()}
+        names = {cls.__name__: name for name, cls in import_zoo().ALGOS.items()}
         args.algo = names[resumed.algo]
         args.env = args.env or resumed.env_id
         args.env_kwargs = args.env_kwargs or resumed.env_kwargs or None
@@ -129,7 +129,7 @@ def _complete(args: argparse.Namespace, resumed: Run | None) -> None:
 
 
 def _make_manager(args: argparse.Namespace, config: Path, trained_agent: Path | None) -> Any:
-    require_zoo()
+    import_zoo()
     from rl_zoo3.exp_manager import ExperimentManager
 
     return ExperimentManager(

@@ -29,7 +29,7 @@ MODEL_FILE, BUFFER_FILE, STATE_FILE = "model.zip", "replay_buffer.pkl", "trainin
 STATISTICS = "vecnormalize.pkl"
 
 
-AUTO_FOLDER = "checkpoints"
+CHECKPOINTS_FOLDER = "checkpoints"
 
 
 NAME = re.compile(r"checkpoint_(\d+)_steps")
@@ -97,7 +97,7 @@ def newest_checkpoint(path: str | os.PathLike[str]) -> Path:
     path = Path(path)
     if (path / STATE_FILE).is_file():
         return path
-    found = list_checkpoints(path) or list_checkpoints(path / AUTO_FOLDER)
+    found = list_checkpoints(path) or list_checkpoints(path / CHECKPOINTS_FOLDER)
     if not found:
         raise FileNotFoundError(
             f"path={str(path)!r} holds no complete checkpoint; expected a folder in which "
@@ -178,7 +178,7 @@ class DIAYNCheckpointCallback(BaseCallback):
                 "DIAYNCheckpointCallback(...)]."
             )
         if str(self.save_path) == "auto":
-            self.save_path = run_folder(self.locals["callback"]) / AUTO_FOLDER
+            self.save_path = run_folder(self.locals["callback"]) / CHECKPOINTS_FOLDER
         check_writable(self.save_path)
         later = [steps for steps in list_checkpoints(self.save_path) if steps > self.num_timesteps]
         if later:

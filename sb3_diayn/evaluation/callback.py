@@ -27,7 +27,7 @@ HISTORY_FILE, BEST_MODEL = "evaluations.json", "best_model.zip"
 STATISTICS = "vecnormalize.pkl"
 
 
-AUTO_FOLDER = "skills"
+SKILLS_FOLDER = "skills"
 
 
 # The first is added anew, the others only watch.
@@ -152,7 +152,7 @@ class SkillEvaluationCallback(BaseCallback):
             return None
         folder = Path(self.save_path)
         if self.save_path == "auto":
-            folder = run_folder(self.locals["callback"]) / AUTO_FOLDER
+            folder = run_folder(self.locals["callback"]) / SKILLS_FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 

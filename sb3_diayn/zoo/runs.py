@@ -14,7 +14,7 @@ import yaml
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from sb3_diayn.checkpoints import AUTO_FOLDER, MODEL_FILE, STATISTICS, list_checkpoints
+from sb3_diayn.checkpoints import CHECKPOINTS_FOLDER, MODEL_FILE, STATISTICS, list_checkpoints
 from sb3_diayn.discriminator import Discriminator
 from sb3_diayn.evaluation.evaluate import evaluate_skills
 from sb3_diayn.evaluation.results import SkillEvaluation
@@ -147,7 +147,7 @@ def find_run(
     if (path / MODEL_FILE).is_file():
         path = path / MODEL_FILE  # of a checkpoint
     folder = path if path.is_dir() else path.parent
-    if folder.parent.name == AUTO_FOLDER:
+    if folder.parent.name == CHECKPOINTS_FOLDER:
         folder = folder.parent.parent
     configs = sorted(folder.glob("*/config.yml"))
     if not configs:
@@ -207,7 +207,7 @@ def _newest_zip(folder: Path, env_name: str) -> Path:
     final = folder / f"{env_name}.zip"
     if final.is_file():
         return final
-    if own := list(list_checkpoints(folder / AUTO_FOLDER).values()):
+    if own := list(list_checkpoints(folder / CHECKPOINTS_FOLDER).values()):
         return own[-1] / MODEL_FILE
     checkpoints = sorted(folder.glob("rl_model_*_steps.zip"), key=lambda file: file.stat().st_mtime)
     if not checkpoints:

@@ -17,7 +17,7 @@ from stable_baselines3.common.utils import set_random_seed
 
 from sb3_diayn.callbacks import DIAYNCallback
 from sb3_diayn.checkpoints import (
-    AUTO_FOLDER,
+    CHECKPOINTS_FOLDER,
     MODEL_FILE,
     STATE_FILE,
     STATISTICS,
@@ -161,7 +161,7 @@ def resume_point(model_path: Path, folder: Path) -> Path:
     :return: the zip to go on with: that of the last checkpoint if it is of the same step, since
         the training goes on exactly from there, else ``model_path``
     """
-    checkpoints = list_checkpoints(folder / AUTO_FOLDER)
+    checkpoints = list_checkpoints(folder / CHECKPOINTS_FOLDER)
     if not checkpoints or model_path.parent != folder:
         return model_path
     steps, newest = list(checkpoints.items())[-1]
@@ -230,7 +230,7 @@ def _replace_checkpoints(manager: Any, args: argparse.Namespace) -> None:
     if args.save_freq > 0:
         manager.callbacks.append(
             DIAYNCheckpointCallback(
-                Path(manager.save_path, AUTO_FOLDER),
+                Path(manager.save_path, CHECKPOINTS_FOLDER),
                 save_freq=args.save_freq,
                 save_replay_buffer=args.save_replay_buffer,
                 keep=args.keep_checkpoints,

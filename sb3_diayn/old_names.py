@@ -55,7 +55,7 @@ NEW_NAMES: dict[str, tuple[str, ...]] = {
     "options": ("checks",),
     "playing": ("zoo.runs",),
     "plotting": ("evaluation.plotting",),
-    "presets": ("zoo.presets",),
+    "presets": ("zoo.hyperparams",),
     "provenance": ("zoo.provenance",),
     "ranking": ("downstream.finetuning",),
     "rendering": ("evaluation.video",),
@@ -81,7 +81,7 @@ NEW_NAMES: dict[str, tuple[str, ...]] = {
     "zoo_export": ("zoo.downstream",),
 }
 # Classes and functions that have another name today.
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {"GridRun": "SweepRun", "known_evaluation": "cached_evaluation"}
 
 
 class _Forwarder(ModuleType):

@@ -91,7 +91,7 @@ class SweepRun:
 
     @property
     def name(self) -> str:
-        """:return: how a person calls it"""
+        """:return: name for people"""
         return f"{self.setting} seed {self.seed}"
 
     def find(self) -> Path | None:
@@ -127,22 +127,22 @@ def parse_train(command: Sequence[str]) -> argparse.Namespace:
 
 def expand(args: argparse.Namespace) -> list[SweepRun]:
     """All runs, the seeds of a setting one after the other. Refuses what cannot be trained."""
-    settings = dict(_settings(args))
-    n_settings = len(args.envs) * len(args.algo) * len(args.n_skills or [None])
-    for _, values in args.param:
-        n_settings *= len(values)
-    if len(settings) < n_settings:
+    found = list(_settings(args))
+    settings = dict(found)
+    if len(settings) < len(found):
         raise ValueError(
             f"param={args.param!r} and the other lists name a setting twice; expected different "
             "ones. Leave repeated values out."
         )
     for options in settings.values():  # to refuse the last setting before the first run
         complete(TrainingOptions(**settings_of(parse_train(["train", *options]))))
-    return [
-        _make_run(args, setting, options, seed)
-        for setting, options in settings.items()
-        for seed in range(args.seeds)
-    ]
+    runs = []
+    for setting, options in settings.items():
+        for seed in range(args.seeds):
+            folder = Path(args.output, setting, f"seed_{seed}")
+            command = ("train", *options, "--seed", str(seed), "-f", str(folder))
+            runs.append(SweepRun(setting, seed, folder.resolve(), command))
+    return runs
 
 
 def _settings(args: argparse.Namespace) -> Iterator[tuple[str, list[str]]]:
@@ -150,21 +150,18 @@ def _settings(args: argparse.Namespace) -> Iterator[tuple[str, list[str]]]:
     keys = [key for key, _ in args.param]
     axes = [args.envs, args.algo, args.n_skills or [None], *(values for _, values in args.param)]
     for env_id, algo, n_skills, *values in itertools.product(*axes):
+        parts = [env_id, algo]
         options = [*args.train_options, "--env", env_id, "--algo", algo, "--no-progress"]
         if args.total_timesteps != -1:  # which would undo a -n among the options of ``train``
             options += ["-n", str(args.total_timesteps)]
-        options += [] if n_skills is None else ["--n-skills", n_skills]
-        pairs = list(zip(keys, values, strict=True))
-        options += ["--hyperparams", *(f"{key}:{value}" for key, value in pairs)] if pairs else []
-        parts = [env_id, algo, *([] if n_skills is None else [f"K{n_skills}"])]
-        name = "_".join([*parts, *(f"{key}={value}" for key, value in pairs)])
-        yield re.sub(r"[^\w.=+-]", "-", name), options
-
-
-def _make_run(args: argparse.Namespace, setting: str, options: list[str], seed: int) -> SweepRun:
-    folder = Path(args.output, setting, f"seed_{seed}")
-    command = ("train", *options, "--seed", str(seed), "-f", str(folder))
-    return SweepRun(setting, seed, folder.resolve(), command)
+        if n_skills is not None:
+            parts.append(f"K{n_skills}")
+            options += ["--n-skills", n_skills]
+        if keys:
+            pairs = list(zip(keys, values, strict=True))
+            parts += [f"{key}={value}" for key, value in pairs]
+            options += ["--hyperparams", *(f"{key}:{value}" for key, value in pairs)]
+        yield re.sub(r"[^\w.=+-]", "-", "_".join(parts)), options
 
 
 # -- running it -------------------------------------------------------------------------------
@@ -191,10 +188,8 @@ def _make(
     missing: Sequence[SweepRun], args: argparse.Namespace, *, is_retry: bool = False
 ) -> list[Outcome]:
     """
-    A worker that is lost on a cluster is the cluster's to replace. Where a backend gives up
-    instead, as loky does, what is not complete is started once more.
-
-    :return: what has failed
+    Make the missing runs; return those that failed. A cluster replaces a lost worker by itself.
+    Where a backend gives up instead, as loky does, what is not complete is started once more.
     """
     todo = [run for run in missing if run.find() is None]
     try:
@@ -211,7 +206,7 @@ def _make(
 
 
 def _outcomes(runs: Sequence[SweepRun], args: argparse.Namespace) -> Iterator[Outcome]:
-    """Run them, and tell of each when it is through."""
+    """Make the runs, and print a line for each that has ended."""
     if not runs:
         return
     with _backend(args, len(runs)) as parallel:
@@ -227,10 +222,7 @@ def _outcomes(runs: Sequence[SweepRun], args: argparse.Namespace) -> Iterator[Ou
 
 
 def _run(run: SweepRun, cwd: str) -> Outcome:
-    """
-    In a process of its own, so that a crash, or all that an environment may leave behind, does not
-    reach the next run.
-    """
+    """Try a run, in processes of its own: a crash must not reach the next run."""
     start, errors = time.perf_counter(), []
     for attempt in range(1, ATTEMPTS + 1):
         log = _start_and_wait(run, cwd)
@@ -242,9 +234,9 @@ def _run(run: SweepRun, cwd: str) -> Outcome:
 
 
 def _start_and_wait(run: SweepRun, cwd: str) -> Path:
-    """:return: the file with its output"""
+    """Make the run in a process of its own; return the file with its output."""
     run.folder.mkdir(parents=True, exist_ok=True)
-    for part in run.folder.iterdir():  # what an attempt that did not reach its end has left
+    for part in run.folder.iterdir():  # left by an attempt that did not reach its end
         if part.is_dir():
             shutil.rmtree(part, ignore_errors=True)
     command = [sys.executable, *CHILD, *run.command]

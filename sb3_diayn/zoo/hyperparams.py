@@ -345,7 +345,8 @@ def check_hyperparams(algo: str, hyperparams: Mapping[str, Any]) -> None:
     for name, value in hyperparams.items():
         hint = hints.get(name, Any)
         if not _fits(value, hint):
-            rule = inspect.formatannotation(hint).replace("Callable[[float], float]", "lin_NUMBER")
+            words = inspect.formatannotation(hint)
+            rule = re.sub(r"[\w.]*Callable\[\[float\], float\]", "lin_NUMBER", words)
             raise ValueError(
                 f"{name}={value!r} is no such value; expected {rule}.{_yaml_hint(value)} "
                 "Correct it in the file or on the command line."

@@ -301,9 +301,7 @@ def check_space(algo: str, pinned: Mapping[str, Any], space: Space) -> None:
         try:
             _check_values(known[name], values)
         except ValueError as error:
-            raise ValueError(
-                f"space={name}={list(values)!r} does not fit what is searched: {error}"
-            ) from error
+            raise ValueError(f"space={name}={list(values)!r} does not fit: {error}") from error
 
 
 def _questions(algo: str, pinned: Mapping[str, Any]) -> dict[str, BaseDistribution]:

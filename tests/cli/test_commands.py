@@ -13,12 +13,12 @@ from stable_baselines3 import SAC
 
 pytest.importorskip("rl_zoo3")
 
-from sb3_diayn import DIAYNWrapper, __version__
+from sb3_diayn import DIAYNWrapper, __version__, model_zip
 from sb3_diayn.cli import evaluation as commands
 from sb3_diayn.cli import main
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.zoo.provenance import describe
-from sb3_diayn.zoo.runs import find_run
+from sb3_diayn.zoo.runs import Run, find_run
 
 ENV = "Pendulum-v1"
 K = 3
@@ -96,6 +96,17 @@ def test_report_of_a_run(run, tmp_path, capsys):
     assert metadata["model-index"][0]["results"][0]["dataset"]["name"] == ENV
 
 
+def test_a_report_reads_the_zip_once(run, tmp_path, monkeypatch):
+    """SB3 reads it, too, to load the model; what is counted is our own reader."""
+    read, check_state = [], model_zip.check_state
+    monkeypatch.setattr(
+        model_zip, "check_state", lambda *args: read.append(args) or check_state(*args)
+    )
+    args = [*QUICK, "--no-films", "--model-card", "-o", str(tmp_path)]
+    assert main(["report", str(run), *args]) == 0
+    assert len(read) == 1
+
+
 def test_report_of_a_bare_zip(run, tmp_path, capsys):
     model = tmp_path / "model.zip"
     model.write_bytes((run / f"{ENV}.zip").read_bytes())
@@ -157,8 +168,8 @@ def test_a_discriminator_that_reads_through_a_function(tmp_path, capsys):
 def test_values_are_written_as_in_python_or_in_yaml(monkeypatch, word, value):
     seen = {}
 
-    def stop(args):
-        seen.update(args.hyperparams)
+    def stop(**options):
+        seen.update(options["hyperparams"])
         raise ValueError("seen enough")
 
     monkeypatch.setattr("sb3_diayn.cli.training.train", stop)
@@ -221,9 +232,9 @@ def test_play_off_screen_writes_films(run, capsys):
 
 
 def test_compare_reads_reports_and_plays_the_others(run, tmp_path, capsys, monkeypatch):
-    measured, measure = [], commands.measure
+    measured, evaluate = [], Run.evaluate
     monkeypatch.setattr(
-        commands, "measure", lambda run, args: measured.append(run) or measure(run, args)
+        Run, "evaluate", lambda run, **options: measured.append(run) or evaluate(run, **options)
     )
     model = tmp_path / "model.zip"
     model.write_bytes((run / f"{ENV}.zip").read_bytes())
@@ -307,7 +318,7 @@ def test_mistakes_of_train(run, tmp_path, capsys):
     wrong_k = ["--resume", run, "--n-skills", K + 1, "--algo", "sac", *logs]
     assert "does not match the run" in error_of(capsys, "train", "--env", ENV, *wrong_k)
     preset = ["--resume", run, "--preset", "paper", *logs]
-    assert "cannot change a run that goes on" in error_of(capsys, "train", *preset)
+    assert "cannot change a run that is resumed" in error_of(capsys, "train", *preset)
 
 
 def test_output_without_known_ending(run, tmp_path, capsys):
@@ -333,7 +344,8 @@ def test_config_prints_a_file(capsys):
     assert "no provided configuration" in error_of(capsys, "config", "none")
 
 
-def test_the_module_is_a_command():
-    words = [sys.executable, "-m", "sb3_diayn.cli", "--version"]
+@pytest.mark.parametrize("module", ["sb3_diayn", "sb3_diayn.cli"])
+def test_the_module_is_a_command(module):
+    words = [sys.executable, "-m", module, "--version"]
     done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.strip() == f"sb3-diayn {__version__}"

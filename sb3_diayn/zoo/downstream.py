@@ -93,10 +93,11 @@ def without_skills(hyperparams: dict[str, Any]) -> dict[str, Any]:
     """
     result = dict(hyperparams)
     for key in CLASS_KEYS:
-        entries = result.pop(key, None) or []
-        entries = entries if isinstance(entries, list) else [entries]
-        kept = [each for each in entries if not class_entries(each)[0][0].startswith("sb3_diayn.")]
-        if kept:
+        paths = [path for path, _ in class_entries(hyperparams, key)]
+        value = result.pop(key, None)
+        entries = value if isinstance(value, list) else [value] * len(paths)
+        pairs = zip(entries, paths, strict=True)
+        if kept := [entry for entry, path in pairs if not path.startswith("sb3_diayn.")]:
             result[key] = kept
     return result
 

@@ -127,7 +127,7 @@ def read_entry(file: Path, env_id: str) -> dict[str, Any]:
             "with hyperparameters below. Add one."
         )
     for key in CLASS_KEYS:
-        _check_classes(key, entry.get(key))
+        class_entries(entry, key)
     return dict(entry)
 
 
@@ -157,7 +157,7 @@ def read_config(
         entry = read_entry(file, env_id)
         if file.resolve() in {config_path(name).resolve() for name in PRESETS}:
             # The published codes do not say how long to train in each environment.
-            entry = {"n_timesteps": read_entry(config_path(), env_id)["n_timesteps"], **entry}
+            entry |= {"n_timesteps": read_entry(config_path(), env_id)["n_timesteps"]}
     if n_skills is not None:
         wrapper = "VecDIAYNWrapper" if _named(entry, "VecDIAYNWrapper") else "DIAYNWrapper"
         entry = set_argument(entry, wrapper, "n_skills", n_skills)
@@ -207,21 +207,29 @@ def preset_path(name: str) -> Path:
 # -- classes with arguments --------------------------------------------------------------------
 
 
-def class_entries(value: Any) -> list[tuple[str, dict[str, Any]]]:
+def class_entries(hyperparams: Mapping[str, Any], key: str) -> list[tuple[str, dict[str, Any]]]:
     """
-    :param value: classes as the zoo's files have them: a path, a path with arguments, or a list
-    :return: path and arguments of each
+    :param hyperparams: in the zoo's format
+    :param key: ``"env_wrapper"``, ``"vec_env_wrapper"`` or ``"callback"``
+    :return: path and arguments of each class there
+    :raises ValueError: if it is not a path, a path with arguments, or a list of those
     """
-    entries = value if isinstance(value, list) else [value] if value else []
-    return [
-        (path, kwargs or {})
-        for entry in entries
-        for path, kwargs in (entry.items() if isinstance(entry, Mapping) else [(entry, {})])
-    ]
+    value = hyperparams.get(key)
+    result = []
+    for entry in value if isinstance(value, list) else [] if value is None else [value]:
+        items = list(entry.items()) if isinstance(entry, Mapping) else [(entry, {})]
+        (path, kwargs), *more = items or [(None, None)]
+        if more or not isinstance(path, str) or not isinstance(kwargs, Mapping):
+            raise ValueError(
+                f"{key}={entry!r} names no class; expected package.Class, or package.Class: "
+                "{argument: value}, or a list of those. Write it like the provided files."
+            )
+        result.append((path, dict(kwargs)))
+    return result
 
 
 def _named(hyperparams: Mapping[str, Any], class_name: str) -> list[dict[str, Any]]:
-    entries = class_entries(hyperparams.get(CLASSES[class_name][1]))
+    entries = class_entries(hyperparams, CLASSES[class_name][1])
     return [kwargs for path, kwargs in entries if path.split(".")[-1] == class_name]
 
 
@@ -247,7 +255,7 @@ def set_argument(
     :return: hyperparameters in which the class gets the argument
     """
     key = CLASSES[class_name][1]
-    entries = class_entries(hyperparams.get(key))
+    entries = class_entries(hyperparams, key)
     if not _named(hyperparams, class_name):
         entries.append((f"sb3_diayn.{class_name}", {}))
     changed = [
@@ -290,21 +298,6 @@ def override(
 
 
 # -- checks ------------------------------------------------------------------------------------
-
-
-def _check_classes(key: str, value: Any) -> None:
-    """What the zoo takes: a path, a path with arguments, or a list of those."""
-    for entry in value if isinstance(value, list) else [value]:
-        with_arguments = (
-            isinstance(entry, Mapping)
-            and len(entry) == 1
-            and all(isinstance(p, str) and isinstance(k, Mapping) for p, k in entry.items())
-        )
-        if not (value is None or isinstance(entry, str) or with_arguments):
-            raise ValueError(
-                f"{key}={entry!r} names no class; expected package.Class, or package.Class: "
-                "{argument: value}, or a list of those. Write it like the provided files."
-            )
 
 
 def check_names(algo: str, hyperparams: Mapping[str, Any]) -> Mapping[str, inspect.Parameter]:

@@ -6,7 +6,7 @@ import platform
 import re
 import shlex
 import zipfile
-from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
 from importlib import metadata
@@ -65,15 +65,11 @@ def load_provenance(folder: Path) -> dict[str, Any] | None:
 
 def _versions() -> dict[str, str]:
     system, _ = get_system_info(print_info=False)
-    return {"sb3-diayn": VERSION, **{n: system[n] for n in SYSTEM_INFO}, **dict(_installed())}
-
-
-def _installed() -> Iterator[tuple[str, str]]:
+    versions = {"sb3-diayn": VERSION, **{name: system[name] for name in SYSTEM_INFO}}
     for name in LIBRARIES:
-        try:
-            yield name, metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
+        with suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return versions
 
 
 def _machine(device: str) -> dict[str, Any]:
@@ -211,7 +207,7 @@ def _enjoy(run: Run) -> str | None:
 
 
 def _snippet(run: Run, name: str, model: str) -> str:
-    wrappers = [path for path, _ in class_entries(run.hyperparams.get("env_wrapper"))]
+    wrappers = [path for path, _ in class_entries(run.hyperparams, "env_wrapper")]
     if wrappers != ["sb3_diayn.DIAYNWrapper"] or run.hyperparams.get("normalize"):
         return ZOO_SNIPPET.format(model=name)
     arguments = "".join(f", {key}={value!r}" for key, value in run.env_kwargs.items())

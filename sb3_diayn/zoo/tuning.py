@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -196,19 +197,14 @@ class Narrowed:
         self._trial, self._space = trial, space
         self._answers = _answers(pinned)
 
-    def suggest_float(self, name: str, low: float, high: float, **kwargs: Any) -> float:
-        """As Optuna's."""
+    def _suggest(self, kind: str, name: str, low: float, high: float, **kwargs: Any) -> Any:
         if name in self._answers:
             return self._answers[name] or low
         ends = self._space.get(name, (low, high))
-        return self._trial.suggest_float(name, min(ends), max(ends), **kwargs)
+        return getattr(self._trial, f"suggest_{kind}")(name, min(ends), max(ends), **kwargs)
 
-    def suggest_int(self, name: str, low: int, high: int, **kwargs: Any) -> int:
-        """As Optuna's."""
-        if name in self._answers:
-            return self._answers[name] or low
-        ends = self._space.get(name, (low, high))
-        return self._trial.suggest_int(name, min(ends), max(ends), **kwargs)
+    suggest_float = partialmethod(_suggest, "float")
+    suggest_int = partialmethod(_suggest, "int")
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         """As Optuna's."""

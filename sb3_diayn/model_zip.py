@@ -206,11 +206,25 @@ def load_discriminator(
     :raises FileNotFoundError: if there is no such file
     :raises ValueError: see :func:`load_state`
     """
-    state = load_state(path)
+    return discriminator_from_state(load_state(path), path, obs_function=obs_function)
+
+
+def discriminator_from_state(
+    state: State, path: str | os.PathLike[str], *, obs_function: ObsFunction | None = None
+) -> Discriminator:
+    """
+    Same as :func:`load_discriminator`, for a state that has been read already.
+
+    :param state: from :func:`load_state`
+    :param path: the zip that it comes from, for messages
+    :param obs_function: see :func:`load_discriminator`
+    :return: the discriminator, on the CPU, with bit-equal parameters
+    :raises ValueError: if the state is damaged, or ``obs_function`` is not the one it names
+    """
     check_function(obs_function, state["options"].get("obs_function"))
     try:
         return build_discriminator(state, obs_function)
-    except Exception as e:  # as above
+    except Exception as e:  # a damaged state can fail in nearly any way
         raise _damaged(path, f"{type(e).__name__}: {e}") from e
 
 

@@ -54,7 +54,7 @@ NEW_NAMES: dict[str, tuple[str, ...]] = {
     "options": ("checks",),
     "playing": ("zoo.runs",),
     "plotting": ("evaluation.plotting",),
-    "presets": ("zoo.presets",),
+    "presets": ("zoo.hyperparams",),
     "provenance": ("zoo.provenance",),
     "ranking": ("downstream.finetuning",),
     "rendering": ("evaluation.video",),
@@ -82,8 +82,10 @@ NEW_NAMES: dict[str, tuple[str, ...]] = {
 # Classes and functions that have another name today.
 RENAMED = {
     "Seam": "Continuation",
+    "GridRun": "SweepRun",
     "SkillDraw": "SkillSampler",
     "follow": "track_body",
+    "known_evaluation": "cached_evaluation",
     "learned_part": "default_batch_size",
     "like_space": "as_channels_first",
     "map_parts": "map_obs",

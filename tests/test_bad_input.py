@@ -23,7 +23,7 @@ from sb3_diayn import (
 from sb3_diayn.arguments import rules
 from sb3_diayn.model_zip import load_state
 from sb3_diayn.skills import SkillSpace
-from sb3_diayn.zoo.presets import preset
+from sb3_diayn.zoo import preset
 from tests.helpers.envs import CountingEnv, EchoEnv
 from tests.helpers.models import counting, counting_vec, make_callback, make_ppo, make_sac
 

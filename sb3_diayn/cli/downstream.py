@@ -1,4 +1,4 @@
-"""The commands that use skills."""
+"""The commands that use skills: export, finetune and imitate."""
 
 import argparse
 from pathlib import Path
@@ -10,36 +10,43 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
-from sb3_diayn.cli.evaluation import known_evaluation, parse_skills
+from sb3_diayn.cli.evaluation import cached_evaluation, evaluate_run, film_run, parse_skills
 from sb3_diayn.cli.options import (
-    Add,
-    _film_steps,
-    _learning,
-    _logging,
-    _measuring,
-    _output,
-    _positive,
-    _run,
-    _run_name,
+    Commands,
+    add_command,
+    film_options,
+    learning_options,
+    logging_options,
+    measuring_options,
+    output_options,
+    playing_options,
+    positive,
+    run_options,
+    training_options,
 )
 from sb3_diayn.downstream.finetuning import rank_skills
 from sb3_diayn.downstream.imitation import Demonstration, infer_skill, load_demonstration
 from sb3_diayn.evaluation.trajectories import play_skills
 from sb3_diayn.files import check_writable, require_extra
-from sb3_diayn.zoo.downstream import export_run, task_returns
-from sb3_diayn.zoo.downstream import finetune as finetune_run
-from sb3_diayn.zoo.runs import Run, film, find_run, measure, open_run
+from sb3_diayn.zoo.downstream import export_run, finetune, task_returns
+from sb3_diayn.zoo.runs import Run, find_run
+
+TOLERANCE = 1e-3  # of states, absolute and relative: float32, and other processors
+
+
+def add_export(commands: Commands) -> None:
+    """The options of ``sb3-diayn export``."""
+    parents = (run_options(), measuring_options(), output_options("DIR", "RUN/skills"))
+    parser = add_command(commands, "export", export, *parents)
+    text = "best, by task return, or an index, several as 0,3,7-9, or all"
+    parser.add_argument("--skill", default="best", help=text)
 
 
 def export(args: argparse.Namespace) -> None:
-    """
-    ``sb3-diayn export``
-
-    :param args: its options
-    """
+    """Make plain models of skills."""
     run = find_run(args.run, args.env)
     folder = check_writable(args.output or run.folder / "skills")
-    for skill in _choose(run, args):
+    for skill in _chosen_skills(run, args):
         exported = export_run(run, skill, folder)
         algo, number = exported.folder.parent.name, exported.folder.name.rpartition("_")[2]
         print(f"skill {skill:3d}: {exported.folder}")
@@ -47,32 +54,53 @@ def export(args: argparse.Namespace) -> None:
         print(f"           python -m rl_zoo3.enjoy {words}")
 
 
-def finetune(args: argparse.Namespace) -> None:
-    """
-    ``sb3-diayn finetune``
+def add_finetune(commands: Commands) -> None:
+    """The options of ``sb3-diayn finetune``."""
+    parents = (run_options(), learning_options(), logging_options())
+    add = add_command(commands, "finetune", finetune_command, *parents).add_argument
+    add("--skill", default="best", help="index of a skill, or best, by task return")
+    add("--reset-critics", action="store_true", help="keep the policy, start critics afresh")
+    add("--episodes", type=positive, default=5, help="episodes to measure task returns")
 
-    :param args: its options
-    """
+
+def finetune_command(args: argparse.Namespace) -> None:
+    """Learn the task from a skill."""
     run = find_run(args.run, args.env)
-    skills = _choose(run, args)
+    skills = _chosen_skills(run, args)
     if len(skills) != 1:
         raise ValueError(
             f"skill={args.skill!r} names {len(skills)} skills; expected one to start from. Pass "
             "an index, or best."
         )
-    tuned = finetune_run(args, run, skills[0])
-    model = tuned.load_model(device=args.device)
-    returns = task_returns(tuned, model, args.episodes, args.seed + 1)
+    options = training_options(args)
+    tuned = finetune(run, skills[0], reset_critics=args.reset_critics, **options)
+    model, seed = tuned.load_model(device=args.device), tuned.saved_options["seed"]
+    returns = task_returns(tuned, model, args.episodes, seed + 1)
     print(f"Task return: {np.mean(returns):.1f} +- {np.std(returns):.1f}, {len(returns)} episodes")
     print(f"Run saved in {tuned.folder}")
 
 
-def imitate(args: argparse.Namespace) -> None:
-    """
-    ``sb3-diayn imitate``
+def _chosen_skills(run: Run, args: argparse.Namespace) -> list[int]:
+    if args.skill != "best":
+        return parse_skills(args.skill, run.n_skills)
+    ranked = rank_skills(cached_evaluation(run) or evaluate_run(run, args))
+    best, task_return = ranked[0]
+    print(f"Skill {best} has the best task return: {task_return:.1f}")
+    return [best]
 
-    :param args: its options
-    """
+
+def add_imitate(commands: Commands) -> None:
+    """The options of ``sb3-diayn imitate``."""
+    parents = (run_options(), playing_options(), output_options("DIR", "RUN/imitation"))
+    add = add_command(commands, "imitate", imitate, *parents, film_options()).add_argument
+    what = "an expert's states: .npz with observations, and actions and seed for its film; .npy; or"
+    add("--trajectory", required=True, metavar="FILE", help=f"{what} the id of a Minari dataset")
+    add("--episode", type=int, default=0, help="which episode of a Minari dataset")
+    add("--no-films", action="store_true", help="name the skill only")
+
+
+def imitate(args: argparse.Namespace) -> None:
+    """Name the skill like an expert."""
     run = find_run(args.run, args.env)
     expert = load_demonstration(args.trajectory, episode=args.episode)
     found = infer_skill(run.load_discriminator(), expert)
@@ -89,16 +117,31 @@ def imitate(args: argparse.Namespace) -> None:
         print(*film_imitation(run, args, expert, found.skill, folder), sep="\n")
 
 
-def _choose(run: Run, args: argparse.Namespace) -> list[int]:
-    if args.skill != "best":
-        return parse_skills(args.skill, run.n_skills)
-    ranked = rank_skills(known_evaluation(run) or measure(run, args))
-    best, task_return = ranked[0]
-    print(f"Skill {best} has the best task return: {task_return:.1f}")
-    return [best]
-
-
-TOLERANCE = 1e-3  # of states, absolute and relative: float32 and other processors
+def film_imitation(
+    run: Run, args: argparse.Namespace, expert: Demonstration, skill: int, folder: Path
+) -> list[Path]:
+    """Film a skill and, where it can be replayed, the expert; then the two side by side."""
+    with require_extra("report"):
+        from sb3_diayn.evaluation.video import record_grid, record_skills
+    seed = args.seed if expert.seed is None else expert.seed  # both from the same start
+    films = [film_run(run, args, folder, skills=[skill], seed=seed)[skill]]
+    with run.open(seed=seed, device=args.device, render_mode="rgb_array") as (model, env):
+        reason = why_no_replay(model, env, expert)
+        if reason is not None:
+            print(f"The expert's film is left out: {reason}")
+            return films
+        assert expert.actions is not None
+        (film_of_expert,) = record_skills(
+            model,
+            Replay(env, expert.actions),
+            folder / "expert",
+            skills=[skill],
+            max_steps=args.film_steps,
+            seed=seed,
+            caption="expert",
+        ).values()
+    both = dict(enumerate([film_of_expert, *films]))
+    return [film_of_expert, *films, record_grid(both, folder / "expert_and_skill.mp4")]
 
 
 class Replay(VecEnvWrapper):
@@ -119,7 +162,7 @@ class Replay(VecEnvWrapper):
         return self.venv.reset()
 
     def step_async(self, actions: npt.NDArray[Any]) -> None:
-        """:param actions: those of a model, of which the first gives way"""
+        """:param actions: a model's, of which the first is replaced by the expert's"""
         actions = np.array(actions)
         actions[0] = self._actions[self._step]
         self.venv.step_async(actions)
@@ -147,73 +190,3 @@ def why_no_replay(model: BaseAlgorithm, env: VecEnv, expert: Demonstration) -> s
     if len(episode) != len(states) or not np.allclose(episode.states, states, TOLERANCE, TOLERANCE):
         return "its actions lead to other states here: another environment or version"
     return None
-
-
-def film_imitation(
-    run: Run, args: argparse.Namespace, expert: Demonstration, skill: int, folder: Path
-) -> list[Path]:
-    """
-    Film a skill and, where it can be played again, the expert; then the two side by side.
-
-    :param run: a run
-    :param args: options with ``seed``, ``device`` and ``film_steps``
-    :param expert: its trajectory
-    :param skill: the skill that was retrieved
-    :param folder: where to
-    :return: the films
-    :raises OSError: if the environment gives no picture
-    """
-    with require_extra("report"):
-        from sb3_diayn.evaluation.video import record_grid, record_skills
-    args = argparse.Namespace(**vars(args))
-    args.seed = args.seed if expert.seed is None else expert.seed  # both from the same start
-    films = [film(run, args, [skill], folder)[skill]]
-    model, env = open_run(run, args, 1, "rgb_array")
-    try:
-        reason = why_no_replay(model, env, expert)
-        if reason is not None:
-            print(f"The expert's film is left out: {reason}")
-            return films
-        assert expert.actions is not None
-        (film_of_expert,) = record_skills(
-            model,
-            Replay(env, expert.actions),
-            folder / "expert",
-            skills=[skill],
-            max_steps=args.film_steps,
-            seed=args.seed,
-            caption="expert",
-        ).values()
-    finally:
-        env.close()
-    both = dict(enumerate([film_of_expert, *films]))
-    return [film_of_expert, *films, record_grid(both, folder / "expert_and_skill.mp4")]
-
-
-def add_export_options(add: Add) -> None:
-    """:param add: adds an option to ``sb3-diayn export``"""
-    _measuring(add)
-    text = "best, by task return, or an index, several as 0,3,7-9, or all"
-    add("--skill", default="best", help=text)
-    _output(add, "DIR", "RUN/skills")
-
-
-def add_finetune_options(add: Add) -> None:
-    """:param add: adds an option to ``sb3-diayn finetune``"""
-    _run_name(add)
-    add("--skill", default="best", help="index of a skill, or best, by task return")
-    add("--reset-critics", action="store_true", help="keep the policy, start critics afresh")
-    _learning(add)
-    _logging(add)
-    add("--episodes", type=_positive, default=5, help="episodes to measure task returns")
-
-
-def add_imitate_options(add: Add) -> None:
-    """:param add: adds an option to ``sb3-diayn imitate``"""
-    _run(add)
-    what = "an expert's states: .npz with observations, and actions and seed for its film; .npy; or"
-    add("--trajectory", required=True, metavar="FILE", help=f"{what} the id of a Minari dataset")
-    add("--episode", type=int, default=0, help="which episode of a Minari dataset")
-    _output(add, "DIR", "RUN/imitation")
-    add("--no-films", action="store_true", help="name the skill only")
-    _film_steps(add)

@@ -1,203 +1,232 @@
-"""The commands that look at a run."""
+"""The commands that look at a run: play, report, evaluate, plot, record and compare."""
 
 import argparse
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
 from sb3_diayn.cli.options import (
-    Add,
-    _env_kwargs,
-    _film_steps,
-    _measuring,
-    _output,
-    _positive,
-    _run,
+    Commands,
+    add_command,
+    env_kwargs_options,
+    film_options,
+    measuring_options,
+    output_options,
+    playing_options,
+    positive,
+    run_options,
 )
 from sb3_diayn.evaluation.diagnosis import diagnose
-from sb3_diayn.evaluation.report import MakeFilms, number, save_figures, write_report
+from sb3_diayn.evaluation.report import number, save_figures, write_report
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.evaluation.trajectories import play_skills
 from sb3_diayn.files import check_writable, require_extra
 from sb3_diayn.skills import check_skill
-from sb3_diayn.zoo.provenance import describe, describe_zip, read_history
-from sb3_diayn.zoo.runs import Run, film, find_run, measure, open_run
+from sb3_diayn.zoo.provenance import describe, describe_zip
+from sb3_diayn.zoo.runs import Run, find_run
 
-if TYPE_CHECKING:
-    import pandas as pd
+# -- the commands ------------------------------------------------------------------------------
+
+
+def add_play(commands: Commands) -> None:
+    """The options of ``sb3-diayn play``."""
+    parents = (run_options(), playing_options(), env_kwargs_options(), film_options(1000))
+    add = add_command(commands, "play", play, *parents).add_argument
+    add("--skill", default="all", help="index of a skill, several as 0,3,7-9, or all")
+    add("--episodes", type=positive, default=1, help="episodes of each skill")
+    text = "human shows a window, rgb_array writes a film of one episode to RUN/videos"
+    add("--render", choices=["human", "rgb_array"], help=text)
+    add("--stochastic", action="store_true", help="sample actions instead of taking the mode")
+
+
+def play(args: argparse.Namespace) -> None:
+    """Play skills and print the task return of each episode."""
+    run = find_run(args.run, args.env, args.env_kwargs)
+    skills = parse_skills(args.skill, run.n_skills)
+    deterministic = not args.stochastic
+    if args.render == "rgb_array":
+        folder = check_writable(run.folder / "videos")
+        films = film_run(run, args, folder, skills=skills, deterministic=deterministic)
+        print(*films.values(), sep="\n")
+        return
+    order = [skill for skill in skills for _ in range(args.episodes)]
+    with run.open(seed=args.seed, device=args.device, render_mode=args.render) as (model, env):
+        for each in play_skills(model, env, order, deterministic=deterministic, seed=args.seed):
+            task_return = each.task_rewards.sum()
+            print(f"skill {each.skill:3d}   task return {task_return:9.2f}   {len(each)} steps")
+
+
+def add_report(commands: Commands) -> None:
+    """The options of ``sb3-diayn report``."""
+    parents = (run_options(), measuring_options(), env_kwargs_options(), film_options())
+    output = output_options("DIR", "RUN/report")
+    add = add_command(commands, "report", report, *parents, output).add_argument
+    add("--no-films", action="store_true", help="leave out the films, which take minutes")
+    add("--skills", help="which to film, as 0,3,7-9; default: all")
+    text = "also write README.md, the model card for an upload to the Hugging Face hub"
+    add("--model-card", action="store_true", help=text)
 
 
 def report(args: argparse.Namespace) -> None:
-    """
-    ``sb3-diayn report``
-
-    :param args: its options
-    """
+    """Measure and film skills; write a page."""
     run = find_run(args.run, args.env, args.env_kwargs)
     folder = check_writable(args.output or run.folder / "report")
     skills = parse_skills(args.skills, run.n_skills)
-    evaluation = measure(run, args)
-    films = None if args.no_films else _filming(run, args, skills)
-    card = describe_zip(run) if args.model_card else None
-    page = make_report(run, evaluation, folder, args.run, films=films, card=card)
+    evaluation = evaluate_run(run, args)
+    page = make_report(
+        run,
+        evaluation,
+        folder,
+        args.run,
+        films=None if args.no_films else lambda to: film_run(run, args, to, skills=skills),
+        card=describe_zip(run) if args.model_card else None,
+    )
     print_verdicts(evaluation)
     print(f"Report: {page}")
     if args.model_card:
         print(f"Model card: {folder / 'README.md'}, to upload with the folder and the zip")
 
 
-def evaluate(args: argparse.Namespace) -> None:
-    """
-    ``sb3-diayn evaluate``
+def add_evaluate(commands: Commands) -> None:
+    """The options of ``sb3-diayn evaluate``."""
+    output = output_options("FILE", "RUN/evaluation.json; may end in .npz")
+    parents = (run_options(), measuring_options(), env_kwargs_options(), output)
+    add_command(commands, "evaluate", evaluate, *parents)
 
-    :param args: its options
-    """
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Measure skills; write the numbers."""
     run = find_run(args.run, args.env, args.env_kwargs)
     file = Path(args.output or run.folder / "evaluation.json")
     check_writable(file.parent)
     if file.suffix not in (".json", ".npz"):
         raise ValueError(f"output={args.output!r} has no known ending; expected .json or .npz.")
-    evaluation = measure(run, args)
+    evaluation = evaluate_run(run, args)
     evaluation.save(file)
     print_table(evaluation)
     print_verdicts(evaluation)
     print(f"Evaluation: {file}")
 
 
-def plot(args: argparse.Namespace) -> None:
-    """
-    ``sb3-diayn plot``
+def add_plot(commands: Commands) -> None:
+    """The options of ``sb3-diayn plot``."""
+    text = "a run's folder, a model's zip, or an evaluation.json or .npz"
+    run = run_options(metavar="RUN|FILE", help=text)
+    output = output_options("DIR", "RUN/figures")
+    add_command(commands, "plot", plot, run, measuring_options(), env_kwargs_options(), output)
 
-    :param args: its options
-    """
+
+def plot(args: argparse.Namespace) -> None:
+    """Draw the figures of a run or of an evaluation."""
+    options: dict[str, Any] = {}
     with require_extra("report"):
         if Path(args.run).suffix in (".json", ".npz"):
             evaluation = SkillEvaluation.load(args.run)
             folder = check_writable(args.output or Path(args.run).parent / "figures")
-            figures = save_figures(folder, evaluation)
         else:
             run = find_run(args.run, args.env, args.env_kwargs)
             folder = check_writable(args.output or run.folder / "figures")
-            figures = save_figures(
-                folder,
-                measure(run, args),
-                history=read_history(run),
-                discriminator=run.load_discriminator(),
-            )
-    for file in figures:
-        print(folder / file)
+            evaluation = evaluate_run(run, args)
+            options = {"history": run.history, "discriminator": run.load_discriminator()}
+        for file in save_figures(folder, evaluation, **options):
+            print(folder / file)
+
+
+def add_record(commands: Commands) -> None:
+    """The options of ``sb3-diayn record``."""
+    parents = (run_options(), playing_options(), env_kwargs_options(), film_options(1000))
+    output = output_options("DIR", "RUN/videos")
+    add = add_command(commands, "record", record, *parents, output).add_argument
+    add("--skills", help="which to film, as 0,3,7-9; default: all")
+    add("--grid", action="store_true", help="also film them side by side")
+    add("--format", choices=["mp4", "gif"], default="mp4", help="format of the films")
 
 
 def record(args: argparse.Namespace) -> None:
-    """
-    ``sb3-diayn record``
-
-    :param args: its options
-    """
+    """Film skills, one episode of each."""
     run = find_run(args.run, args.env, args.env_kwargs)
     folder = check_writable(args.output or run.folder / "videos")
     skills = parse_skills(args.skills, run.n_skills)
-    films = film(run, args, skills, folder, format=args.format)
-    for file in films.values():
-        print(file)
+    films = film_run(run, args, folder, skills=skills, format=args.format)
+    print(*films.values(), sep="\n")
     if args.grid:
         from sb3_diayn.evaluation.video import record_grid
 
         print(record_grid(films, folder / f"all_skills.{args.format}"))
 
 
-def compare(args: argparse.Namespace) -> None:
-    """
-    ``sb3-diayn compare``
+def add_compare(commands: Commands) -> None:
+    """The options of ``sb3-diayn compare``."""
+    runs = run_options(nargs="+", help="runs; those with a report are not played again")
+    output = output_options("DIR", "nothing is written")
+    add_command(commands, "compare", compare, runs, measuring_options(), output)
 
-    :param args: its options
-    """
+
+def compare(args: argparse.Namespace) -> None:
+    """Put runs in one table, and one figure."""
     with require_extra("report"):  # before anything is played
         import sb3_diayn.evaluation.comparison  # noqa: F401
     runs = {str(path): find_run(path, args.env) for path in args.run}
     folder = check_writable(args.output) if args.output else None
-    evaluations = {name: known_evaluation(run) or measure(run, args) for name, run in runs.items()}
-    show_comparison(evaluations, folder)
+    show_comparison(
+        {name: cached_evaluation(run) or evaluate_run(run, args) for name, run in runs.items()},
+        folder,
+    )
 
 
-def show_comparison(
-    evaluations: Mapping[str, SkillEvaluation],
-    folder: Path | None,
-    groups: Mapping[str, str] | None = None,
-) -> None:
-    """
-    Print runs as tables and write ``comparison.csv`` and ``comparison.png``.
-
-    :param evaluations: of each run, by its name
-    :param folder: where to, None to print only
-    :param groups: name of the group of each run; None for those of
-        :func:`sb3_diayn.evaluation.comparison.compare`
-    """
-    with require_extra("report"):
-        from sb3_diayn.evaluation import comparison
-    frame = comparison.compare(evaluations, groups=groups)
-    short = {"n_skills": "K", "distinct_skills": "distinct", "coverage": "cells"}
-    short |= {"best_task_return": "best", "median_task_return": "median"}
-    print_frame(frame.drop(columns="group").rename(columns=short).reset_index(), "Runs")
-    for group, summary in comparison.summarize_groups(frame).groupby(level="group", sort=False):
-        title = f"{group}: mean over runs, with its 95 % bootstrap interval"
-        print_frame(summary.rename(index=comparison.METRICS).droplevel(0).reset_index(), title)
-    if folder is not None:
-        frame.to_csv(folder / "comparison.csv")
-        figure = comparison.plot_comparison(frame).flat[0].figure
-        figure.savefig(folder / "comparison.png", dpi=120)
-        print(f"{folder / 'comparison.csv'}\n{folder / 'comparison.png'}")
+# -- what several commands do ------------------------------------------------------------------
 
 
-def known_evaluation(run: Run) -> SkillEvaluation | None:
-    """
-    :param run: a run
-    :return: the evaluation of its report, None if there is none or the model is younger
-    """
+def evaluate_run(run: Run, args: argparse.Namespace, **options: Any) -> SkillEvaluation:
+    """Evaluate as the options of a command say, or as ``options`` of ``Run.evaluate`` do."""
+    known = {"n_episodes": args.episodes, "seed": args.seed, "device": args.device}
+    progress_bar = not args.no_progress and sys.stderr.isatty()
+    return run.evaluate(progress_bar=progress_bar, **(known | options))
+
+
+def film_run(
+    run: Run, args: argparse.Namespace, folder: Path, **options: Any
+) -> Mapping[int, Path]:
+    """Film as the options of a command say, or as ``options`` of ``Run.film`` do."""
+    known = {"seed": args.seed, "device": args.device, "max_steps": args.film_steps}
+    options = {"skills": range(run.n_skills), **known, **options}
+    plural = "s" if len(options["skills"]) > 1 else ""
+    print(
+        f"Filming {len(options['skills'])} skill{plural}, at most {args.film_steps} steps each ..."
+    )
+    return run.film(folder, **options)
+
+
+def cached_evaluation(run: Run) -> SkillEvaluation | None:
+    """Load the evaluation of the run's report; None if there is none, or the model is newer."""
     file = run.folder / "report" / "evaluation.json"
     if not file.is_file() or file.stat().st_mtime < run.model_path.stat().st_mtime:
         return None
     return SkillEvaluation.load(file)
 
 
-def _filming(run: Run, args: argparse.Namespace, skills: Sequence[int]) -> MakeFilms:
-    return lambda folder: film(run, args, skills, folder)
-
-
 def make_report(
     run: Run, evaluation: SkillEvaluation, folder: Path, name: str, **options: Any
 ) -> Path:
-    """
-    :param run: a run
-    :param evaluation: of its skills
-    :param folder: where to
-    :param name: the run, as the commands on the page shall name it
-    :param options: for :func:`sb3_diayn.evaluation.report.write_report`
-    :return: the page
-    """
+    """Write the report of a run, which the commands on its page call ``name``."""
     with require_extra("report"):
         return write_report(
             folder,
             evaluation,
             description=describe(run, name),
-            history=read_history(run),
+            history=run.history,
             discriminator=run.load_discriminator(),
             **options,
         )
 
 
 def parse_skills(text: str | None, n_skills: int) -> list[int]:
-    """
-    :param text: indices and ranges, for example ``0,3,7-9``; None or ``all`` for all
-    :param n_skills: the number of skills, K
-    :return: the indices, each once
-    :raises ValueError: if it is anything else, or a skill does not exist
-    """
+    """Read indices and ranges such as ``0,3,7-9``; None or ``all`` for all. Each comes once."""
     if text in (None, "all"):
         return list(range(n_skills))
     skills: list[int] = []
@@ -214,7 +243,7 @@ def parse_skills(text: str | None, n_skills: int) -> list[int]:
 
 
 def print_table(evaluation: SkillEvaluation) -> None:
-    """:param evaluation: whose skills to print, best task return first"""
+    """Print the skills, the best task return first."""
     table = Table(title="Skills, played deterministically")
     columns = {
         "skill": "skill",
@@ -239,102 +268,31 @@ def print_table(evaluation: SkillEvaluation) -> None:
 
 
 def print_verdicts(evaluation: SkillEvaluation) -> None:
-    """:param evaluation: to judge"""
+    """Print what an evaluation says about the training."""
     for diagnosis in diagnose(evaluation):
         print(f"{diagnosis.severity}: {diagnosis.message} {diagnosis.advice}")
 
 
-def print_frame(frame: "pd.DataFrame", title: str) -> None:
-    """
-    :param frame: to print, without its index
-    :param title: above it
-    """
-    table = Table(title=title, box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
-    for column in frame.columns:
-        is_text = frame[column].dtype == object
-        justify: Any = "left" if is_text else "right"
-        heading = str(column).replace("_", " ")
-        width = 12 if is_text else len(heading)
-        table.add_column(heading, justify=justify, overflow="fold", min_width=width)
-    for row in frame.itertuples(index=False):
-        table.add_row(*(number(cell) if isinstance(cell, float) else str(cell) for cell in row))
-    Console().print(table)
-
-
-def add_play_options(add: Add) -> None:
-    """:param add: adds an option to ``sb3-diayn play``"""
-    _run(add)
-    _env_kwargs(add)
-    add("--skill", default="all", help="index of a skill, several as 0,3,7-9, or all")
-    add("--episodes", type=_positive, default=1, help="episodes of each skill")
-    text = "human shows a window, rgb_array writes a film of one episode to RUN/videos"
-    add("--render", choices=["human", "rgb_array"], help=text)
-    _film_steps(add, 1000)
-    add("--stochastic", action="store_true", help="sample actions instead of taking the mode")
-
-
-def add_report_options(add: Add) -> None:
-    """:param add: adds an option to ``sb3-diayn report``"""
-    _measuring(add)
-    _env_kwargs(add)
-    _output(add, "DIR", "RUN/report")
-    add("--no-films", action="store_true", help="leave out the films, which take minutes")
-    add("--skills", help="which to film, as 0,3,7-9; default: all")
-    _film_steps(add)
-    text = "also write README.md, the model card for an upload to the Hugging Face hub"
-    add("--model-card", action="store_true", help=text)
-
-
-def add_evaluate_options(add: Add) -> None:
-    """:param add: adds an option to ``sb3-diayn evaluate``"""
-    _measuring(add)
-    _env_kwargs(add)
-    _output(add, "FILE", "RUN/evaluation.json; may end in .npz")
-
-
-def add_plot_options(add: Add) -> None:
-    """:param add: adds an option to ``sb3-diayn plot``"""
-    text = "a run's folder, a model's zip, or an evaluation.json or .npz"
-    _measuring(add, metavar="RUN|FILE", help=text)
-    _env_kwargs(add)
-    _output(add, "DIR", "RUN/figures")
-
-
-def add_record_options(add: Add) -> None:
-    """:param add: adds an option to ``sb3-diayn record``"""
-    _run(add)
-    _env_kwargs(add)
-    _output(add, "DIR", "RUN/videos")
-    add("--skills", help="which to film, as 0,3,7-9; default: all")
-    add("--grid", action="store_true", help="also film them side by side")
-    add("--format", choices=["mp4", "gif"], default="mp4", help="format of the films")
-    _film_steps(add, 1000)
-
-
-def add_compare_options(add: Add) -> None:
-    """:param add: adds an option to ``sb3-diayn compare``"""
-    _measuring(add, nargs="+", help="runs; those with a report are not played again")
-    _output(add, "DIR", "nothing is written")
-
-
-def play(args: argparse.Namespace) -> None:
-    """``sb3-diayn play``"""
-    run = find_run(args.run, args.env, args.env_kwargs)
-    skills = parse_skills(args.skill, run.n_skills)
-    if args.render == "rgb_array":
-        folder = check_writable(run.folder / "videos")
-        films = film(run, args, skills, folder, deterministic=not args.stochastic)
-        print(*films.values(), sep="\n")
-        return
-    model, env = open_run(run, args, 1, args.render)
-    episodes = play_skills(
-        model,
-        env,
-        [skill for skill in skills for _ in range(args.episodes)],
-        deterministic=not args.stochastic,
-        seed=args.seed,
-    )
-    for episode in episodes:
-        task_return = episode.task_rewards.sum()
-        print(f"skill {episode.skill:3d}   task return {task_return:9.2f}   {len(episode)} steps")
-    env.close()
+def show_comparison(
+    evaluations: Mapping[str, SkillEvaluation],
+    folder: Path | None,
+    groups: Mapping[str, str] | None = None,
+) -> None:
+    """Print runs as tables; write ``comparison.csv`` and ``.png``, unless the folder is None."""
+    with require_extra("report"):
+        from sb3_diayn.evaluation import comparison
+    frame = comparison.compare(evaluations, groups=groups)
+    short = {"n_skills": "K", "distinct_skills": "distinct", "coverage": "cells"}
+    short |= {"best_task_return": "best", "median_task_return": "median"}
+    tables = {"Runs": frame.drop(columns="group").rename(columns=short)}
+    for group, summary in comparison.summarize_groups(frame).groupby(level="group", sort=False):
+        title = f"{group}: mean over runs, with its 95 % bootstrap interval"
+        tables[title] = summary.droplevel("group").rename(index=comparison.METRICS)
+    for title, table in tables.items():
+        table = table.rename_axis(None)  # a name of the index would take a line
+        print(f"{title}\n{table.to_string(float_format=number, na_rep='n/a')}\n")
+    if folder is not None:
+        frame.to_csv(folder / "comparison.csv")
+        figure = comparison.plot_comparison(frame).flat[0].figure
+        figure.savefig(folder / "comparison.png", dpi=120)
+        print(f"{folder / 'comparison.csv'}\n{folder / 'comparison.png'}")

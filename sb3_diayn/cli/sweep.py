@@ -1,4 +1,9 @@
-"""Many runs at once, on this machine or on a cluster."""
+"""
+The command ``sweep``: many runs at once, on this machine or on a cluster.
+
+``python -m sb3_diayn.cli.sweep train ...`` is what a sweep starts for each of its runs:
+``sb3-diayn train``, for as long as the sweep lives.
+"""
 
 import argparse
 import itertools
@@ -6,47 +11,70 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sb3_diayn.cli.evaluation import show_comparison
-from sb3_diayn.cli.options import Add, _positive, _values, _words
-from sb3_diayn.cli.training import add_train_options
+from sb3_diayn.cli.options import Commands, add_command, key_and_words, positive, words
+from sb3_diayn.cli.training import settings_of, train_options
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.files import check_writable, require_extra
-from sb3_diayn.zoo.hyperparams import read_config
-from sb3_diayn.zoo.provenance import FILE, load_provenance
-from sb3_diayn.zoo.runs import check_env_id
+from sb3_diayn.zoo.provenance import PROVENANCE_FILE, load_provenance
+from sb3_diayn.zoo.training import TrainingOptions, complete
+
+ATTEMPTS = 2
+EVALUATION, LOG = "evaluation.json", "log.txt"
+# Python warns that the package has imported the module already.
+CHILD = ("-W", "ignore::RuntimeWarning:runpy", "-m", "sb3_diayn.cli.sweep")
 
 
-def add_sweep_options(add: Add) -> None:
-    """:param add: adds an option to ``sb3-diayn sweep``"""
+def add_sweep(commands: Commands) -> None:
+    """The options of ``sb3-diayn sweep``."""
+    add = add_command(commands, "sweep", run_sweep).add_argument
     add("--envs", nargs="+", required=True, metavar="ENV", help="environment ids")
-    add("--algo", default="sac", type=_words, metavar="A,B", help="algorithms")
-    add("--seeds", type=_positive, default=5, metavar="N", help="seeds of each setting: 0 to N-1")
-    add("--n-skills", type=_words, metavar="K,K", help="numbers of skills; default: the config's")
+    add("--algo", default="sac", type=words, metavar="A,B", help="algorithms")
+    add("--seeds", type=positive, default=5, metavar="N", help="seeds of each setting: 0 to N-1")
+    add("--n-skills", type=words, metavar="K,K", help="numbers of skills; default: the config's")
     text = "values of a hyperparameter, e.g. ent_coef=0.1,0.2 or DIAYNCallback.learning_rate=1e-3"
-    add("--param", type=_values, action="append", default=[], metavar="KEY=V,V", help=text)
+    add("--param", type=key_and_words, action="append", default=[], metavar="KEY=V,V", help=text)
     add("-n", "--total-timesteps", type=int, default=-1, help="steps; -1: the configuration's")
     add("-o", "--output", default="logs/sweep", metavar="DIR", help="folder of all runs")
-    add("--backend", choices=["loky", "ray", "dask"], default="loky", help="where runs go")
+    add("--backend", choices=list(BACKENDS), default="loky", help="where runs go")
     add("--address", help="of a Ray or Dask cluster; default: one is started on this machine")
     add("--n-jobs", type=int, default=-1, help="runs at once; -1: as many as there are cores")
     text = "after --: options of sb3-diayn train for every run, e.g. -- --device cpu --no-report"
     add("train_options", nargs="*", metavar="-- OPTION", help=text)
 
 
-EVALUATION = "evaluation.json"
+def run_sweep(args: argparse.Namespace) -> None:
+    """Learn a grid of settings and seeds."""
+    runs = expand(args)
+    check_writable(args.output)
+    missing = [run for run in runs if run.find() is None]
+    print(f"{len(runs)} runs, of which {len(runs) - len(missing)} are complete")
+    failed = _make(missing, args)
+    _compare(runs, Path(args.output))
+    if failed:
+        files = "".join(f"\n  {outcome.errors[-1]}" for outcome in failed)
+        raise ChildProcessError(
+            f"{len(failed)} of {len(runs)} runs failed {ATTEMPTS} times; their output:{files}\n"
+            "The same command tries them again."
+        )
+
+
+# -- the grid ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class GridRun:
+class SweepRun:
     """
     One run of a sweep.
 
@@ -63,7 +91,7 @@ class GridRun:
 
     @property
     def name(self) -> str:
-        """:return: how a person calls it"""
+        """:return: name for people"""
         return f"{self.setting} seed {self.seed}"
 
     def find(self) -> Path | None:
@@ -71,7 +99,7 @@ class GridRun:
         :return: the zoo's folder of the run, None if it is not complete
         :raises ValueError: if another command has made it
         """
-        found = [file.parent for file in sorted(self.folder.glob(f"*/*/{FILE}"))]
+        found = [file.parent for file in sorted(self.folder.glob(f"*/*/{PROVENANCE_FILE}"))]
         found = [folder for folder in found if (folder / EVALUATION).is_file()]
         if not found:
             return None
@@ -85,48 +113,36 @@ class GridRun:
         return found[-1]
 
 
-def _options(command: tuple[str, ...] | list[str]) -> dict[str, object]:
+def _options(command: Sequence[str]) -> dict[str, object]:
     """The options of ``sb3-diayn train`` that say what is learned."""
     options = vars(parse_train(command))
     elsewhere = ("log_folder", "device", "num_threads", "verbose")
     return {key: value for key, value in options.items() if key not in elsewhere}
 
 
-def parse_train(command: tuple[str, ...] | list[str]) -> argparse.Namespace:
-    """
-    :param command: words of a command ``train``
-    :return: its options
-    """
-    parser = argparse.ArgumentParser("sb3-diayn train")
-    add_train_options(parser.add_argument)
-    return parser.parse_args(list(command[1:]))
+def parse_train(command: Sequence[str]) -> argparse.Namespace:
+    """The options in the words of a command ``train``."""
+    return train_options().parse_args(command[1:])
 
 
-def expand(args: argparse.Namespace) -> list[GridRun]:
-    """
-    :param args: the options of ``sb3-diayn sweep``
-    :return: every run, the seeds of a setting one after the other
-    :raises ValueError: if an environment, algorithm or hyperparameter is not known, or two
-        settings are the same
-    """
-    settings = dict(_settings(args))
-    n_settings = len(args.envs) * len(args.algo) * len(args.n_skills or [None])
-    for _, values in args.param:
-        n_settings *= len(values)
-    if len(settings) < n_settings:
+def expand(args: argparse.Namespace) -> list[SweepRun]:
+    """All runs, the seeds of a setting one after the other. Refuses what cannot be trained."""
+    found = list(_settings(args))
+    settings = dict(found)
+    if len(settings) < len(found):
         raise ValueError(
             f"param={args.param!r} and the other lists name a setting twice; expected different "
             "ones. Leave repeated values out."
         )
-    for words in settings.values():
-        options = parse_train(["train", *words])
-        check_env_id(options.env)
-        read_config(options)
-    return [
-        _make_run(args, setting, words, seed)
-        for setting, words in settings.items()
-        for seed in range(args.seeds)
-    ]
+    for options in settings.values():  # to refuse the last setting before the first run
+        complete(TrainingOptions(**settings_of(parse_train(["train", *options]))))
+    runs = []
+    for setting, options in settings.items():
+        for seed in range(args.seeds):
+            folder = Path(args.output, setting, f"seed_{seed}")
+            command = ("train", *options, "--seed", str(seed), "-f", str(folder))
+            runs.append(SweepRun(setting, seed, folder.resolve(), command))
+    return runs
 
 
 def _settings(args: argparse.Namespace) -> Iterator[tuple[str, list[str]]]:
@@ -134,30 +150,21 @@ def _settings(args: argparse.Namespace) -> Iterator[tuple[str, list[str]]]:
     keys = [key for key, _ in args.param]
     axes = [args.envs, args.algo, args.n_skills or [None], *(values for _, values in args.param)]
     for env_id, algo, n_skills, *values in itertools.product(*axes):
-        words = [*args.train_options, "--env", env_id, "--algo", algo, "--no-progress"]
-        # Not otherwise: it would undo a -n among the options of ``train``.
-        words += ["-n", str(args.total_timesteps)] if args.total_timesteps != -1 else []
-        words += [] if n_skills is None else ["--n-skills", n_skills]
-        pairs = list(zip(keys, values, strict=True))
-        words += ["--hyperparams", *(f"{key}:{value}" for key, value in pairs)] if pairs else []
-        parts = [env_id, algo, *([] if n_skills is None else [f"K{n_skills}"])]
-        name = "_".join([*parts, *(f"{key}={value}" for key, value in pairs)])
-        yield re.sub(r"[^\w.=+-]", "-", name), words
+        parts = [env_id, algo]
+        options = [*args.train_options, "--env", env_id, "--algo", algo, "--no-progress"]
+        if args.total_timesteps != -1:  # which would undo a -n among the options of ``train``
+            options += ["-n", str(args.total_timesteps)]
+        if n_skills is not None:
+            parts.append(f"K{n_skills}")
+            options += ["--n-skills", n_skills]
+        if keys:
+            pairs = list(zip(keys, values, strict=True))
+            parts += [f"{key}={value}" for key, value in pairs]
+            options += ["--hyperparams", *(f"{key}:{value}" for key, value in pairs)]
+        yield re.sub(r"[^\w.=+-]", "-", "_".join(parts)), options
 
 
-def _make_run(args: argparse.Namespace, setting: str, words: list[str], seed: int) -> GridRun:
-    folder = Path(args.output, setting, f"seed_{seed}")
-    command = ("train", *words, "--seed", str(seed), "-f", str(folder))
-    return GridRun(setting, seed, folder.resolve(), command)
-
-
-ATTEMPTS = 2
-
-
-LOG = "log.txt"
-
-
-CHILD = ("-m", "sb3_diayn.cli.sweep_child")
+# -- running it -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -171,43 +178,18 @@ class Outcome:
     :param succeeded: whether the last attempt made it
     """
 
-    run: GridRun
+    run: SweepRun
     seconds: float
     errors: tuple[Path, ...]
     succeeded: bool
 
 
-def run_sweep(args: argparse.Namespace) -> None:
-    """
-    ``sb3-diayn sweep``: make the runs that are missing, then compare all.
-
-    :param args: its options
-    :raises ValueError: if a setting is wrong, or a folder holds the run of another command
-    :raises ImportError: if the backend is not installed
-    :raises ChildProcessError: if runs failed, naming the files with their errors
-    """
-    runs = expand(args)
-    check_writable(args.output)
-    missing = [run for run in runs if run.find() is None]
-    print(f"{len(runs)} runs, of which {len(runs) - len(missing)} are complete")
-    failed = _make(missing, args)
-    _compare(runs, Path(args.output))
-    if failed:
-        files = "".join(f"\n  {outcome.errors[-1]}" for outcome in failed)
-        raise ChildProcessError(
-            f"{len(failed)} of {len(runs)} runs failed {ATTEMPTS} times; their output:{files}\n"
-            "The same command tries them again."
-        )
-
-
 def _make(
-    missing: Sequence[GridRun], args: argparse.Namespace, *, is_retry: bool = False
+    missing: Sequence[SweepRun], args: argparse.Namespace, *, is_retry: bool = False
 ) -> list[Outcome]:
     """
-    A worker that is lost on a cluster is the cluster's to replace. Where a backend gives up
-    instead, as loky does, what is not complete is started once more.
-
-    :return: what has failed
+    Make the missing runs; return those that failed. A cluster replaces a lost worker by itself.
+    Where a backend gives up instead, as loky does, what is not complete is started once more.
     """
     todo = [run for run in missing if run.find() is None]
     try:
@@ -223,8 +205,8 @@ def _make(
         return _make(missing, args, is_retry=True)
 
 
-def _outcomes(runs: Sequence[GridRun], args: argparse.Namespace) -> Iterator[Outcome]:
-    """Run them, and tell of each when it is through."""
+def _outcomes(runs: Sequence[SweepRun], args: argparse.Namespace) -> Iterator[Outcome]:
+    """Make the runs, and print a line for each that has ended."""
     if not runs:
         return
     with _backend(args, len(runs)) as parallel:
@@ -239,11 +221,8 @@ def _outcomes(runs: Sequence[GridRun], args: argparse.Namespace) -> Iterator[Out
             yield outcome
 
 
-def _run(run: GridRun, cwd: str) -> Outcome:
-    """
-    In a process of its own, so that a crash, or all that an environment may leave behind, does not
-    reach the next run.
-    """
+def _run(run: SweepRun, cwd: str) -> Outcome:
+    """Try a run, in processes of its own: a crash must not reach the next run."""
     start, errors = time.perf_counter(), []
     for attempt in range(1, ATTEMPTS + 1):
         log = _start_and_wait(run, cwd)
@@ -254,25 +233,25 @@ def _run(run: GridRun, cwd: str) -> Outcome:
     return Outcome(run, seconds, tuple(errors), succeeded=len(errors) < ATTEMPTS)
 
 
-def _start_and_wait(run: GridRun, cwd: str) -> Path:
-    """:return: the file with its output"""
+def _start_and_wait(run: SweepRun, cwd: str) -> Path:
+    """Make the run in a process of its own; return the file with its output."""
     run.folder.mkdir(parents=True, exist_ok=True)
-    for part in run.folder.iterdir():  # what an attempt that did not reach its end has left
+    for part in run.folder.iterdir():  # left by an attempt that did not reach its end
         if part.is_dir():
             shutil.rmtree(part, ignore_errors=True)
-    words = [sys.executable, *CHILD, *run.command]
+    command = [sys.executable, *CHILD, *run.command]
     env = os.environ | {"PYTHONIOENCODING": "utf-8"}
     with (
         open(run.folder / LOG, "w", encoding="utf-8") as log,
         subprocess.Popen(
-            words, cwd=cwd, env=env, stdin=subprocess.PIPE, stdout=log, stderr=log
+            command, cwd=cwd, env=env, stdin=subprocess.PIPE, stdout=log, stderr=log
         ) as child,
     ):
         child.wait()
     return run.folder / LOG
 
 
-def _compare(runs: Sequence[GridRun], folder: Path) -> None:
+def _compare(runs: Sequence[SweepRun], folder: Path) -> None:
     found = {run: run.find() for run in runs}
     complete = {run.name: (run, place) for run, place in found.items() if place is not None}
     if not complete:
@@ -292,8 +271,7 @@ def _backend(args: argparse.Namespace, n_runs: int) -> Iterator[Any]:
     """
     with require_extra("zoo"):
         import joblib
-    connect = {"loky": _local, "ray": _ray, "dask": _dask}[args.backend]
-    with connect(args) as options, joblib.parallel_config(args.backend, **options):
+    with BACKENDS[args.backend](args) as options, joblib.parallel_config(args.backend, **options):
         n_jobs = joblib.effective_n_jobs(args.n_jobs)
         if args.backend == "loky":  # fewer runs than cores leave each more threads
             n_jobs = min(n_jobs, n_runs)
@@ -303,11 +281,6 @@ def _backend(args: argparse.Namespace, n_runs: int) -> Iterator[Any]:
         else:
             reporting = {"return_as": "generator_unordered"}
         yield joblib.Parallel(n_jobs, batch_size=1, pre_dispatch="n_jobs", **reporting)
-
-
-@contextmanager
-def _local(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    yield {}
 
 
 @contextmanager
@@ -336,3 +309,27 @@ def _dask(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     here = {"n_workers": None if args.n_jobs == -1 else args.n_jobs, "threads_per_worker": 1}
     with Client(args.address) if args.address else Client(**here):
         yield {}
+
+
+# How each backend is connected: a context with options for joblib.
+BACKENDS: dict[str, Any] = {"loky": lambda args: nullcontext({}), "ray": _ray, "dask": _dask}
+
+
+# -- the process of a run ----------------------------------------------------------------------
+
+
+def _end_with_parent() -> None:
+    """The parent holds the other end of the pipe, which closes however the parent ends."""
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    from sb3_diayn.cli import main
+
+    # Ctrl-C is for the parent to answer. Otherwise half a training is saved like a whole one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    # The zoo writes down how the process was called. This is the command that repeats the run.
+    sys.orig_argv = ["sb3-diayn", *sys.argv[1:]]
+    sys.exit(main())

@@ -1,83 +1,97 @@
-"""The commands that train."""
+"""The commands that train: ``train``, ``tune`` and ``config``."""
 
 import argparse
 import time
 from typing import Any
 
-from sb3_diayn.cli.evaluation import make_report, print_table, print_verdicts
-from sb3_diayn.cli.options import Add, _film_steps, _learning, _logging, _positive, _range, _skills
+from sb3_diayn.cli.evaluation import (
+    evaluate_run,
+    film_run,
+    make_report,
+    print_table,
+    print_verdicts,
+)
+from sb3_diayn.cli.options import (
+    Commands,
+    Parser,
+    add_command,
+    config_options,
+    film_options,
+    key_and_values,
+    learning_options,
+    logging_options,
+    positive,
+    training_options,
+)
 from sb3_diayn.evaluation.results import SkillEvaluation
-from sb3_diayn.zoo.hyperparams import config_path
+from sb3_diayn.files import require_extra
+from sb3_diayn.zoo.hyperparams import config_path, preset_path
 from sb3_diayn.zoo.provenance import save_provenance
-from sb3_diayn.zoo.runs import Run, film, find_run, import_zoo, measure
+from sb3_diayn.zoo.runs import Run, find_run
 from sb3_diayn.zoo.training import train
-
-
-def add_train_options(add: Add) -> None:
-    """:param add: adds an option to ``sb3-diayn train``"""
-    _skills(add, algo=None)
-    text = "values of a published code: paper, original-code, seed or urlb"
-    add("--preset", metavar="NAME", help=text)
-    _learning(add)
-    _logging(add)
-    add("-i", "--resume", metavar="RUN", help="go on with this run or checkpoint, in a new folder")
-    add("--no-report", action="store_true", help="write no report at the end")
-    text = "episodes of each skill for the evaluation; default: 5, with --no-report 1"
-    add("--episodes", type=_positive, help=text)
-    _film_steps(add)
-    add("--films", action="store_true", help="film each skill for the report: takes minutes")
-
-
-def add_config_options(add: Add) -> None:
-    """:param add: adds an option to ``sb3-diayn config``"""
-    add("algo", nargs="?", default="sac", help="algorithm")
-
-
-def add_tune_options(add: Add) -> None:
-    """:param add: adds an option to ``sb3-diayn tune``"""
-    _skills(add)
-    _learning(add)
-    add("--n-trials", type=_positive, default=30, help="trials of this process")
-    add("--max-total-trials", type=_positive, help="trials of all processes together")
-    text = "database of the study, sqlite:///study.db or study.log; default: one in the log folder"
-    add("--storage", metavar="URL", help=text)
-    add("--study-name", help="study to start or to join; default: algorithm and environment")
-    add("--sampler", choices=["tpe", "random"], default="tpe", help="Optuna's sampler")
-    add("--pruner", choices=["median", "halving", "none"], default="median", help="its pruner")
-    add("--n-startup-trials", type=int, default=10, help="random trials before the sampler")
-    add("--n-evaluations", type=_positive, default=4, help="evaluations of each trial")
-    add("--episodes", type=_positive, default=1, help="episodes of each skill in an evaluation")
-    text = "what to search in place of all: one value, choices, or the two ends of a number"
-    add("--space", type=_range, nargs="+", default=[], metavar="NAME=V,V", help=text)
-
 
 NO_FILMS_YET = "Films take their time. Make them: sb3-diayn report {}"
 
 
+def train_options() -> Parser:
+    """All options of ``train``, which a sweep reads, too."""
+    parser = Parser(
+        "sb3-diayn train",
+        add_help=False,
+        parents=[config_options(None), learning_options(), logging_options(), film_options()],
+    )
+    add = parser.add_argument
+    text = "values of a published code: paper, original-code, seed or urlb"
+    add("--preset", metavar="NAME", help=text)
+    add("-i", "--resume", metavar="RUN", help="resume this run or checkpoint, in a new folder")
+    add("--no-report", action="store_true", help="write no report at the end")
+    text = "episodes of each skill for the evaluation; default: 5, with --no-report 1"
+    add("--episodes", type=positive, help=text)
+    add("--films", action="store_true", help="film each skill for the report: takes minutes")
+    return parser
+
+
+def add_train(commands: Commands) -> None:
+    """The options of ``sb3-diayn train``."""
+    add_command(commands, "train", train_command, train_options())
+
+
 def train_command(args: argparse.Namespace) -> None:
-    """``sb3-diayn train``"""
-    if args.episodes is None:
-        args.episodes = 1 if args.no_report else 5
+    """Learn skills and save them as a run of the RL Zoo."""
+    if args.preset and args.resume:
+        raise ValueError(
+            f"preset={args.preset!r} cannot change a run that is resumed; expected --resume alone. "
+            "Leave --preset out, or start a new run without --resume."
+        )
     start, cpu_start = time.perf_counter(), time.process_time()
-    folder = train(args)
+    folder = train(resume=args.resume, **settings_of(args))
     wall_time, cpu_time = time.perf_counter() - start, time.process_time() - cpu_start
     run = find_run(folder)
-    evaluation = measure(run, args)
+    n_episodes = args.episodes or (1 if args.no_report else 5)
+    seed = run.saved_options["seed"]  # a random one if none was given
+    evaluation = evaluate_run(run, args, n_episodes=n_episodes, seed=seed)
     evaluation.save(folder / "evaluation.json")
     if not args.no_report:
-        _report(run, args, evaluation)
+        _report(run, args, evaluation, seed)
     save_provenance(folder, args.command, wall_time, cpu_time, args.device)
     print_table(evaluation)
     print(f"Run saved in {folder}\nPlay it:      sb3-diayn play {folder}")
 
 
-def _report(run: Run, args: argparse.Namespace, evaluation: SkillEvaluation) -> None:
+def settings_of(args: argparse.Namespace) -> dict[str, Any]:
+    """Fields of ``TrainingOptions``, in which the preset is a file of hyperparameters."""
+    options = training_options(args)
+    if args.preset:
+        options["conf_file"] = preset_path(args.preset)
+    return options
+
+
+def _report(run: Run, args: argparse.Namespace, evaluation: SkillEvaluation, seed: int) -> None:
     """The training is done and saved, so a report that cannot be made is no error."""
     name = str(run.folder)
-    skills = range(run.n_skills)
     options: dict[str, Any] = {"why_no_films": NO_FILMS_YET.format(name)}
     if args.films:
-        options["films"] = lambda folder: film(run, args, skills, folder)
+        options["films"] = lambda folder: film_run(run, args, folder, seed=seed)
     try:
         page = make_report(run, evaluation, run.folder / "report", name, **options)
     except (ImportError, OSError) as error:
@@ -87,14 +101,48 @@ def _report(run: Run, args: argparse.Namespace, evaluation: SkillEvaluation) -> 
         print(f"Report:       {page}")
 
 
+def add_tune(commands: Commands) -> None:
+    """The options of ``sb3-diayn tune``."""
+    parser = add_command(commands, "tune", tune_command, config_options("sac"), learning_options())
+    add = parser.add_argument
+    add("--n-trials", type=positive, default=30, help="trials of this process")
+    add("--max-total-trials", type=positive, help="trials of all processes together")
+    text = "database of the study, sqlite:///study.db or study.log; default: one in the log folder"
+    add("--storage", metavar="URL", help=text)
+    add("--study-name", help="study to start or to join; default: algorithm and environment")
+    add("--sampler", choices=["tpe", "random"], default="tpe", help="Optuna's sampler")
+    add("--pruner", choices=["median", "halving", "none"], default="median", help="its pruner")
+    add("--n-startup-trials", type=int, default=10, help="random trials before the sampler")
+    add("--n-evaluations", type=positive, default=4, help="evaluations of each trial")
+    add("--episodes", type=positive, default=1, help="episodes of each skill in an evaluation")
+    text = "what to search in place of all: one value, choices, or the two ends of a number"
+    add("--space", type=key_and_values, nargs="+", default=[], metavar="NAME=V,V", help=text)
+
+
 def tune_command(args: argparse.Namespace) -> None:
-    """``sb3-diayn tune``"""
-    import_zoo()
-    from sb3_diayn.zoo.tuning import tune
+    """Search for hyperparameters, judged by the skills."""
+    with require_extra("zoo"):
+        from sb3_diayn.zoo.tuning import tune
+    names = "n_trials max_total_trials sampler pruner n_startup_trials n_evaluations".split()
+    file = tune(
+        space=dict(args.space),
+        n_episodes=args.episodes,
+        storage=args.storage,
+        study_name=args.study_name,
+        study={name: getattr(args, name) for name in names},
+        **training_options(args),
+    )
+    command = f"sb3-diayn train --algo {args.algo} --env {args.env} --conf-file {file}"
+    print(file.read_text(encoding="utf-8"))
+    print(f"Best hyperparameters: {file}\nLearn with them:      {command}")
 
-    tune(args)
+
+def add_config(commands: Commands) -> None:
+    """The options of ``sb3-diayn config``."""
+    parser = add_command(commands, "config", config_command)
+    parser.add_argument("algo", nargs="?", default="sac", help="algorithm")
 
 
-def config(args: argparse.Namespace) -> None:
-    """``sb3-diayn config``"""
+def config_command(args: argparse.Namespace) -> None:
+    """Print where the provided hyperparameters are."""
     print(config_path(args.algo))

@@ -1,16 +1,19 @@
 """Runs of the RL Zoo: training them, opening them, exporting their skills."""
 
-from sb3_diayn.zoo.downstream import export_run
-from sb3_diayn.zoo.hyperparams import config_path, override, read_config
+from sb3_diayn.zoo.downstream import export_run, finetune
+from sb3_diayn.zoo.hyperparams import config_path, override, preset, read_config
 from sb3_diayn.zoo.runs import Run, find_run
-from sb3_diayn.zoo.training import train
+from sb3_diayn.zoo.training import TrainingOptions, train
 
 __all__ = [
     "Run",
+    "TrainingOptions",
     "config_path",
     "export_run",
     "find_run",
+    "finetune",
     "override",
+    "preset",
     "read_config",
     "train",
 ]

@@ -1,27 +1,21 @@
 """Skills as runs of the RL Zoo: exporting one, and learning a task from it."""
 
-import argparse
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch as th
 import yaml
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from sb3_diayn.downstream.export import export_skill, export_vec_normalize
 from sb3_diayn.downstream.finetuning import WarmUp
 from sb3_diayn.files import replacing, write_through_memory
-from sb3_diayn.zoo.hyperparams import check_names
-from sb3_diayn.zoo.runs import Run, import_zoo
-from sb3_diayn.zoo.training import learn_and_save
-
-PACKAGE = "sb3_diayn"
+from sb3_diayn.zoo.hyperparams import CLASS_KEYS, check_names, class_entries, import_zoo
+from sb3_diayn.zoo.runs import Run, load_yaml
+from sb3_diayn.zoo.training import TrainingOptions, learn_and_save, seeded
 
 
 def export_run(run: Run, skill: int, log_folder: str | Path, *, reset_critics: bool = False) -> Run:
@@ -72,27 +66,11 @@ def task_returns(run: Run, model: BaseAlgorithm, n_episodes: int, seed: int) -> 
     return list(returns)  # type: ignore[arg-type]
 
 
-def saved_run(run: Run, folder: Path) -> Run:
-    """
-    :param run: an exported run
-    :param folder: of a run of the same algorithm and environment that went on from it
-    :return: that run
-    """
-    stats_path = folder / run.model_path.stem
-    hyperparams, _ = import_zoo().get_saved_hyperparams(str(stats_path), test_mode=True)
-    hyperparams.pop("env_kwargs", None)
-    model_path = folder / run.model_path.name
-    return replace(
-        run, model_path=model_path, hyperparams=hyperparams, stats_path=stats_path, folder=folder
-    )
-
-
 def _plain_run(run: Run, log_folder: Path) -> Run:
-    zoo = import_zoo()
-    algo = {cls.__name__: name for name, cls in zoo.ALGOS.items()}[run.algo]
     env_name = run.env_id.split(":")[-1].replace("/", "-")  # as huggingface_sb3 names files
-    number = zoo.get_latest_run_id(str(log_folder / algo), env_name) + 1
-    folder = log_folder / algo / f"{env_name}_{number}"
+    parent = log_folder / run.zoo_algo
+    number = import_zoo().get_latest_run_id(str(parent), env_name) + 1
+    folder = parent / f"{env_name}_{number}"
     return replace(
         run,
         model_path=folder / f"{env_name}.zip",
@@ -103,7 +81,7 @@ def _plain_run(run: Run, log_folder: Path) -> Run:
 
 
 def _plain_env(run: Run) -> VecEnv:
-    """An environment as in training but for skills and normalisation."""
+    """An environment as in training, without skills and without normalisation."""
     hyperparams = without_skills(run.hyperparams)
     return replace(run, hyperparams=hyperparams, stats_path=None).make_env()
 
@@ -114,17 +92,14 @@ def without_skills(hyperparams: dict[str, Any]) -> dict[str, Any]:
     :return: the same without wrappers and callbacks of this package
     """
     result = dict(hyperparams)
-    for key in ("env_wrapper", "vec_env_wrapper", "callback"):
-        entries = result.pop(key, None) or []
-        entries = entries if isinstance(entries, list) else [entries]
-        kept = [entry for entry in entries if not _class_path(entry).startswith(f"{PACKAGE}.")]
-        if kept:
+    for key in CLASS_KEYS:
+        paths = [path for path, _ in class_entries(hyperparams, key)]
+        value = result.pop(key, None)
+        entries = value if isinstance(value, list) else [value] * len(paths)
+        pairs = zip(entries, paths, strict=True)
+        if kept := [entry for entry, path in pairs if not path.startswith("sb3_diayn.")]:
             result[key] = kept
     return result
-
-
-def _class_path(entry: Any) -> str:
-    return str(next(iter(entry)) if isinstance(entry, dict) else entry)
 
 
 def _write_configuration(
@@ -132,51 +107,62 @@ def _write_configuration(
 ) -> None:
     """The two files that the zoo's commands read."""
     config: dict[str, Any] = {"policy": "MlpPolicy", "n_timesteps": model.num_timesteps}
-    args: dict[str, Any] = {"env_kwargs": None, "seed": model.seed}
     if run.stats_path is not None:
-        config, args = (_read(run.stats_path / name) for name in ("config.yml", "args.yml"))
+        config = load_yaml(run.stats_path / "config.yml")
+    args = {"env_kwargs": None, "seed": model.seed, **run.saved_options}
     args |= {"env": run.env_id, "algo": algo, "skill": skill}
     for name, content in {"config.yml": without_skills(config), "args.yml": args}.items():
         (stats_path / name).write_text(yaml.dump(content), encoding="utf-8")
 
 
-def _read(file: Path) -> dict[str, Any]:
-    return dict(yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.UnsafeLoader))
-
-
-def finetune(args: argparse.Namespace, run: Run, skill: int) -> Run:
+def finetune(run: Run, skill: int, *, reset_critics: bool = False, **options: Any) -> Run:
     """
-    :param args: the options of ``sb3-diayn finetune``
+    Learn the environment's task from a skill.
+
     :param run: whose skill
     :param skill: index of the skill to start from
+    :param reset_critics: keep the policy, and start the critics again
+    :param options: see :class:`~sb3_diayn.zoo.training.TrainingOptions`
     :return: the new run, which knows of no skills. It warms up with the skill, see
         :class:`~sb3_diayn.downstream.finetuning.WarmUp`
     :raises ValueError: if the skill cannot be exported or a hyperparameter is not known
     """
-    if args.seed is None:
-        args.seed = int(np.random.default_rng().integers(2**31))
-    set_random_seed(args.seed)
-    if args.num_threads > 0:
-        th.set_num_threads(args.num_threads)
+    settings = seeded(TrainingOptions(algo=run.zoo_algo, **{**options, "env": run.env_id}))
+    settings = replace(settings, env_kwargs=settings.env_kwargs or run.env_kwargs or None)
     with tempfile.TemporaryDirectory() as folder:
-        exported = export_run(run, skill, folder, reset_critics=args.reset_critics)
-        args.algo, args.env, args.skill = exported.folder.parent.name, run.env_id, skill
-        args.env_kwargs = args.env_kwargs or run.env_kwargs or None
-        config = Path(folder, "config.yml")
-        config.write_text(yaml.safe_dump({args.env: _hyperparams(args, exported)}), "utf-8")
-        saved = learn_and_save(args, config, exported.model_path, [WarmUp()])
-    return saved_run(exported, saved)
+        exported = export_run(run, skill, folder, reset_critics=reset_critics)
+        saved = learn_and_save(
+            settings,
+            _finetuning_hyperparams(exported, settings),
+            exported.model_path,
+            [WarmUp()],
+            skill=skill,
+            reset_critics=reset_critics,
+        )
+    return _finetuned_run(exported, saved)
 
 
-def _hyperparams(args: argparse.Namespace, exported: Run) -> dict[str, Any]:
-    """Those of the run, but DQN explores as at the end of its schedule: the skill is the start."""
-    assert exported.stats_path is not None
-    saved = (exported.stats_path / "config.yml").read_text(encoding="utf-8")
-    hyperparams = dict(yaml.load(saved, Loader=yaml.UnsafeLoader))
-    if args.n_envs is not None:
-        hyperparams["n_envs"] = args.n_envs
-    defaults = check_names(args.algo, args.hyperparams or {})
-    if "exploration_final_eps" in defaults:
-        final = hyperparams.get("exploration_final_eps", defaults["exploration_final_eps"])
+def _finetuning_hyperparams(exported: Run, options: TrainingOptions) -> dict[str, Any]:
+    """The run's, except that DQN explores as at the end of its schedule: the skill is a start."""
+    assert options.algo is not None and exported.stats_path is not None
+    hyperparams = load_yaml(exported.stats_path / "config.yml")
+    parameters = check_names(options.algo, options.hyperparams)
+    if "exploration_final_eps" in parameters:
+        default = parameters["exploration_final_eps"].default
+        final = hyperparams.get("exploration_final_eps", default)
         hyperparams["exploration_initial_eps"] = final
-    return hyperparams | (args.hyperparams or {})
+    return hyperparams | dict(options.hyperparams)
+
+
+def _finetuned_run(exported: Run, folder: Path) -> Run:
+    """The run in ``folder``, which continued the exported one."""
+    stats_path = folder / exported.model_path.stem
+    hyperparams, _ = import_zoo().get_saved_hyperparams(str(stats_path), test_mode=True)
+    hyperparams.pop("env_kwargs", None)
+    return replace(
+        exported,
+        model_path=folder / exported.model_path.name,
+        hyperparams=hyperparams,
+        stats_path=stats_path,
+        folder=folder,
+    )

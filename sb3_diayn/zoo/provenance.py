@@ -1,4 +1,4 @@
-"""Where a run comes from: command, versions, machine, time, and the same in words."""
+"""Where a run comes from: command, versions, machine and time; and the same in words."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import platform
 import re
 import shlex
 import zipfile
-from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
 from importlib import metadata
@@ -14,19 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import torch as th
-import yaml
 from stable_baselines3.common.utils import get_device, get_system_info
 
-from sb3_diayn import __version__
 from sb3_diayn.evaluation.report import Description
 from sb3_diayn.files import replacing
-from sb3_diayn.model_zip import load_state, training_history
-from sb3_diayn.zoo.runs import WRAPPER, Run, import_zoo
+from sb3_diayn.zoo.hyperparams import class_entries
+from sb3_diayn.zoo.runs import Run
 
-FILE = "run.json"
-
-
-# Beside those that SB3's own list has.
+VERSION = metadata.version("sb3-diayn")
+PROVENANCE_FILE = "run.json"
+SYSTEM_INFO = ("Python", "Stable-Baselines3", "PyTorch", "Gymnasium", "Numpy")  # SB3's names
 LIBRARIES = ("sb3-contrib", "sbx-rl", "rl_zoo3", "mujoco", "box2d")
 
 
@@ -52,7 +49,7 @@ def save_provenance(
         "versions": _versions(),
         "machine": _machine(device),
     }
-    with replacing(folder / FILE) as temporary:
+    with replacing(folder / PROVENANCE_FILE) as temporary:
         temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
@@ -62,22 +59,17 @@ def load_provenance(folder: Path) -> dict[str, Any] | None:
     :return: ``command``, ``wall_time`` and ``cpu_time`` of the training in seconds, ``finished``,
         ``versions`` and ``machine``; None for a run that is not complete
     """
-    file = folder / FILE
+    file = folder / PROVENANCE_FILE
     return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
 
 
 def _versions() -> dict[str, str]:
     system, _ = get_system_info(print_info=False)
-    names = ("Python", "Stable-Baselines3", "PyTorch", "Gymnasium", "Numpy")
-    return {"sb3-diayn": __version__, **{n: system[n] for n in names}, **dict(_installed())}
-
-
-def _installed() -> Iterator[tuple[str, str]]:
+    versions = {"sb3-diayn": VERSION, **{name: system[name] for name in SYSTEM_INFO}}
     for name in LIBRARIES:
-        try:
-            yield name, metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
+        with suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return versions
 
 
 def _machine(device: str) -> dict[str, Any]:
@@ -115,7 +107,7 @@ while not done:
     done = terminated or truncated"""
 
 
-ZOO_SNIPPET = """from sb3_diayn.zoo.runs import find_run
+ZOO_SNIPPET = """from sb3_diayn.zoo import find_run
 
 run = find_run({model!r})
 env, model = run.make_env(), run.load_model()
@@ -161,41 +153,31 @@ def describe_zip(run: Run) -> Description:
     )
 
 
-def read_history(run: Run) -> Mapping[str, Any] | None:
-    """
-    :param run: a run
-    :return: logged values of its training by name; None for a zip of before they were kept
-    """
-    return training_history(load_state(run.model_path)) or None
-
-
 def _facts(run: Run) -> dict[str, Any]:
-    state = load_state(run.model_path)
     facts = {
         "Environment": run.env_id + (f" with {run.env_kwargs}" if run.env_kwargs else ""),
         "Algorithm": run.algo,
         "Skills": run.n_skills,
         "Model": run.model_path.name,
     }
-    options = {key: value for key, value in state["options"].items() if value is not None}
+    options = {key: value for key, value in run.state["options"].items() if value is not None}
     return {
         **facts,
-        **_origin(run.stats_path),
+        **_origin(run),
         "Discriminator": ", ".join(f"{key}={value}" for key, value in options.items()),
-        "Versions": f"{_model_versions(run.model_path)}; report by sb3-diayn {__version__}",
+        "Versions": f"{_model_versions(run.model_path)}; report by sb3-diayn {VERSION}",
     }
 
 
-def _origin(stats_path: Path | None) -> dict[str, Any]:
-    """Command and seed, as the zoo writes them down."""
-    if stats_path is None:
+def _origin(run: Run) -> dict[str, Any]:
+    """Seed and command, as the zoo writes them down."""
+    if run.stats_path is None:
         return {}
-    args = yaml.load((stats_path / "args.yml").read_bytes(), Loader=yaml.UnsafeLoader)
-    command = stats_path / "command.txt"
-    known = {}
+    facts = {"Seed": run.saved_options["seed"]}
+    command = run.stats_path / "command.txt"
     if command.is_file():  # written in whatever encoding that machine has
-        known["Command"] = _shorten(command.read_text(encoding="utf-8", errors="replace"))
-    return {"Seed": args["seed"], **known}
+        facts["Command"] = _shorten(command.read_text(encoding="utf-8", errors="replace"))
+    return facts
 
 
 def _shorten(command: str) -> str:
@@ -210,8 +192,7 @@ def _model_versions(model_path: Path) -> str:
             return ""
         lines = archive.read("system_info.txt").decode().splitlines()
     pairs = [line.removeprefix("- ").split(": ", 1) for line in lines if ": " in line]
-    wanted = ("Python", "Stable-Baselines3", "PyTorch", "Gymnasium", "Numpy")
-    return ", ".join(f"{name} {version}" for name, version in pairs if name in wanted)
+    return ", ".join(f"{name} {version}" for name, version in pairs if name in SYSTEM_INFO)
 
 
 def _enjoy(run: Run) -> str | None:
@@ -226,14 +207,12 @@ def _enjoy(run: Run) -> str | None:
 
 
 def _snippet(run: Run, name: str, model: str) -> str:
-    wrappers = run.hyperparams.get("env_wrapper") or []
-    names = [next(iter(each)) if isinstance(each, Mapping) else each for each in wrappers]
-    if names != [WRAPPER] or run.hyperparams.get("normalize"):
+    wrappers = [path for path, _ in class_entries(run.hyperparams, "env_wrapper")]
+    if wrappers != ["sb3_diayn.DIAYNWrapper"] or run.hyperparams.get("normalize"):
         return ZOO_SNIPPET.format(model=name)
-    algorithms = {cls.__name__: cls for cls in import_zoo().ALGOS.values()}
     arguments = "".join(f", {key}={value!r}" for key, value in run.env_kwargs.items())
     return SNIPPET.format(
-        module=algorithms[run.algo].__module__.split(".")[0],
+        module=run.model_class.__module__.split(".")[0],
         algo=run.algo,
         make=f"{run.env_id!r}{arguments}",
         n_skills=run.n_skills,

@@ -1,11 +1,11 @@
 """Runs of the RL Zoo: finding what one has saved, and playing it."""
 
-import argparse
 import difflib
 import os
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,34 +15,35 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_diayn.checkpoints import CHECKPOINTS_FOLDER, MODEL_FILE, STATISTICS, list_checkpoints
-from sb3_diayn.discriminator import Discriminator
+from sb3_diayn.discriminator import Discriminator, State
 from sb3_diayn.evaluation.evaluate import evaluate_skills
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.extractors import import_function
 from sb3_diayn.files import require_extra
-from sb3_diayn.model_zip import load_discriminator, load_state
+from sb3_diayn.model_zip import discriminator_from_state, load_state, training_history
+from sb3_diayn.zoo.hyperparams import get_arguments, import_zoo
 
-WRAPPER, CALLBACK = "sb3_diayn.DIAYNWrapper", "sb3_diayn.DIAYNCallback"
-
-
-def import_zoo() -> Any:
-    """:return: ``rl_zoo3``, imported only where it is used, since it patches gymnasium"""
-    with require_extra("zoo"):
-        import rl_zoo3
-        import rl_zoo3.import_envs
-    return rl_zoo3
+MAX_ENVS = 50  # With more, nearly all of the time is spent in the environments themselves.
 
 
 @dataclass
 class Run:
     """
-    A saved model and what is known of its training.
+    A saved model and what is known of its training. :func:`find_run` finds one.
+
+    Example::
+
+        run = find_run("logs/sac/Hopper-v5_1")
+        print(run.evaluate(n_episodes=1).distinct_skills)
+        with run.open(render_mode="human") as (model, env):
+            for episode in play_skills(model, env, range(run.n_skills)):
+                print(episode.skill, episode.task_rewards.sum())
 
     :param model_path: the zip
     :param algo: name of the algorithm's class, for example ``SAC``
     :param env_id: id of the environment
     :param n_skills: the number of skills, K
-    :param hyperparams: as the zoo saved them; of a bare zip only the wrapper
+    :param hyperparams: as the zoo saved them; for a bare zip only the wrapper
     :param env_kwargs: arguments of the environment
     :param stats_path: folder with the zoo's files of the run, None for a bare zip
     :param folder: where reports and films of the run belong
@@ -57,23 +58,51 @@ class Run:
     stats_path: Path | None
     folder: Path
 
+    @cached_property
+    def state(self) -> State:
+        """:return: what ``DIAYNCallback`` stored in the zip, which is read once"""
+        return load_state(self.model_path)
+
+    @cached_property
+    def saved_options(self) -> dict[str, Any]:
+        """:return: the options of the training, as the zoo saved them; none for a bare zip"""
+        return {} if self.stats_path is None else load_yaml(self.stats_path / "args.yml")
+
+    @property
+    def history(self) -> Mapping[str, Any] | None:
+        """:return: logged values of the training by name; None for a zip older than they are"""
+        return training_history(self.state) or None
+
+    @property
+    def model_class(self) -> type[BaseAlgorithm]:
+        """
+        :return: the algorithm's class
+        :raises ValueError: if the zoo does not know the algorithm
+        """
+        classes = {cls.__name__: cls for cls in import_zoo().ALGOS.values()}
+        if self.algo not in classes:
+            raise ValueError(
+                f"algo={self.algo!r} is not known to the zoo; expected one of {sorted(classes)}. "
+                "Load the model in Python instead."
+            )
+        found: type[BaseAlgorithm] = classes[self.algo]
+        return found
+
+    @property
+    def zoo_algo(self) -> str:
+        """:return: name of the algorithm as the zoo spells it, for example ``sac``"""
+        names: dict[Any, str] = {cls: name for name, cls in import_zoo().ALGOS.items()}
+        return names[self.model_class]
+
     def load_model(self, *, to_train: bool = False, **kwargs: Any) -> BaseAlgorithm:
         """
         :param to_train: with a replay buffer as in training, not for a single transition
         :param kwargs: for SB3's ``load``
         :return: the model
         """
-        algorithms = {cls.__name__: cls for cls in import_zoo().ALGOS.values()}
-        if self.algo not in algorithms:
-            raise ValueError(
-                f"algo={self.algo!r} is not known to the zoo; expected one of "
-                f"{sorted(algorithms)}. Load the model in Python instead."
-            )
-        cls = algorithms[self.algo]
-        if not to_train and "buffer_size" in cls.__init__.__code__.co_varnames:
+        if not to_train and "buffer_size" in self.model_class.__init__.__code__.co_varnames:
             kwargs.setdefault("buffer_size", 1)
-        model: BaseAlgorithm = cls.load(self.model_path, **kwargs)
-        return model
+        return self.model_class.load(self.model_path, **kwargs)
 
     def load_discriminator(self) -> Discriminator:
         """
@@ -81,13 +110,12 @@ class Run:
             imported if the run's ``config.yml`` names it, which the zoo executes anyway; never
             because a zip does
         """
-        callbacks = self.hyperparams.get("callback", [])
-        for each in callbacks if isinstance(callbacks, list) else [callbacks]:
-            options = each.get(CALLBACK) if isinstance(each, dict) else None
-            if options and options.get("obs_function"):
-                function = import_function(options["obs_function"])
-                return load_discriminator(self.model_path, obs_function=function)
-        return load_discriminator(self.model_path)
+        function = get_arguments(self.hyperparams, "DIAYNCallback").get("obs_function")
+        return discriminator_from_state(
+            self.state,
+            self.model_path,
+            obs_function=import_function(function) if function else None,
+        )
 
     def make_env(self, n_envs: int = 1, *, seed: int = 0, render_mode: str | None = None) -> VecEnv:
         """
@@ -120,11 +148,104 @@ class Run:
         return env
 
     def _statistics(self) -> str | None:
-        """The folder with those of ``VecNormalize``: a checkpoint has its own."""
+        """The folder with the statistics of ``VecNormalize``: a checkpoint has its own."""
         if self.stats_path is None:
             return None
         own = self.model_path.parent / self.stats_path.name
         return str(own if (own / STATISTICS).is_file() else self.stats_path)
+
+    @contextmanager
+    def open(
+        self,
+        n_envs: int = 1,
+        *,
+        seed: int | None = 0,
+        device: str = "auto",
+        render_mode: str | None = None,
+    ) -> Iterator[tuple[BaseAlgorithm, VecEnv]]:
+        """
+        :param n_envs: number of environments, which are closed at the end of the block
+        :param seed: seed of the first environment
+        :param device: PyTorch device of the model
+        :param render_mode: None, "human" or "rgb_array"
+        :return: the model, and environments that fit it
+        :raises ValueError: if the environment does not fit the model
+        """
+        model = self.load_model(device=device)
+        try:
+            env = self.make_env(n_envs, seed=seed or 0, render_mode=render_mode)
+        except AssertionError as error:  # VecNormalize asserts that its statistics fit the space
+            raise ValueError(f"env={self.env_id!r} does not fit the run: {error}") from error
+        try:
+            for name in ("observation_space", "action_space"):
+                given, expected = getattr(env, name), getattr(model, name)
+                if given != expected:
+                    raise ValueError(
+                        f"env={self.env_id!r} has the {name} {given}, the model was trained on "
+                        f"{expected}; expected the same. Check the environment's id and its "
+                        "arguments."
+                    )
+            yield model, env
+        finally:
+            env.close()
+
+    def evaluate(
+        self,
+        *,
+        n_episodes: int = 5,
+        seed: int | None = 0,
+        device: str = "auto",
+        progress_bar: bool = False,
+    ) -> SkillEvaluation:
+        """
+        :param n_episodes: fresh episodes of each skill
+        :param seed: seed of the environments and of sampled actions
+        :param device: PyTorch device of the model
+        :param progress_bar: show one
+        :return: what was measured
+        """
+        n_envs = min(self.n_skills * n_episodes, MAX_ENVS)
+        with self.open(n_envs, seed=seed, device=device) as (model, env):
+            evaluation = evaluate_skills(
+                model,
+                env,
+                discriminator=self.load_discriminator(),
+                n_episodes=n_episodes,
+                seed=seed,
+                progress_bar=progress_bar,
+            )
+        evaluation.info["env_id"] = self.env_id
+        return evaluation
+
+    def film(
+        self,
+        folder: Path,
+        *,
+        skills: Sequence[int] | None = None,
+        seed: int | None = 0,
+        device: str = "auto",
+        **options: Any,
+    ) -> Mapping[int, Path]:
+        """
+        :param folder: where to
+        :param skills: which skills; None for all
+        :param seed: seed of the environment and of sampled actions
+        :param device: PyTorch device of the model
+        :param options: for :func:`~sb3_diayn.evaluation.video.record_skills`
+        :return: a film of each skill
+        :raises ImportError: if the extra ``report`` is missing
+        :raises OSError: if the environment gives no picture
+        """
+        with require_extra("report"):
+            from sb3_diayn.evaluation.video import RenderingError, record_skills
+        # Without a display and a sound card, SDL (pygame) would complain of both.
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+        os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
+        with self.open(seed=seed, device=device, render_mode="rgb_array") as (model, env):
+            try:
+                return record_skills(model, env, folder, skills=skills, seed=seed, **options)
+            except RenderingError as error:
+                raise OSError(str(error)) from error
 
 
 def find_run(
@@ -145,7 +266,7 @@ def find_run(
             "logs/sac/Hopper-v5_1, or a model's zip. Look into your log folder."
         )
     if (path / MODEL_FILE).is_file():
-        path = path / MODEL_FILE  # of a checkpoint
+        path = path / MODEL_FILE  # the folder is a checkpoint
     folder = path if path.is_dir() else path.parent
     if folder.parent.name == CHECKPOINTS_FOLDER:
         folder = folder.parent.parent
@@ -161,26 +282,40 @@ def find_run(
     model_path = path if path.is_file() else _newest_zip(folder, stats_path.name)
     state = load_state(model_path)
     hyperparams, saved_env_id, saved_kwargs = _read_configuration(stats_path)
-    return Run(
-        model_path,
-        state["algo"],
-        env_id or saved_env_id,
-        state["n_skills"],
-        hyperparams,
-        saved_kwargs | (env_kwargs or {}),
-        stats_path,
-        folder,
+    return _run_of_state(
+        state,
+        model_path=model_path,
+        env_id=env_id or saved_env_id,
+        hyperparams=hyperparams,
+        env_kwargs=saved_kwargs | (env_kwargs or {}),
+        stats_path=stats_path,
+        folder=folder,
     )
+
+
+def _run_of_state(state: State, **kwargs: Any) -> Run:
+    """A run whose zip has been read already, to see what it is."""
+    run = Run(algo=state["algo"], n_skills=state["n_skills"], **kwargs)
+    run.state = state
+    return run
+
+
+def load_yaml(file: Path) -> dict[str, Any]:
+    """
+    :param file: of the zoo, which writes Python objects into it: as trusted as code
+    :return: its content
+    """
+    return dict(yaml.load(file.read_bytes(), Loader=yaml.UnsafeLoader))
 
 
 def _read_configuration(stats_path: Path) -> tuple[dict[str, Any], str, dict[str, Any]]:
     """Hyperparameters, the environment's id and its arguments, of the zoo's two files."""
     try:
         hyperparams, _ = import_zoo().get_saved_hyperparams(str(stats_path), test_mode=True)
-        args = yaml.load((stats_path / "args.yml").read_bytes(), Loader=yaml.UnsafeLoader)
+        args = load_yaml(stats_path / "args.yml")
         env_kwargs = {**hyperparams.pop("env_kwargs", {}), **(args["env_kwargs"] or {})}
         return hyperparams, args["env"], env_kwargs
-    except (yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
+    except (yaml.YAMLError, TypeError, ValueError, KeyError, AttributeError) as error:
         raise ValueError(
             f"RUN={str(stats_path.parent)!r} has a damaged config.yml or args.yml "
             f"({type(error).__name__}: {error}); expected what the zoo wrote. Pass a zip, copied "
@@ -197,9 +332,15 @@ def _bare_zip(path: Path, env_id: str | None, env_kwargs: dict[str, Any]) -> Run
             "--env. Register the environment and add its id."
         )
     check_env_id(env_id)
-    hyperparams = {"env_wrapper": [{WRAPPER: {"n_skills": state["n_skills"]}}]}
-    algo, n_skills, folder = state["algo"], state["n_skills"], path.parent / f"{path.stem}_report"
-    return Run(path, algo, env_id, n_skills, hyperparams, env_kwargs, None, folder)
+    return _run_of_state(
+        state,
+        model_path=path,
+        env_id=env_id,
+        hyperparams={"env_wrapper": [{"sb3_diayn.DIAYNWrapper": {"n_skills": state["n_skills"]}}]},
+        env_kwargs=env_kwargs,
+        stats_path=None,
+        folder=path.parent / f"{path.stem}_report",
+    )
 
 
 def _newest_zip(folder: Path, env_name: str) -> Path:
@@ -228,99 +369,3 @@ def check_env_id(env_id: str) -> None:
     close = difflib.get_close_matches(env_id, gym.registry, n=3)
     hint = f"Did you mean {' or '.join(close)}?" if close else "Is its package installed?"
     raise ValueError(f"env={env_id!r} is not registered; expected a gymnasium id. {hint}")
-
-
-MAX_ENVS = 50  # more gain nothing: then nearly all of the time is the environment's own
-
-
-def open_run(
-    run: Run, args: argparse.Namespace, n_envs: int, render_mode: str | None = None
-) -> tuple[BaseAlgorithm, VecEnv]:
-    """
-    :param run: a run
-    :param args: options with ``seed`` and ``device``
-    :param n_envs: number of environments
-    :param render_mode: of the environments
-    :return: its model, and environments that fit it
-    :raises ValueError: if the environment does not fit the model
-    """
-    model = run.load_model(device=args.device)
-    try:
-        env = run.make_env(n_envs, seed=args.seed or 0, render_mode=render_mode)
-    except AssertionError as error:  # VecNormalize, of statistics for another space
-        raise ValueError(f"env={run.env_id!r} does not fit the run: {error}") from error
-    for name in ("observation_space", "action_space"):
-        given, expected = getattr(env, name), getattr(model, name)
-        if given != expected:
-            env.close()
-            raise ValueError(
-                f"env={run.env_id!r} has the {name} {given}, the model was trained on {expected}; "
-                "expected the same. Check the environment's id and its arguments."
-            )
-    return model, env
-
-
-def measure(run: Run, args: argparse.Namespace) -> SkillEvaluation:
-    """
-    :param run: a run
-    :param args: options with ``seed``, ``device`` and ``episodes``
-    :return: its skills on fresh episodes
-    """
-    model, env = open_run(run, args, min(run.n_skills * args.episodes, MAX_ENVS))
-    try:
-        evaluation = evaluate_skills(
-            model,
-            env,
-            discriminator=run.load_discriminator(),
-            n_episodes=args.episodes,
-            seed=args.seed,
-            progress_bar=not args.no_progress and sys.stderr.isatty(),
-        )
-    finally:
-        env.close()
-    evaluation.info["env_id"] = run.env_id
-    return evaluation
-
-
-def film(
-    run: Run,
-    args: argparse.Namespace,
-    skills: Sequence[int],
-    folder: Path,
-    *,
-    format: str = "mp4",
-    deterministic: bool = True,
-) -> Mapping[int, Path]:
-    """
-    :param run: a run
-    :param args: options with ``seed``, ``device`` and ``film_steps``
-    :param skills: which skills
-    :param folder: where to
-    :param format: ``"mp4"`` or ``"gif"``
-    :param deterministic: play the mode of the policy instead of samples
-    :return: a film of each skill
-    :raises OSError: if the environment gives no picture
-    """
-    with require_extra("report"):
-        from sb3_diayn.evaluation.video import RenderingError, record_skills
-    # SDL, which nothing shows or plays here, would complain of a missing display and sound card.
-    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
-    os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
-    model, env = open_run(run, args, 1, "rgb_array")
-    plural = "s" if len(skills) > 1 else ""
-    print(f"Filming {len(skills)} skill{plural}, at most {args.film_steps} steps each ...")
-    try:
-        return record_skills(
-            model,
-            env,
-            folder,
-            skills=skills,
-            max_steps=args.film_steps,
-            deterministic=deterministic,
-            seed=args.seed,
-            format=format,
-        )
-    except RenderingError as error:
-        raise OSError(str(error)) from error
-    finally:
-        env.close()

@@ -1,8 +1,8 @@
 """Hyperparameter search in the zoo's Optuna study, judged by the skills. It needs ``zoo``."""
 
-import argparse
 import copy
 from collections.abc import Mapping, Sequence
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,18 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from sb3_diayn.evaluation.callback import SkillEvaluationCallback
 from sb3_diayn.files import write_bytes
-from sb3_diayn.zoo.hyperparams import chosen_hyperparams, override
+from sb3_diayn.zoo.hyperparams import default_algo, override
 from sb3_diayn.zoo.runs import MAX_ENVS
-from sb3_diayn.zoo.training import prepared_config
+from sb3_diayn.zoo.training import TrainingOptions, complete, make_manager, seeded
 
 Space = Mapping[str, Sequence[Any]]
 
 
 class TrialCallback(SkillEvaluationCallback):
     """
-    Reports the mutual information of each evaluation to a trial, and ends one that is pruned. What
-    else was measured becomes the trial's attributes: skills that fall at once may be easy to tell
-    apart, which only their returns and coverage show.
+    Reports the mutual information of each evaluation to a trial, and ends a pruned trial. All that
+    was measured becomes the trial's attributes: skills that fall at once may be easy to
+    distinguish, which only their returns and their coverage show.
 
     :param trial: the trial
     :param kwargs: for :class:`sb3_diayn.evaluation.callback.SkillEvaluationCallback`
@@ -39,13 +39,13 @@ class TrialCallback(SkillEvaluationCallback):
 
     def _on_step(self) -> bool:
         n_evaluations = len(self.history)
-        goes_on = super()._on_step()
+        continues = super()._on_step()
         if len(self.history) > n_evaluations:
             self.trial.report(self.history[-1]["mutual_information"], len(self.history))
             for name, value in self.history[-1].items():
                 self.trial.set_user_attr(name, value)
             self.is_pruned = self.trial.should_prune()
-        return goes_on and not self.is_pruned
+        return continues and not self.is_pruned
 
 
 class SkillSearch(ExperimentManager):  # type: ignore[misc]  # the zoo has no types
@@ -53,26 +53,26 @@ class SkillSearch(ExperimentManager):  # type: ignore[misc]  # the zoo has no ty
     The zoo's search with another objective: the mutual information of skills and states in nats,
     on fresh episodes of every skill, in place of the return of a few.
 
-    :param hyperparams: in the zoo's format, for all that is not searched
+    :param fixed_hyperparams: in the zoo's format, for all that is not searched
     :param pinned: hyperparameters that stay as they are
     :param space: what to choose from, by the search's names, in place of all of it
-    :param n_episodes: episodes of each skill in an evaluation
+    :param n_skill_episodes: episodes of each skill in an evaluation
     :param args: for the zoo's ``ExperimentManager``
     :param kwargs: for the same
     """
 
     def __init__(
         self,
-        hyperparams: Mapping[str, Any],
+        *args: Any,
+        fixed_hyperparams: Mapping[str, Any],
         pinned: Mapping[str, Any],
         space: Space,
-        n_episodes: int,
-        *args: Any,
+        n_skill_episodes: int,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.fixed_hyperparams, self.pinned, self.space = hyperparams, pinned, space
-        self.n_skill_episodes = n_episodes
+        self.fixed_hyperparams, self.pinned, self.space = fixed_hyperparams, pinned, space
+        self.n_skill_episodes = n_skill_episodes
 
     def with_trial(self, trial: optuna.trial.BaseTrial) -> dict[str, Any]:
         """
@@ -121,66 +121,62 @@ class SkillSearch(ExperimentManager):  # type: ignore[misc]  # the zoo has no ty
         return self.with_trial(optuna.trial.FixedTrial(params))
 
 
-def tune(args: argparse.Namespace) -> None:
+def tune(
+    env: str | None = None,
+    *,
+    space: Space | None = None,
+    n_episodes: int = 1,
+    storage: str | None = None,
+    study_name: str | None = None,
+    study: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Path:
     """
-    ``sb3-diayn tune``: start a study or join it, and write the best hyperparameters.
+    Start a study or join it, and write the best hyperparameters.
 
-    :param args: its options
+    :param env: id of the environment
+    :param space: what to search in place of all of it, see :func:`sample`
+    :param n_episodes: episodes of each skill in an evaluation
+    :param storage: database of the study; None for one in the log folder
+    :param study_name: the study to start or to join; None for algorithm and environment
+    :param study: how to search, as the zoo's ``ExperimentManager`` calls it: ``n_trials``,
+        ``max_total_trials``, ``sampler``, ``pruner``, ``n_startup_trials``, ``n_evaluations``
+    :param options: see :class:`~sb3_diayn.zoo.training.TrainingOptions`
+    :return: file with the best hyperparameters, in the zoo's format
     :raises ValueError: if the algorithm cannot be searched, the space does not fit, or no trial has
         reached its end
     """
-    if args.algo not in HYPERPARAMS_SAMPLER or args.algo == "ars":
+    given = TrainingOptions(env=env, **options)
+    algo = given.algo or default_algo(given.conf_file)
+    if algo not in HYPERPARAMS_SAMPLER or algo == "ars":
         raise ValueError(
-            f"algo={args.algo!r} cannot be searched; expected one of "
-            f"{sorted(set(HYPERPARAMS_SAMPLER) - {'ars'})}. Choose one."
+            f"algo={algo!r} cannot be searched; expected one of "
+            f"{sorted(set(HYPERPARAMS_SAMPLER) - {'ars'})}."
         )
-    check_space(args.algo, chosen_hyperparams(args), dict(args.space))
-    folder = Path(args.log_folder, args.algo)
+    check_space(algo, given.hyperparams, space or {})
+    settings, hyperparams = complete(given)
+    folder = Path(settings.log_folder, algo)
     folder.mkdir(parents=True, exist_ok=True)
-    args.study_name = args.study_name or f"{args.algo}_{args.env}".replace("/", "-")
-    args.storage = args.storage or f"sqlite:///{(folder / 'studies.db').as_posix()}"
-    with prepared_config(args) as config:
-        hyperparams = yaml.safe_load(config.read_text(encoding="utf-8"))[args.env]
-        search = _make_search(args, config, hyperparams)
+    name = study_name or f"{algo}_{settings.env}".replace("/", "-")
+    with make_manager(
+        SkillSearch,
+        seeded(settings),
+        hyperparams,
+        fixed_hyperparams=hyperparams,
+        pinned=settings.hyperparams,
+        space=space or {},
+        n_skill_episodes=n_episodes,
+        storage=storage or f"sqlite:///{(folder / 'studies.db').as_posix()}",
+        study_name=name,
+        optimize_hyperparameters=True,
+        no_optim_plots=True,
+        **(study or {}),
+    ) as search:
         search.setup_experiment()
         search.hyperparameters_optimization()
-    file = folder / f"{args.study_name}_best.yml"
-    best = yaml.safe_dump({args.env: search.best_hyperparams()})
-    write_bytes(file, best.encode())
-    command = f"sb3-diayn train --algo {args.algo} --env {args.env} --conf-file {file}"
-    print(f"{best}\nBest hyperparameters: {file}\nLearn with them:      {command}")
-
-
-def _make_search(
-    args: argparse.Namespace, config: Path, hyperparams: dict[str, Any]
-) -> SkillSearch:
-    return SkillSearch(
-        hyperparams,
-        chosen_hyperparams(args),
-        dict(args.space),
-        args.episodes,
-        args,
-        args.algo,
-        args.env,
-        args.log_folder,
-        config=str(config),
-        n_timesteps=args.total_timesteps,
-        env_kwargs=args.env_kwargs,
-        optimize_hyperparameters=True,
-        storage=args.storage,
-        study_name=args.study_name,
-        n_trials=args.n_trials,
-        max_total_trials=args.max_total_trials,
-        sampler=args.sampler,
-        pruner=args.pruner,
-        n_startup_trials=args.n_startup_trials,
-        n_evaluations=args.n_evaluations,
-        no_optim_plots=True,
-        seed=args.seed,
-        verbose=args.verbose,
-        vec_env_type=args.vec_env,
-        device=args.device,
-    )
+    file = folder / f"{name}_best.yml"
+    write_bytes(file, yaml.safe_dump({settings.env: search.best_hyperparams()}).encode())
+    return file
 
 
 NETS = {"small": [64, 64], "medium": [256, 256], "big": [400, 300]}  # as the zoo names them
@@ -201,19 +197,14 @@ class Narrowed:
         self._trial, self._space = trial, space
         self._answers = _answers(pinned)
 
-    def suggest_float(self, name: str, low: float, high: float, **kwargs: Any) -> float:
-        """As Optuna's."""
+    def _suggest(self, kind: str, name: str, low: float, high: float, **kwargs: Any) -> Any:
         if name in self._answers:
             return self._answers[name] or low
         ends = self._space.get(name, (low, high))
-        return self._trial.suggest_float(name, min(ends), max(ends), **kwargs)
+        return getattr(self._trial, f"suggest_{kind}")(name, min(ends), max(ends), **kwargs)
 
-    def suggest_int(self, name: str, low: int, high: int, **kwargs: Any) -> int:
-        """As Optuna's."""
-        if name in self._answers:
-            return self._answers[name] or low
-        ends = self._space.get(name, (low, high))
-        return self._trial.suggest_int(name, min(ends), max(ends), **kwargs)
+    suggest_float = partialmethod(_suggest, "float")
+    suggest_int = partialmethod(_suggest, "int")
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         """As Optuna's."""
@@ -303,45 +294,36 @@ def check_space(algo: str, pinned: Mapping[str, Any], space: Space) -> None:
                 f"space={name!r} is not searched here; expected one of {sorted(known)}. Leave it "
                 "out, or set a hyperparameter with --hyperparams."
             )
-        if not _fits(known[name], values):
-            raise ValueError(
-                f"space={name}={list(values)!r} does not fit what is searched; expected "
-                f"{_rule(known[name])}. Change the values, or leave them out."
-            )
+        try:
+            _check_values(known[name], values)
+        except ValueError as error:
+            raise ValueError(f"space={name}={list(values)!r} does not fit: {error}") from error
 
 
 def _questions(algo: str, pinned: Mapping[str, Any]) -> dict[str, BaseDistribution]:
     verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # no word of a study that nobody wants
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # not to announce the study of this line
     trial = optuna.create_study().ask()
     optuna.logging.set_verbosity(verbosity)
     sample(trial, algo, 1, pinned)
     return trial.distributions
 
 
-def _fits(known: BaseDistribution, values: Sequence[Any]) -> bool:
-    kind = int if isinstance(known, IntDistribution) else (int, float)
-    are_numbers = all(isinstance(value, kind) for value in values)
-    if not isinstance(known, CategoricalDistribution):
-        least = _least(known)
-        return are_numbers and len(values) <= 2 and all(v > 0 or v == least for v in values)
-    is_positive = are_numbers and all(value > 0 for value in values)
-    return (is_positive and _counts(known)) or set(values) <= set(known.choices)
-
-
-def _least(known: BaseDistribution) -> float | None:
-    """0 where that is searched, as in TQC's number of quantiles to drop."""
-    return 0 if getattr(known, "low", None) == 0 else None
-
-
-def _counts(known: CategoricalDistribution) -> bool:
-    """Its choices are points on a scale, between and beyond which there are others."""
-    return all(type(choice) in (int, float) for choice in known.choices)
-
-
-def _rule(known: BaseDistribution) -> str:
-    if isinstance(known, CategoricalDistribution):
-        return "positive numbers" if _counts(known) else f"some of {list(known.choices)}"
-    kind = "integer" if isinstance(known, IntDistribution) else "number"
-    sign = "positive" if _least(known) is None else "non-negative"
-    return f"one {sign} {kind}, or the two ends"
+def _check_values(asked: BaseDistribution, values: Sequence[Any]) -> None:
+    """
+    Optuna refuses what is not one of the choices. Of numbers it takes 6.5 for 6, and a negative
+    count as it is, and a choice of numbers may lie beyond those that are searched by default.
+    """
+    choices = asked.choices if isinstance(asked, CategoricalDistribution) else ()
+    if not all(type(choice) in (int, float) for choice in choices):
+        for value in values:
+            asked.to_internal_repr(value)
+        return
+    kind = int if isinstance(asked, IntDistribution) else (int, float)
+    has_zero = getattr(asked, "low", None) == 0  # as TQC's number of quantiles to drop
+    fits = all(isinstance(v, kind) and (v > 0 or (v == 0 and has_zero)) for v in values)
+    if not fits or (not choices and len(values) > 2):
+        sign = "non-negative" if has_zero else "positive"
+        noun = "integer" if kind is int else "number"
+        rule = f"{sign} {noun}s" if choices else f"one {sign} {noun}, or the two ends"
+        raise ValueError(f"expected {rule}")

@@ -14,7 +14,6 @@ pytest.importorskip("joblib")
 
 from sb3_diayn import __version__, cli
 from sb3_diayn.cli import main, sweep
-from sb3_diayn.cli import sweep as grid
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.model_zip import load_state
 
@@ -29,8 +28,7 @@ def words(folder, *args):
 
 
 def expand(folder, *args):
-    args = cli._parser().parse_args(["sweep", "-o", str(folder), *args])
-    return grid.expand(args)
+    return sweep.expand(cli.make_parser().parse_args(["sweep", "-o", str(folder), *args]))
 
 
 # -- the grid ---------------------------------------------------------------------------------
@@ -45,9 +43,9 @@ def test_every_setting_with_every_seed(tmp_path):
     last = runs[-1]
     setting = "MountainCarContinuous-v0_sac_K10_ent_coef=0.2_DIAYNCallback.net_arch=-16-"
     assert last.folder == tmp_path / setting / "seed_2"
-    options = grid.parse_train(last.command)
+    options = sweep.parse_train(last.command)
     assert (options.env, options.n_skills, options.seed) == ("MountainCarContinuous-v0", 10, 2)
-    assert (options.total_timesteps, options.device) == (500, "cpu")
+    assert (options.n_timesteps, options.device) == (500, "cpu")
     assert options.hyperparams == {"ent_coef": 0.2, "DIAYNCallback.net_arch": [16]}
     assert options.log_folder == str(last.folder)
 
@@ -55,17 +53,18 @@ def test_every_setting_with_every_seed(tmp_path):
 def test_options_for_every_run_and_those_of_the_grid_add_up(tmp_path):
     train = ["--", "--hyperparams", "gamma:0.9", "learning_rate:1e-4"]
     (run,) = expand(tmp_path, "--envs", ENV, "--seeds", "1", "--param", "tau=0.01", *train)
-    hyperparams = grid.parse_train(run.command).hyperparams
+    hyperparams = sweep.parse_train(run.command).hyperparams
     assert hyperparams == {"gamma": 0.9, "learning_rate": 1e-4, "tau": 0.01}
     (run,) = expand(tmp_path, "--envs", ENV, "--seeds", "1", "--", "-n", "300")
-    assert grid.parse_train(run.command).total_timesteps == 300
+    assert sweep.parse_train(run.command).n_timesteps == 300
 
 
 def test_hyperparameters_of_wrapper_and_callback(tmp_path):
     params = ["DIAYNCallback.obs_indices=0:2", "DIAYNWrapper.skill=uniform", "gamma=0.9"]
     args = [word for param in params for word in ("--param", param)]
     (run,) = expand(tmp_path, "--envs", ENV, "--seeds", "1", "--n-skills", "4", *args)
-    entry = grid.read_config(grid.parse_train(run.command))
+    options = sweep.settings_of(sweep.parse_train(run.command))
+    _, entry = sweep.complete(sweep.TrainingOptions(**options))
     ((callback, options),) = entry["callback"][0].items()
     assert callback == "sb3_diayn.DIAYNCallback"
     assert options == {"net_arch": [128, 128], "batch_size": 256, "obs_indices": "0:2"}
@@ -132,7 +131,7 @@ def test_a_run_is_a_folder_of_the_zoo_with_its_origin(swept):
     assert evaluation.info["num_timesteps"] == 240 and evaluation.info["env_id"] == ENV
     origin = json.loads((run / "run.json").read_text())
     assert origin["command"] == (run / ENV / "command.txt").read_text()
-    options = grid.parse_train(shlex.split(origin["command"])[1:])
+    options = sweep.parse_train(shlex.split(origin["command"])[1:])
     assert (options.env, options.seed, options.n_skills) == (ENV, 0, 3)
     assert origin["versions"]["sb3-diayn"] == __version__
     assert {"PyTorch", "Stable-Baselines3", "rl_zoo3", "mujoco"} <= origin["versions"].keys()
@@ -222,8 +221,8 @@ def test_two_attempts(tmp_path, monkeypatch, good, n_errors):
 def test_what_a_lost_backend_leaves_is_started_again(tmp_path, monkeypatch, capsys):
     """Loky gives up altogether when one of its processes is killed."""
     monkeypatch.setattr(sweep, "CHILD", ("-c", PRETEND.replace("GOOD", "1")))
-    args = cli._parser().parse_args(words(tmp_path, "--seeds", "3"))
-    runs, asked = grid.expand(args), []
+    args = cli.make_parser().parse_args(words(tmp_path, "--seeds", "3"))
+    runs, asked = sweep.expand(args), []
 
     def outcomes(todo, _):
         asked.append([run.seed for run in todo])
@@ -242,7 +241,7 @@ def test_a_backend_that_gives_up_again_is_an_error(tmp_path, monkeypatch):
     def outcomes(todo, _):
         raise RuntimeError("no worker")
 
-    args = cli._parser().parse_args(words(tmp_path))
+    args = cli.make_parser().parse_args(words(tmp_path))
     monkeypatch.setattr(sweep, "_outcomes", outcomes)
     with pytest.raises(ChildProcessError, match=r"gave up twice.*no worker"):
-        sweep._make(grid.expand(args), args)
+        sweep._make(sweep.expand(args), args)

@@ -41,7 +41,7 @@ def supervisor_of(folder, seed):
         time.sleep(0.1)
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
-        is_child = "sb3_diayn.cli.sweep_child" in words and words[-1].startswith(str(folder))
+        is_child = "sb3_diayn.cli.sweep" in words and words[-1].startswith(str(folder))
         if is_child and words[-1].endswith(f"seed_{seed}"):
             return process.parent(), process
     raise AssertionError("the run is over already: let it take longer")

@@ -23,7 +23,7 @@ from sb3_diayn import (
     evaluate_skills,
     load_discriminator,
 )
-from sb3_diayn.zoo.presets import preset
+from sb3_diayn.zoo import preset
 
 
 def learn(folder: Path, steps: int) -> SAC:

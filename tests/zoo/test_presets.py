@@ -1,13 +1,15 @@
-"""The published values: they are those of the documentation's table, and they train."""
+"""The published values: the documentation's table shows them, and they train."""
 
 import re
 from pathlib import Path
 
+import gymnasium as gym
 import pytest
 from stable_baselines3 import DDPG, SAC
 
 from sb3_diayn import DIAYNCallback, DIAYNWrapper
-from sb3_diayn.zoo.presets import PRESETS, describe_preset, preset
+from sb3_diayn.zoo import preset
+from sb3_diayn.zoo.hyperparams import PRESETS, config_path, default_algo, read_config
 from tests.helpers.envs import CountingEnv
 
 PAGE = Path(__file__).parents[2] / "docs" / "pages" / "variants.md"
@@ -24,15 +26,15 @@ def read_table() -> dict[str, dict[str, str]]:
 
 
 def written(name: str) -> dict[str, str]:
-    """The same from the module."""
-    values = describe_preset(name)
+    """The same from the provided file."""
+    values = preset(name)
     model, wrapper, callback = values["model"], values["wrapper"], values["callback"]
     duration = wrapper.get("skill_duration")
     assert callback["learning_rate"] == model["learning_rate"]
     assert callback["net_arch"] == model["policy_kwargs"]["net_arch"]
     assert callback["batch_size"] == model["batch_size"]
     return {
-        "algorithm": values["algo"].upper(),
+        "algorithm": default_algo(name).upper(),
         "hidden layers": " x ".join(map(str, callback["net_arch"])),
         "batch": str(model["batch_size"]),
         "learning rate": f"{model['learning_rate']:g}".replace("e-0", "e-"),
@@ -43,9 +45,9 @@ def written(name: str) -> dict[str, str]:
     }
 
 
-def test_the_page_shows_the_values_of_the_module():
+def test_the_page_shows_the_values_of_the_files():
     table = read_table()
-    assert table.keys() == PRESETS.keys()
+    assert table.keys() == set(PRESETS)
     for name in PRESETS:
         assert table[name] == written(name)
 
@@ -56,7 +58,7 @@ def test_a_preset_trains(name):
     """300 steps, with its batch size and nets."""
     values = preset(name)
     env = DIAYNWrapper(CountingEnv(), **values["wrapper"])
-    model_class = {"sac": SAC, "ddpg": DDPG}[describe_preset(name)["algo"]]
+    model_class = {"sac": SAC, "ddpg": DDPG}[default_algo(name)]
     values["model"] |= {"buffer_size": 1000, "learning_starts": 297}
     model = model_class("MlpPolicy", env, **values["model"], device="cpu", seed=0)
     callback = DIAYNCallback(**values["callback"])
@@ -85,6 +87,32 @@ def test_the_original_code_subtracts_no_log_p_in_mountain_car():
     assert "subtract_log_p" not in preset("original-code", "Hopper-v5")["callback"]
     values = preset("original-code", "MountainCarContinuous-v0")
     assert values["callback"]["subtract_log_p"] is False
+
+
+def test_every_version_of_an_environment_has_its_own_values():
+    """Gymnasium's and the zoo's ids, so that a new version of an environment is not forgotten."""
+    pytest.importorskip("rl_zoo3.import_envs")
+    versions = {"Hopper": 20, "Reacher": 2, "Ant": 5, "HalfCheetah": 5}
+    ids = [id for id in gym.registry if id.rpartition("-v")[0] in versions]
+    assert {"Hopper-v2", "Reacher-v5", "Ant-v4", "HalfCheetah-v3"} <= set(ids)
+    for id in ids:
+        assert preset("seed", id)["wrapper"]["n_skills"] == versions[id.rpartition("-v")[0]]
+    ids = [id for id in gym.registry if id.startswith("MountainCar")]
+    assert {"MountainCar-v0", "MountainCarContinuous-v0"} <= set(ids)
+    for id in ids:
+        assert preset("original-code", id)["callback"]["subtract_log_p"] is False
+        assert preset("original-code", id)["callback"]["net_arch"] == [300, 300]
+
+
+@pytest.mark.parametrize(("env_id", "steps"), [("Hopper-v5", 60_000), ("Pendulum-v1", 40_000)])
+def test_a_preset_is_a_file_of_the_zoo_without_the_length_of_the_training(env_id, steps):
+    pytest.importorskip("rl_zoo3")
+    entry = read_config("ddpg", env_id, conf_file="urlb")
+    assert (entry["noise_type"], entry["noise_std"]) == ("normal", 0.2)
+    assert entry["n_timesteps"] == steps == read_config("sac", env_id)["n_timesteps"]
+    assert read_config("ddpg", env_id, conf_file=config_path("urlb")) == entry
+    with pytest.raises(ValueError, match=r"^ent_coef=0\.1 is not a hyperparameter of ddpg"):
+        read_config("ddpg", env_id, conf_file="paper")
 
 
 def test_a_preset_is_a_copy():

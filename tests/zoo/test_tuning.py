@@ -152,13 +152,19 @@ def test_all_that_is_searched_can_be_narrowed_to_what_it_was(algo):
         (["tau=0.1,0.2,0.3"], "expected one positive number, or the two ends"),
         (["learning_rate=-1e-3,1e-3"], "expected one positive number, or the two ends"),
         (["batch_size_pow=6.5,8"], "expected one positive integer, or the two ends"),
-        (["net_arch=tiny"], "expected some of ['small', 'medium', 'big']"),
+        (
+            ["net_arch=tiny"],
+            "does not fit: 'tiny' not in ('small', 'medium', 'big')",
+        ),
         (["updates_per_step=0"], "expected positive numbers"),
         (
             ["top_quantiles_to_drop_per_net=-1", "--algo", "tqc"],
             "expected one non-negative integer, or the two ends",
         ),
-        (["discriminator_normalize_obs=2"], "expected some of [False, True]"),
+        (
+            ["discriminator_normalize_obs=2"],
+            "does not fit: '2' not in (False, True)",
+        ),
         (["tau"], "'tau' is not of the form key=value,value"),
     ],
 )

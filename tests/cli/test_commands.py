@@ -331,6 +331,14 @@ def test_missing_libraries_are_named_with_their_extra(run, tmp_path, capsys, mon
     assert "This needs jinja2. Install it: pip install 'sb3-diayn[report]'" in message
 
 
+def test_a_missing_zoo_is_named_with_its_extra(run, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rl_zoo3", None)
+    for args in (["play", run], ["train", "--env", ENV], ["tune", "--env", ENV]):
+        assert "This needs rl_zoo3. Install it: pip install 'sb3-diayn[zoo]'" in error_of(
+            capsys, *args
+        )
+
+
 @pytest.mark.parametrize("count", ["0", "-1", "x"])
 def test_counts_are_positive(run, capsys, count):
     with pytest.raises(SystemExit, match="2"):

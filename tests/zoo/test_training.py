@@ -20,9 +20,10 @@ import yaml
 
 pytest.importorskip("rl_zoo3")
 
+import sb3_diayn.zoo
 from sb3_diayn import load_discriminator
 from sb3_diayn.model_zip import load_state
-from sb3_diayn.zoo.hyperparams import config_path
+from sb3_diayn.zoo import config_path, find_run
 
 ENV = "Pendulum-v1"
 SMALL = "learning_starts:100 n_envs:2 gradient_steps:1 buffer_size:1000 batch_size:16".split()
@@ -64,6 +65,28 @@ def logs(tmp_path_factory):
     output = train(folder, "-n", "420", "--vec-env", "subproc", *saving, run=zoo)
     (folder / "output.txt").write_text(output)
     return folder
+
+
+@pytest.mark.slow
+def test_train_takes_keywords(tmp_path):
+    small = {"learning_starts": 50, "gradient_steps": 1, "batch_size": 16, "buffer_size": 1000}
+    options = {"n_timesteps": 100, "log_folder": tmp_path, "hyperparams": small, "device": "cpu"}
+    run = find_run(sb3_diayn.zoo.train(ENV, n_skills=3, seed=1, **options))
+    assert run.folder == tmp_path / "sac" / f"{ENV}_1"
+    assert (run.n_skills, run.state["progress"]["total_timesteps"]) == (3, 100)
+    saved = {"algo": "sac", "env": ENV, "seed": 1, "env_kwargs": None, "n_timesteps": 100}
+    assert saved.items() <= run.saved_options.items()
+    assert run.saved_options["log_folder"] == str(tmp_path)  # plain values, which any YAML reads
+    with run.open(2, device="cpu") as (model, env):
+        assert (type(model).__name__, env.num_envs) == ("SAC", 2)
+    again = sb3_diayn.zoo.train(resume=run.folder, **options)  # with a random seed
+    assert find_run(again).state["progress"]["total_timesteps"] == 200
+    assert isinstance(find_run(again).saved_options["seed"], int)
+
+
+def test_an_option_of_train_that_is_not_known():
+    with pytest.raises(TypeError, match="unexpected keyword argument 'n_steps'"):
+        sb3_diayn.zoo.train(ENV, n_steps=3)
 
 
 @pytest.mark.slow

@@ -47,6 +47,7 @@ from sb3_diayn.checks import (
     check_normalized,
     check_not_nested,
     check_observations,
+    check_read_actions,
     check_saved,
     check_step,
     check_task_reward,
@@ -93,15 +94,16 @@ FEW_SKILLS_STEPS, FEW_STEPS = 1000, 200
 
 class DIAYNCallback(BaseCallback):
     """
-    Trains the discriminator of DIAYN beside a stock SB3 model and rewards the model with it.
+    Trains the discriminator of DIAYN together with a stock SB3 model, and rewards the model with
+    it.
 
     ``model.learn(..., callback=DIAYNCallback())`` is all that it needs; the number of skills comes
     from the ``DIAYNWrapper`` of the environment. An off-policy model gets a
-    :class:`~sb3_diayn.buffers.SkillReplayBuffer`, so that its rewards are those of the present
-    discriminator; for an on-policy one the discriminator stands still within a rollout.
-    ``model.save`` then stores the discriminator in the model's zip, and a later ``learn`` with a
-    new ``DIAYNCallback()`` goes on from it: with the options of the zip, save those given anew
-    (an option at its default counts as not given).
+    :class:`~sb3_diayn.buffers.SkillReplayBuffer`, which computes the rewards with the present
+    discriminator. For an on-policy model the discriminator does not change within a rollout.
+    ``model.save`` stores the discriminator in the model's zip, and a later ``learn`` with a new
+    ``DIAYNCallback()`` continues with it. It has the options of the zip, but for those that are
+    given (an option at its default counts as not given).
     Paper: https://arxiv.org/abs/1802.06070
 
     Example::
@@ -120,32 +122,39 @@ class DIAYNCallback(BaseCallback):
     :param learning_rate: of the discriminator (Adam)
     :param weight_decay: of the discriminator (AdamW); 0 for none
     :param max_grad_norm: bound of the norm of the discriminator's gradient; None for none
-    :param batch_size: of the discriminator; None: the model's, off-policy half of it, 128 at least
+    :param batch_size: transitions per update of the discriminator. None: on-policy the model's
+        batch size; off-policy half of the model's batch, but 128 at least
     :param n_updates: updates of the discriminator per update of the policy
-    :param obs_indices: what the discriminator reads of the observation: of a vector a list of
-        indices, a slice or ``"start:stop"``; of a ``Dict`` a key, a list of keys or a mapping from
-        keys to such indices; None for everything
-    :param obs_function: reads the observation instead: a function that maps a batch, a tensor or a
-        dict of tensors, to features of shape ``(n, f)``, or where it is, ``"module:function"``
-    :param normalized_image: take boxes of three dimensions for images, as SB3's option does
+    :param obs_indices: what the discriminator reads of the observation. Of a vector: a list of
+        indices, a slice or ``"start:stop"``. Of a ``Dict``: a key, a list of keys or a mapping from
+        keys to such indices. None for everything
+    :param obs_function: a function that reads the observation instead. It maps a batch, a tensor or
+        a dict of tensors, to features of shape ``(n, f)``. A text ``"module:function"`` names one
+    :param normalized_image: treat boxes of three dimensions as images, as SB3's option does
     :param use_actions: make the action a further input of the discriminator
     :param normalize_obs: scale the discriminator's inputs by a running mean and deviation
-    :param spectral_norm: bound how fast the discriminator's answer may change between states
-    :param log_q_min: lower bound of log q(z|s') in rewards (nats); None for none
-    :param subtract_log_p: reward log q(z|s') - log p(z); if False, log q(z|s')
-    :param reward_scale: factor of the whole reward
+    :param spectral_norm: bound how fast log q may change from state to state, see
+        :class:`~sb3_diayn.discriminator.Discriminator`
+    :param log_q_min: lower bound of log q(z|s') in rewards (nats); None for none. With -log K no
+        skill gains from ending its episode early
+    :param subtract_log_p: reward log q(z|s') - log p(z), equation 3 of the paper; if False,
+        log q(z|s')
+    :param reward_scale: factor of the whole reward, ``reward_scale * (skill_reward_weight * skill
+        reward + task_reward_weight * task reward)``
     :param skill_reward_weight: weight of the skill reward
     :param task_reward_weight: weight of the environment's own reward
-    :param min_task_return: pay the skill reward only in episodes with at least this task return,
-        the gate of SMERL (Kumar et al., 2020); off-policy, with a ``task_reward_weight``
-    :param learn_p_z: learn p(z) as the original code can, softmax of the mean log q(z|s'); the
-        paper (figure 4) shows how that collapses the number of skills. It needs "uniform" draws
+    :param min_task_return: the gate of SMERL (Kumar et al., 2020, arXiv 2010.14484): the skill
+        reward counts only in episodes with at least this task return. Off-policy only, and with a
+        ``task_reward_weight``
+    :param learn_p_z: learn p(z) as the original code can: the softmax of the mean log q(z|s').
+        Figure 4 of the paper shows how this collapses the number of skills. It needs the rule
+        ``"uniform"``
     :param p_z_update_freq: environment steps between two updates of a learned p(z)
-    :param sync_freq: environment steps after which wrappers in other processes get the present
-        discriminator, off-policy; there it only feeds the logs
-    :param hold: off-policy, a model that goes on with an empty replay buffer makes no updates until
-        that holds so many transitions of each skill (or is full); 0 not to wait
-    :param verbose: 1 to say when a saved discriminator goes on, 0 for silence
+    :param sync_freq: environment steps between two updates of the discriminator that wrappers in
+        other processes have. Off-policy, where it only feeds the logs
+    :param hold: when an off-policy model resumes with an empty replay buffer, wait for this many
+        transitions of each skill (or a full buffer) before updating; 0 disables waiting
+    :param verbose: 1 to say when a saved discriminator is continued, 0 for silence
     :raises ValueError: if an option is out of range, or in ``learn`` if the model cannot learn
         skills right (the message says why and what to do)
     """
@@ -208,6 +217,8 @@ class DIAYNCallback(BaseCallback):
         # Asked for now: the zoo closes the environments before it saves.
         self._env_id = self.training_env.get_attr("env_id")[0]
         self._begin_continuation()
+        if self.options["use_actions"]:
+            check_read_actions(self.model, self.training_env)
         same_episodes = self._continuation.same_episodes
         if isinstance(self.model, OffPolicyAlgorithm):
             self._buffer = bind_buffer(

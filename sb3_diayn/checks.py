@@ -150,6 +150,21 @@ def _check_actions(space: spaces.Space[Any]) -> None:
         )
 
 
+def check_read_actions(model: BaseAlgorithm, env: VecEnv) -> None:
+    """
+    :param model: a model whose discriminator reads actions
+    :param env: its environments
+    :raises ValueError: if a wrapper outside of ``DIAYNWrapper`` changes actions
+    """
+    for space in env.get_attr("env_action_space"):
+        if space != model.action_space:
+            raise ValueError(
+                f"use_actions=True reads actions of {model.action_space}, and DIAYNWrapper gets "
+                f"those of {space}; expected the same. Put DIAYNWrapper outside the wrapper that "
+                "changes actions."
+            )
+
+
 def _check_observation(model: BaseAlgorithm, env: VecEnv, n_skills: int) -> None:
     space = SkillSpace.from_vec_env(env, n_skills)
     if not _is_of(space.env_space, env.get_attr("skill_space")[0].env_space):

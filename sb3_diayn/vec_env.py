@@ -179,7 +179,14 @@ def _check_env(env: VectorEnv[Any, Any, Any]) -> None:
 
 
 # What is the same for all environments.
-SHARED_ATTRIBUTES = ("n_skills", "skill_space", "skill_duration", "env_id", "total_steps")
+SHARED_ATTRIBUTES = (
+    "n_skills",
+    "skill_space",
+    "skill_duration",
+    "env_id",
+    "env_action_space",
+    "total_steps",
+)
 
 
 class VecDIAYNWrapper(VecEnvWrapper):
@@ -257,6 +264,11 @@ class VecDIAYNWrapper(VecEnvWrapper):
         """:return: id of the environments, None if they are not registered"""
         spec = self.venv.get_attr("spec", [0])[0] if self.venv.has_attr("spec") else None
         return None if spec is None else str(spec.id)
+
+    @property
+    def env_action_space(self) -> spaces.Space[Any]:
+        """:return: the space of the actions that arrive here, whatever a wrapper outside does"""
+        return self.action_space
 
     def set_skill(self, skill: int | str, indices: VecEnvIndices = None) -> None:
         """

@@ -130,6 +130,11 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any], RecordConstructorArgs):
         """:return: the standing rule, see the class"""
         return self._sampler.rule
 
+    @property
+    def env_action_space(self) -> spaces.Space[Any]:
+        """:return: the space of the actions that arrive here, whatever a wrapper outside does"""
+        return self.action_space
+
     def set_skill_reward(self, skill_reward: SkillReward | None) -> None:
         """
         :param skill_reward: what replaces the reward from now on (shared, not copied), or None to

@@ -20,7 +20,6 @@ from stable_baselines3.common.callbacks import (
 )
 from stable_baselines3.common.env_checker import check_env
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import (
     DummyVecEnv,
     SubprocVecEnv,
@@ -33,6 +32,7 @@ from sb3_diayn import DIAYNCallback, DIAYNCheckpointCallback, DIAYNWrapper, VecD
 from sb3_diayn.skills import SkillSampler
 from tests.helpers.envs import CountingEnv, PointEnv
 from tests.helpers.models import make_callback, make_ppo, make_sac
+from tests.helpers.orders import REFUSED, WORKS, Constant, inner, vec
 
 K = 5
 
@@ -160,22 +160,6 @@ def test_a_wrapper_outside_that_fixes_the_seed():
 
 
 # -- N calls of learn are one ----------------------------------------------------------------
-
-
-class Constant(gym.Env):
-    """Episodes of 100 steps of reward 1."""
-
-    observation_space = spaces.Box(0, 100, (1,), np.float32)
-    action_space = spaces.Box(-1, 1, (1,), np.float32)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.steps = 0
-        return np.zeros(1, np.float32), {}
-
-    def step(self, action):
-        self.steps += 1
-        return np.full(1, self.steps, np.float32), 1.0, False, self.steps == 100, {}
 
 
 @pytest.mark.parametrize("is_new", [False, True], ids=["one callback", "new callbacks"])
@@ -422,112 +406,10 @@ def test_dicts_of_an_environment_stay_as_they_are():
 # -- orders of wrappers ----------------------------------------------------------------------
 
 
-class ActionRepeat(gym.Wrapper):
-    def step(self, action):
-        total = 0.0
-        for _ in range(4):
-            obs, reward, terminated, truncated, info = self.env.step(action)
-            total += reward
-            if terminated or truncated:
-                break
-        return obs, total, terminated, truncated, info
-
-
-class Last(ActionRepeat):
-    """Repeats actions, but returns the last reward alone."""
-
-    def step(self, action):
-        obs, _, terminated, truncated, info = super().step(action)
-        return obs, info.get("skill_reward", 0.0), terminated, truncated, info
-
-
-class Hide(gym.Wrapper):
-    def step(self, action):
-        *rest, _ = self.env.step(action)
-        return *rest, {}
-
-
-def vec(env: gym.Env) -> DummyVecEnv:
-    return DummyVecEnv([lambda: env])
-
-
-def inner(n_skills: int = 3) -> gym.Env:
-    return DIAYNWrapper(Monitor(Constant()), n_skills=n_skills)
-
-
-WORKS = {
-    "Monitor(DIAYNWrapper(env))": lambda: vec(Monitor(DIAYNWrapper(Constant(), 3))),
-    "DIAYNWrapper(Monitor(env))": lambda: vec(inner()),
-    "TimeLimit(DIAYNWrapper(env))": lambda: vec(TimeLimit(inner(), 20)),
-    "DIAYNWrapper(TimeLimit(env))": lambda: vec(DIAYNWrapper(TimeLimit(Constant(), 20), 3)),
-    "DIAYNWrapper(ActionRepeat(env))": lambda: vec(DIAYNWrapper(ActionRepeat(Constant()), 3)),
-    "DIAYNWrapper(TransformReward(env))": lambda: vec(
-        DIAYNWrapper(gym.wrappers.TransformReward(Constant(), lambda r: 2 * r), 3)
-    ),
-    "VecNormalize(DIAYNWrapper)": lambda: VecNormalize(vec(inner()), norm_reward=False),
-    "VecMonitor(DIAYNWrapper)": lambda: VecMonitor(vec(DIAYNWrapper(Constant(), 3))),
-    "VecFrameStack(DIAYNWrapper)": lambda: VecFrameStack(vec(inner()), 2),
-    "VecNormalize(VecFrameStack(DIAYNWrapper))": lambda: VecNormalize(
-        VecFrameStack(vec(inner()), 2), norm_reward=False
-    ),
-    "VecDIAYNWrapper(VecFrameStack)": lambda: VecDIAYNWrapper(VecFrameStack(vec(Constant()), 2), 3),
-    "VecDIAYNWrapper(VecMonitor)": lambda: VecDIAYNWrapper(VecMonitor(vec(Constant())), 3),
-    "VecNormalize(VecDIAYNWrapper)": lambda: VecNormalize(
-        VecDIAYNWrapper(vec(Constant()), 3), norm_reward=False
-    ),
-}
-REFUSED = {
-    "ActionRepeat(DIAYNWrapper(env))": (
-        lambda: vec(ActionRepeat(inner())),
-        "4 steps of DIAYNWrapper in one; expected one.*outside the wrapper that repeats",
-    ),
-    "a wrapper that repeats and keeps the last reward": (
-        lambda: vec(Last(inner())),
-        "4 steps of DIAYNWrapper in one; expected one.*outside the wrapper that repeats",
-    ),
-    "TransformReward(DIAYNWrapper(env))": (
-        lambda: vec(gym.wrappers.TransformReward(inner(), lambda r: 2 * r + 1)),
-        "changes the rewards .* expected them unchanged.*reward_scale",
-    ),
-    "ClipReward(DIAYNWrapper(env))": (
-        lambda: vec(gym.wrappers.ClipReward(inner(), 3.0, 4.0)),
-        "changes the rewards .* expected them unchanged.*reward_scale",
-    ),
-    "a wrapper that replaces info": (
-        lambda: vec(Hide(inner())),
-        r"has no \['skill', 'task_reward', 'skill_reward'\].*outside every wrapper that replaces",
-    ),
-    "TransformObservation(DIAYNWrapper(env))": (
-        lambda: vec(
-            gym.wrappers.TransformObservation(
-                inner(), lambda obs: obs + np.float32(0.5), inner().observation_space
-            )
-        ),
-        "changes the observation .* expected it unchanged.*Put DIAYNWrapper outside",
-    ),
-    "VecDIAYNWrapper(VecNormalize)": (
-        lambda: VecDIAYNWrapper(VecNormalize(vec(Constant())), 3),
-        r"has VecNormalize.*expected it outside.*VecNormalize\(VecDIAYNWrapper",
-    ),
-    "VecNormalize(DIAYNWrapper, norm_reward=True)": (
-        lambda: VecNormalize(vec(inner())),
-        "norm_reward=True.*expected False",
-    ),
-    "VecFrameStack(VecNormalize(DIAYNWrapper))": (
-        lambda: VecFrameStack(VecNormalize(vec(inner()), norm_reward=False), 2),
-        "VecNormalize is within VecFrameStack; expected it outside",
-    ),
-    "FrameStackObservation(DIAYNWrapper(env))": (
-        lambda: vec(gym.wrappers.FrameStackObservation(inner(), 2)),
-        "(?s)observation_space=.*expected the space of a DIAYNWrapper",
-    ),
-}
-
-
 @pytest.mark.parametrize("make", [make_sac, make_ppo])
 @pytest.mark.parametrize("order", WORKS)
 def test_an_order_of_wrappers_that_works(order, make):
-    model = make(WORKS[order]())
+    model = make(WORKS[order][0]())
     model.learn(48, callback=make_callback())
     assert model.num_timesteps == 48
 
@@ -535,9 +417,15 @@ def test_an_order_of_wrappers_that_works(order, make):
 @pytest.mark.parametrize("make", [make_sac, make_ppo])
 @pytest.mark.parametrize("order", REFUSED)
 def test_an_order_of_wrappers_that_is_refused(order, make):
-    make_env, message = REFUSED[order]
+    make_env, message, _ = REFUSED[order]
     with pytest.raises(ValueError, match=message):
         make(make_env()).learn(48, callback=make_callback())
+
+
+def test_actions_that_are_rescaled_outside_are_not_those_that_the_discriminator_reads():
+    env = gym.wrappers.RescaleAction(inner(), np.float32(-0.5), np.float32(0.5))
+    with pytest.raises(ValueError, match=r"use_actions=True.*expected the same.*Put DIAYNWrapper"):
+        make_sac(vec(env)).learn(48, callback=make_callback(use_actions=True))
 
 
 # -- companions ------------------------------------------------------------------------------

@@ -282,10 +282,7 @@ class VecDIAYNWrapper(VecEnvWrapper):
             self._samplers[index].set_rule(skill)
 
     def set_skill_reward(self, skill_reward: SkillReward | None) -> None:
-        """
-        :param skill_reward: what replaces the reward from now on (shared, not copied), or None to
-            say that the environment's own reward is wanted, as an evaluation does
-        """
+        """:param skill_reward: see :meth:`DIAYNWrapper.set_skill_reward`; of all environments"""
         self._skill_reward = skill_reward
         self._task_reward_expected = skill_reward is None
         if skill_reward is not None:

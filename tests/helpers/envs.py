@@ -41,6 +41,29 @@ class CountingEnv(gym.Env):
         return obs, float(self.steps), done and not self.truncate, done and self.truncate, {}
 
 
+class StepEnv(gym.Env):
+    """
+    The observation is the step of the episode; each step brings a reward of 1.
+
+    :param length: steps of an episode, which ends by a time limit
+    """
+
+    observation_space = spaces.Box(0, 100, (1,), np.float32)
+    action_space = spaces.Box(-1, 1, (1,), np.float32)
+
+    def __init__(self, length: int = 100) -> None:
+        self.length, self.steps = length, 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.steps += 1
+        return np.full(1, self.steps, np.float32), 1.0, False, self.steps == self.length, {}
+
+
 class PointEnv(gym.Env):
     """
     A point in the plane. The action is a velocity of at most ``speed`` per coordinate and step;

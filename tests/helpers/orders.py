@@ -5,28 +5,12 @@ Orders of wrappers: which work and which are refused. The rows of the table in
 
 import gymnasium as gym
 import numpy as np
-from gymnasium import spaces
 from gymnasium.wrappers import TimeLimit
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecMonitor, VecNormalize
 
 from sb3_diayn import DIAYNWrapper, VecDIAYNWrapper
-
-
-class Constant(gym.Env):
-    """Episodes of 100 steps of reward 1."""
-
-    observation_space = spaces.Box(0, 100, (1,), np.float32)
-    action_space = spaces.Box(-1, 1, (1,), np.float32)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.steps = 0
-        return np.zeros(1, np.float32), {}
-
-    def step(self, action):
-        self.steps += 1
-        return np.full(1, self.steps, np.float32), 1.0, False, self.steps == 100, {}
+from tests.helpers.envs import StepEnv
 
 
 class ActionRepeat(gym.Wrapper):
@@ -59,7 +43,7 @@ def vec(env: gym.Env) -> DummyVecEnv:
 
 
 def inner(n_skills: int = 3) -> gym.Env:
-    return DIAYNWrapper(Monitor(Constant()), n_skills=n_skills)
+    return DIAYNWrapper(Monitor(StepEnv()), n_skills=n_skills)
 
 
 # What works: how it is made, and what it means.
@@ -69,11 +53,11 @@ WORKS = {
         "`rollout/ep_rew_mean` is the task return",
     ),
     "`Monitor(DIAYNWrapper(env))`": (
-        lambda: vec(Monitor(DIAYNWrapper(Constant(), 3))),
+        lambda: vec(Monitor(DIAYNWrapper(StepEnv(), 3))),
         "`rollout/ep_rew_mean` is the skill return",
     ),
     "`DIAYNWrapper(TimeLimit(env))`": (
-        lambda: vec(DIAYNWrapper(TimeLimit(Constant(), 20), 3)),
+        lambda: vec(DIAYNWrapper(TimeLimit(StepEnv(), 20), 3)),
         "a time limit is no terminal state",
     ),
     "`TimeLimit(DIAYNWrapper(env))`": (
@@ -81,11 +65,11 @@ WORKS = {
         "the same; under `VecNormalize` the last observation has been clipped",
     ),
     "`DIAYNWrapper(ActionRepeat(env))`": (
-        lambda: vec(DIAYNWrapper(ActionRepeat(Constant()), 3)),
+        lambda: vec(DIAYNWrapper(ActionRepeat(StepEnv()), 3)),
         "a step is a step of `ActionRepeat`",
     ),
     "`DIAYNWrapper(TransformReward(env))`": (
-        lambda: vec(DIAYNWrapper(gym.wrappers.TransformReward(Constant(), lambda r: 2 * r), 3)),
+        lambda: vec(DIAYNWrapper(gym.wrappers.TransformReward(StepEnv(), lambda r: 2 * r), 3)),
         "the task reward is the transformed one",
     ),
     "`RescaleAction(DIAYNWrapper(env))`": (
@@ -97,7 +81,7 @@ WORKS = {
         "with `norm_reward=False`; the discriminator reads raw observations",
     ),
     "`VecMonitor(DIAYNWrapper)`": (
-        lambda: VecMonitor(vec(DIAYNWrapper(Constant(), 3))),
+        lambda: VecMonitor(vec(DIAYNWrapper(StepEnv(), 3))),
         "`rollout/ep_rew_mean` is the skill return",
     ),
     "`VecFrameStack(DIAYNWrapper)`": (
@@ -109,15 +93,15 @@ WORKS = {
         "`VecNormalize` is the outermost of the two",
     ),
     "`VecDIAYNWrapper(VecFrameStack)`": (
-        lambda: VecDIAYNWrapper(VecFrameStack(vec(Constant()), 2), 3),
+        lambda: VecDIAYNWrapper(VecFrameStack(vec(StepEnv()), 2), 3),
         "the frames are the environment's own; the discriminator reads all of them",
     ),
     "`VecDIAYNWrapper(VecMonitor)`": (
-        lambda: VecDIAYNWrapper(VecMonitor(vec(Constant())), 3),
+        lambda: VecDIAYNWrapper(VecMonitor(vec(StepEnv())), 3),
         "`rollout/ep_rew_mean` is the task return",
     ),
     "`VecNormalize(VecDIAYNWrapper)`": (
-        lambda: VecNormalize(VecDIAYNWrapper(vec(Constant()), 3), norm_reward=False),
+        lambda: VecNormalize(VecDIAYNWrapper(vec(StepEnv()), 3), norm_reward=False),
         "as around `DIAYNWrapper`",
     ),
 }
@@ -168,7 +152,7 @@ REFUSED = {
         "one of them",
     ),
     "`VecDIAYNWrapper(VecNormalize)`": (
-        lambda: VecDIAYNWrapper(VecNormalize(vec(Constant())), 3),
+        lambda: VecDIAYNWrapper(VecNormalize(vec(StepEnv())), 3),
         r"has VecNormalize.*expected it outside.*VecNormalize\(VecDIAYNWrapper",
         "`VecNormalize(VecDIAYNWrapper, norm_reward=False)`",
     ),

@@ -30,9 +30,9 @@ from stable_baselines3.common.vec_env import (
 
 from sb3_diayn import DIAYNCallback, DIAYNCheckpointCallback, DIAYNWrapper, VecDIAYNWrapper
 from sb3_diayn.skills import SkillSampler
-from tests.helpers.envs import CountingEnv, PointEnv
+from tests.helpers.envs import CountingEnv, PointEnv, StepEnv
 from tests.helpers.models import make_callback, make_ppo, make_sac
-from tests.helpers.orders import REFUSED, WORKS, Constant, inner, vec
+from tests.helpers.orders import REFUSED, WORKS, inner, vec
 
 K = 5
 
@@ -164,7 +164,7 @@ def test_a_wrapper_outside_that_fixes_the_seed():
 
 @pytest.mark.parametrize("is_new", [False, True], ids=["one callback", "new callbacks"])
 def test_an_episode_that_spans_calls_counts_once(is_new):
-    model = make_sac(DIAYNWrapper(Constant(), n_skills=K), learning_starts=5000)
+    model = make_sac(DIAYNWrapper(StepEnv(), n_skills=K), learning_starts=5000)
     callback = make_callback(min_task_return=90, task_reward_weight=1.0)
     for _ in range(14):
         if is_new:
@@ -178,7 +178,7 @@ def test_an_episode_that_spans_calls_counts_once(is_new):
 # -- the end of an episode -------------------------------------------------------------------
 
 
-class Number(Constant):
+class Number(StepEnv):
     """The observation is the step of the episode; only who wraps it ends it."""
 
     def step(self, action):
@@ -280,7 +280,7 @@ def test_a_vec_env_that_does_not_say_how_an_episode_ended():
 # -- arrays and dicts that others own --------------------------------------------------------
 
 
-class Successful(Constant):
+class Successful(StepEnv):
     """Ends each episode with ``is_success``."""
 
     def step(self, action):
@@ -432,19 +432,19 @@ def test_actions_that_are_rescaled_outside_are_not_those_that_the_discriminator_
 
 
 def test_an_evaluation_in_the_environment_of_the_training():
-    env = DIAYNWrapper(Constant(), 3)
+    env = DIAYNWrapper(StepEnv(), 3)
     with pytest.raises(ValueError, match=r"EvalCallback\(eval_env\) evaluates in .*another one"):
         make_sac(env).learn(30, callback=[make_callback(), EvalCallback(env, eval_freq=10)])
-    venv = VecMonitor(vec(DIAYNWrapper(Constant(), 3)))
+    venv = VecMonitor(vec(DIAYNWrapper(StepEnv(), 3)))
     with pytest.raises(ValueError, match=r"EvalCallback\(eval_env\) evaluates in .*another one"):
         make_sac(venv).learn(30, callback=[make_callback(), EvalCallback(venv, eval_freq=10)])
 
 
 def test_an_evaluation_in_another_environment():
-    evaluation = EvalCallback(DIAYNWrapper(Constant(), 3), eval_freq=50, n_eval_episodes=2)
+    evaluation = EvalCallback(DIAYNWrapper(StepEnv(), 3), eval_freq=50, n_eval_episodes=2)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is not wrapped with a ``Monitor``")
-        make_sac(DIAYNWrapper(Constant(), 3)).learn(60, callback=[make_callback(), evaluation])
+        make_sac(DIAYNWrapper(StepEnv(), 3)).learn(60, callback=[make_callback(), evaluation])
     assert evaluation.last_mean_reward == 100
 
 
@@ -454,7 +454,7 @@ def test_a_callback_that_is_called_from_time_to_time_only(make, tmp_path, monkey
     nested = EveryNTimesteps(50, make())
     name = type(nested.callback).__name__
     with pytest.raises(ValueError, match=rf"callback=EveryNTimesteps\({name}.*expected it outside"):
-        make_sac(DIAYNWrapper(Constant(), 3)).learn(
+        make_sac(DIAYNWrapper(StepEnv(), 3)).learn(
             100, callback=[*([] if name == "DIAYNCallback" else [make_callback()]), nested]
         )
 
@@ -465,20 +465,20 @@ def test_an_own_replay_buffer_is_not_replaced_silently():
     class Own(ReplayBuffer):
         pass
 
-    model = make_sac(DIAYNWrapper(Constant(), 3), replay_buffer_class=Own)
+    model = make_sac(DIAYNWrapper(StepEnv(), 3), replay_buffer_class=Own)
     with pytest.raises(ValueError, match=r"replay_buffer_class=Own would be replaced.*Leave"):
         model.learn(30, callback=make_callback())
 
 
 def test_a_training_that_continues_without_its_vec_normalize(tmp_path):
-    env = VecNormalize(vec(DIAYNWrapper(Constant(), 3)), norm_reward=False)
+    env = VecNormalize(vec(DIAYNWrapper(StepEnv(), 3)), norm_reward=False)
     model = make_sac(env)
     model.learn(40, callback=make_callback())
     model.save(tmp_path / "model")
-    loaded = SAC.load(tmp_path / "model", env=vec(DIAYNWrapper(Constant(), 3)))
+    loaded = SAC.load(tmp_path / "model", env=vec(DIAYNWrapper(StepEnv(), 3)))
     with pytest.raises(ValueError, match=r"vec_normalize=None: .*trained on observations"):
         loaded.learn(40, callback=make_callback())
-    plain = make_sac(vec(DIAYNWrapper(Constant(), 3)))
+    plain = make_sac(vec(DIAYNWrapper(StepEnv(), 3)))
     plain.learn(40, callback=make_callback())
     plain.save(tmp_path / "plain")
     loaded = SAC.load(tmp_path / "plain", env=env)
@@ -533,11 +533,11 @@ def test_the_spec_makes_the_same_environment_again():
 def test_the_variable_may_have_spaces(text, monkeypatch):
     """As ``set DIAYN_SKILL=3 & python ...`` of cmd.exe leaves them."""
     monkeypatch.setenv("DIAYN_SKILL", text)
-    assert DIAYNWrapper(Constant(), 5).skill_rule == 3
+    assert DIAYNWrapper(StepEnv(), 5).skill_rule == 3
 
 
 def test_an_action_without_a_choice():
-    class Fixed(Constant):
+    class Fixed(StepEnv):
         action_space = spaces.Box(np.array([-1, 2.0]), np.array([1, 2.0]), dtype=np.float64)
 
     with pytest.raises(ValueError, match=r"no choice at \[1\], where low equals high; expected"):
@@ -546,7 +546,7 @@ def test_an_action_without_a_choice():
 
 @pytest.mark.parametrize("where", ["reset", "step"])
 def test_an_observation_of_another_shape(where):
-    class Wrong(Constant):
+    class Wrong(StepEnv):
         def reset(self, **kwargs):
             obs, info = super().reset(**kwargs)
             return (obs[None] if where == "reset" else obs), info

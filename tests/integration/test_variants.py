@@ -14,6 +14,7 @@ from sb3_diayn import DIAYNWrapper, Discriminator, SkillReward, load_discriminat
 from sb3_diayn.buffers import EpisodeGate
 from sb3_diayn.callbacks import attach_wrappers
 from sb3_diayn.discriminator import DiscriminatorTrainer
+from tests.helpers.envs import StepEnv
 from tests.helpers.models import K, counting, counting_vec, make_callback, make_sac
 
 SPACE = spaces.Box(-np.inf, np.inf, (2,), np.float32)
@@ -229,20 +230,12 @@ def test_without_the_option_there_is_no_gate():
 # -- actions ---------------------------------------------------------------------------------
 
 
-class BlindEnv(gym.Env):
+class BlindEnv(StepEnv):
     """The state never changes; only the action can tell a skill."""
 
-    observation_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
-    action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.steps = 0
-        return np.zeros(1, np.float32), {}
-
     def step(self, action):
-        self.steps += 1
-        return np.zeros(1, np.float32), 0.0, False, self.steps == 5, {}
+        obs, *rest = super().step(action)
+        return 0 * obs, *rest
 
 
 @pytest.mark.slow
@@ -250,7 +243,7 @@ def test_only_with_actions_a_blind_discriminator_tells_skills_apart():
     """Two skills learn to act differently; without actions the discriminator can but guess."""
     accuracy = {}
     for use_actions in (False, True):
-        env = DIAYNWrapper(BlindEnv(), 2, skill="balanced")
+        env = DIAYNWrapper(BlindEnv(length=5), 2, skill="balanced")
         model = make_sac(env, learning_starts=50, ent_coef=0.01, learning_rate=1e-2, train_freq=2)
         callback = make_callback(use_actions=use_actions, learning_rate=1e-2)
         model.learn(600, callback=callback)

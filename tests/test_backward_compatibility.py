@@ -67,17 +67,26 @@ def test_a_model_plays_its_skills_and_learns(name):
     assert callback.options["net_arch"] == [8]  # of the zip
 
 
-def test_a_checkpoint_resumes_as_version_0_1_0_would_have():
-    """Up to rounding: another processor may add in another order."""
-    model, callback = resume(CHECKPOINT, MADE.make_sac_env(), device="cpu"), DIAYNCallback()
-    before = {key: value.clone() for key, value in model.policy.state_dict().items()}
+# 0.1.0 drew the skills from the environment's generator: its episodes may not come back.
+@pytest.mark.filterwarnings("ignore:The training .* with new episodes:UserWarning")
+def test_a_checkpoint_resumes_with_all_that_it_had_learned():
+    env, callback = MADE.make_sac_env(), DIAYNCallback()
+    model = resume(CHECKPOINT, env, device="cpu")
+    saved = SAC.load(CHECKPOINT / "model.zip", device="cpu")
+    before = {name: value.clone() for name, value in model.policy.state_dict().items()}
+    th.testing.assert_close(before, saved.policy.state_dict(), atol=0, rtol=0)
     assert model.num_timesteps == MADE.AT
+    assert model.replay_buffer.size() == MADE.AT // 2  # two environments
+
     model.learn(MADE.STEPS - MADE.AT, callback=callback, reset_num_timesteps=False)
-    after = model.policy.state_dict()
-    assert max((after[key] - before[key]).abs().max() for key in after) > 1e-3
-    th.testing.assert_close(after, load("sac").policy.state_dict(), atol=1e-4, rtol=0)
-    saved = load_discriminator(zip_of("sac")).state_dict()
-    th.testing.assert_close(callback.discriminator.state_dict(), saved, atol=1e-4, rtol=0)
+    assert model.num_timesteps == MADE.STEPS
+    # One update of each for two steps, since 30: (60 - 30) / 2 until the checkpoint, 20 since then.
+    assert saved._n_updates == saved.diayn_state["counters"]["n_updates"] == 15
+    assert callback.trainer.n_updates == model._n_updates == 15 + 20
+    # Observations that VecNormalize has seen: of 100 steps, of two resets, of two more if any.
+    assert round(env.obs_rms.count) in (102, 104)
+    assert callback.options["net_arch"] == [8]
+    assert any((before[name] != now).any() for name, now in model.policy.state_dict().items())
 
 
 def test_a_replay_buffer_keeps_its_transitions_and_its_gate():

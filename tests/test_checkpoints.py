@@ -245,6 +245,7 @@ def test_what_was_missing_of_the_first_warm_up_is_made_up_for(saved):
     assert {starts for starts, _ in settings.rows} == {90 - 60}
 
 
+@pytest.mark.slow
 def test_an_empty_buffer_is_filled_with_each_skill_before_anything_is_learned(saved):
     model = SAC.load(saved, env=counting(), device="cpu")
     callback, settings = DIAYNCallback(hold=20), Settings()

@@ -298,6 +298,7 @@ def assert_refused_or_the_same(path, discriminator):
         assert th.equal(rewards(loaded), rewards(discriminator))
 
 
+@pytest.mark.slow
 @given(position=st.floats(0, 1, exclude_max=True), value=st.integers(1, 255))
 def test_a_changed_byte_is_noticed_or_does_not_matter(trained, tmp_path_factory, position, value):
     content = bytearray(trained[2].read_bytes())

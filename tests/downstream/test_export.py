@@ -349,6 +349,7 @@ def test_stacked_frames_are_refused():
 # -- critics reset -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SAC", "TQC", "CrossQ", "TD3", "PPO", "TRPO", "RecurrentPPO"])
 def test_reset_critics_keeps_the_policy_alone(name):
     model = trained(name)

@@ -199,6 +199,7 @@ def test_aspect_is_equal_in_the_plane_only(coordinates, aspect, ylabel, ax):
     assert ax.get_ylabel() == ylabel
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_skills", "n_numbers"), [(2, 4), (10, 100), (11, 0), (50, 0)])
 def test_confusion_numbers_and_ticks(n_skills, n_numbers, ax):
     plotting.plot_confusion(make_evaluation(n_skills), ax=ax)

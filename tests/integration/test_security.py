@@ -212,6 +212,7 @@ def test_a_bomb_in_the_zip(saved, tmp_path, monkeypatch):
 # -- whatever happens to a file --------------------------------------------------------------
 
 
+@pytest.mark.slow
 @many
 @given(st.floats(0, 1, exclude_max=True))
 def test_truncated_anywhere(saved, tmp_path, share):
@@ -221,6 +222,7 @@ def test_truncated_anywhere(saved, tmp_path, share):
         load_discriminator(path)
 
 
+@pytest.mark.slow
 @many
 @given(st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1))
 def test_changed_bytes_anywhere(saved, tmp_path, changes):

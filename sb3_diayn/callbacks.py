@@ -443,7 +443,7 @@ class DIAYNCallback(BaseCallback):
 
     def state(self) -> State:
         """
-        :return: all that is needed to go on with this training, as JSON can hold it: the format's
+        :return: all that is needed to continue this training, as JSON can hold it: the format's
             version, the spaces, options, counters, random state and all learned arrays
         """
         self.trainer.step()  # of a batch that the model is through with
@@ -527,8 +527,8 @@ class EpisodeReturns:
 
 def limit_threads(model: BaseAlgorithm) -> int:
     """
-    Give PyTorch one thread beside SBX, unless ``OMP_NUM_THREADS`` says how many: threads of OpenMP
-    spin while they wait for each other, on the cores that those of XLA need.
+    Give PyTorch one thread next to SBX, unless ``OMP_NUM_THREADS`` says how many. Threads of OpenMP
+    spin while they wait for each other, on the cores that XLA's threads need.
 
     :param model: about to learn
     :return: how many threads there were
@@ -589,7 +589,7 @@ def build(
     :param seed: of the draws of batches; None for a random one
     :param device: where the discriminator is
     :param obs_function: see :class:`Discriminator`
-    :return: a new discriminator, what trains it, and what the agent is paid
+    :return: a new discriminator, its trainer, and the reward that is made of it
     """
     space = action_space if options["use_actions"] else None
     own = arguments_for(Discriminator, options) | {"obs_function": obs_function}

@@ -46,7 +46,7 @@ def check_task_reward(options: Mapping[str, Any]) -> None:
     """
     if options["min_task_return"] is not None and options["task_reward_weight"] <= 0:
         raise ValueError(
-            f"min_task_return={options['min_task_return']!r} pays for diversity in good episodes "
+            f"min_task_return={options['min_task_return']!r} rewards diversity in good episodes "
             f"only, and task_reward_weight={options['task_reward_weight']!r} makes none good; "
             "expected a positive task_reward_weight. Add task_reward_weight=1."
         )
@@ -69,7 +69,7 @@ def check_saved(saved: dict[str, Any], n_skills: int, given: dict[str, Any]) -> 
         if given[name] != saved["options"].get(name):
             raise ValueError(
                 f"{name}={given[name]!r} does not match the saved discriminator; expected "
-                f"{saved['options'].get(name)!r}. Leave it out to go on with the saved one, or "
+                f"{saved['options'].get(name)!r}. Leave it out to continue with the saved one, or "
                 "train a new model."
             )
 
@@ -169,7 +169,7 @@ def _check_observation(model: BaseAlgorithm, env: VecEnv, n_skills: int) -> None
     space = SkillSpace.from_vec_env(env, n_skills)
     if not _is_of(space.env_space, env.get_attr("skill_space")[0].env_space):
         raise ValueError(
-            f"observation_space={model.observation_space} is not that of the DIAYNWrapper; "
+            f"observation_space={model.observation_space} differs from the DIAYNWrapper's; "
             "expected it unchanged. Put DIAYNWrapper outside every wrapper that changes the "
             "observation, as the outermost of them, and leave images out of VecNormalize with "
             "norm_obs_keys."
@@ -215,7 +215,7 @@ def check_env(env: VecEnv) -> int:
         if isinstance(rule, int):
             raise ValueError(
                 f"skill={rule} is fixed in a training environment; expected 'uniform', 'balanced' "
-                "or 'cycle', since one skill alone cannot be told apart. Leave skill out, and "
+                "or 'cycle', since one skill alone cannot be distinguished. Leave skill out, and "
                 "unset the variable DIAYN_SKILL."
             )
     return int(env.get_attr("n_skills")[0])
@@ -243,7 +243,7 @@ def _check_off_policy(model: OffPolicyAlgorithm) -> None:
     if buffer is not None and buffer.observation_space != model.observation_space:
         raise ValueError(
             f"observation_space={model.observation_space} does not match the loaded replay buffer; "
-            f"expected {buffer.observation_space}. Use the environment and the n_skills of then."
+            f"expected {buffer.observation_space}. Use the environment and n_skills of that training."
         )
     if buffer is not None and buffer.n_envs != model.n_envs:
         raise ValueError(
@@ -362,7 +362,7 @@ def normalizes_observations(model: BaseAlgorithm) -> bool:
 
 def check_normalized(saved: Mapping[str, Any], is_normalized: bool) -> None:
     """
-    :param saved: the state that a model brings along; that of version 0.1.0 does not know
+    :param saved: the state that a model brings along; version 0.1.0 did not record it
     :param is_normalized: whether ``VecNormalize`` normalises the observations that it will see
     :raises ValueError: if it was trained otherwise
     """

@@ -49,7 +49,7 @@ def check_n_skills(n_skills: Any) -> int:
     if isinstance(n_skills, bool) or not isinstance(n_skills, Integral) or int(n_skills) < 2:
         raise ValueError(
             f"n_skills={n_skills!r} is not a number of skills; expected an integer of at least 2. "
-            "With a single skill there is nothing to tell apart: pass n_skills=2 or more."
+            "A single skill leaves nothing to distinguish: pass n_skills=2 or more."
         )
     return int(n_skills)
 
@@ -144,7 +144,7 @@ class SkillSpace:
         skill_space = cls(env_space, n_skills, n_stack)
         if n_stack > 1 and skill_space.observation_space != observation_space:
             raise ValueError(
-                f"observation_space={observation_space} is not that of {n_stack} stacked frames; "
+                f"observation_space={observation_space} does not hold {n_stack} stacked frames; "
                 f"expected {skill_space.observation_space}. Use VecFrameStack around the "
                 "vectorised environments, without channels_order."
             )
@@ -357,7 +357,7 @@ class SkillSampler:
     :param n_skills: the number of skills, K
     :param skill: the standing rule, see :class:`~sb3_diayn.wrappers.DIAYNWrapper`; the environment
         variable ``DIAYN_SKILL`` overrides it
-    :param index: where ``"cycle"`` begins: that of the environment among those of a training
+    :param index: of the environment in its training, where ``"cycle"`` begins
     :raises ValueError: if ``skill`` is neither a rule nor one of the skills
     """
 

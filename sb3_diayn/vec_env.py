@@ -52,7 +52,7 @@ class GymVecEnv(VecEnv):
         (8, 24)
 
     :param env: with ``AutoresetMode.SAME_STEP``, or with ``DISABLED``: then ended episodes begin
-        anew by ``reset(options={"reset_mask": mask})``. Infos of JAX or torch arrays
+        again by ``reset(options={"reset_mask": mask})``. Infos of JAX or torch arrays
         first go through ``gymnasium.wrappers.vector.JaxToNumpy`` or ``TorchToNumpy``
     :raises ValueError: if it is no ``VectorEnv`` or resets in another mode
     """
@@ -205,8 +205,8 @@ class VecDIAYNWrapper(VecEnvWrapper):
     Paper: https://arxiv.org/abs/1802.06070
 
     .. warning::
-        The state of a simulator cannot be asked for, so ``resume`` goes on from a checkpoint with
-        new episodes, with a warning: not bit for bit.
+        A simulator does not tell its state. So ``resume`` continues a checkpoint with new episodes
+        and a warning, not bit for bit.
 
     Example::
 
@@ -303,7 +303,7 @@ class VecDIAYNWrapper(VecEnvWrapper):
     def set_options(self, options: list[dict[str, Any]] | dict[str, Any] | None = None) -> None:
         """
         :param options: of the next ``reset``, for all environments or one for each; ``"skill"``
-            chooses the skill, the rest goes on to the environments
+            chooses the skill, the rest is for the environments
         """
         VecEnv.set_options(self, options)
         inner = [{k: v for k, v in one.items() if k != "skill"} for one in self._options]
@@ -451,8 +451,8 @@ class VecDIAYNWrapper(VecEnvWrapper):
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **kwargs: Any
     ) -> list[Any]:
         """
-        Call a method of ``DIAYNWrapper``, or else of the environments. A skill reward is that of
-        all environments, whatever ``indices`` are.
+        Call a method of ``DIAYNWrapper``, or else of the environments. All environments have the
+        same skill reward, whatever ``indices`` are.
         """
         if method_name == "set_skill":
             self.set_skill(*method_args, **kwargs, indices=indices)  # type: ignore[misc]

@@ -243,7 +243,7 @@ def _check_off_policy(model: OffPolicyAlgorithm) -> None:
     if buffer is not None and buffer.observation_space != model.observation_space:
         raise ValueError(
             f"observation_space={model.observation_space} does not match the loaded replay buffer; "
-            f"expected {buffer.observation_space}. Use the environment and n_skills of that training."
+            f"expected {buffer.observation_space}. Use that environment and n_skills."
         )
     if buffer is not None and buffer.n_envs != model.n_envs:
         raise ValueError(

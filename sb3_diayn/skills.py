@@ -236,6 +236,15 @@ class SkillSpace:
             return env_obs, one_hots.argmax(axis=-1)
         return merge_frames(env_obs), self._skills(one_hots)
 
+    def env_obs(self, observation: Obs) -> Obs:
+        """
+        :param observation: what the policy sees, one or a batch
+        :return: the first half of :meth:`split`, in less time
+        """
+        if self.is_vector and self.n_stack == 1:
+            return observation[..., : -self.n_skills]
+        return self.split(observation)[0]
+
     def _skills(self, one_hots: npt.NDArray[Any]) -> SkillArray:
         skills: SkillArray = one_hots.argmax(axis=-1)
         return skills if self.n_stack == 1 else np.where(one_hots.any(axis=-1), skills, -1)

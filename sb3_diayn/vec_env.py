@@ -358,7 +358,7 @@ class VecDIAYNWrapper(VecEnvWrapper):
         for index in ends:
             last = index_obs(last_obs, index)
             # VecNormalize clips ``terminal_observation``; the discriminator reads the raw one.
-            raw = self.skill_space.split(last)[0]
+            raw = self.skill_space.env_obs(last)
             infos[index] |= {"terminal_observation": last, "terminal_env_obs": raw}
         self._last_obs = self._augment(env_obs) if self._draw(ends) else last_obs
         return self._last_obs, rewards, dones, infos
@@ -376,7 +376,7 @@ class VecDIAYNWrapper(VecEnvWrapper):
         if self._skill_reward is None:
             self._warn_once()
             return task_rewards
-        env_obs = self.skill_space.split(last_obs)[0]
+        env_obs = self.skill_space.env_obs(last_obs)
         skill_rewards = self._skill_reward.batch(env_obs, self.skills, self._actions)
         for info, reward in zip(infos, skill_rewards.tolist(), strict=True):
             info["skill_reward"] = reward

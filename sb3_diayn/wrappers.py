@@ -94,6 +94,7 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any], RecordConstructorArgs):
         self.skill_space = SkillSpace(self._env_space, n_skills)
         self.observation_space = self.skill_space.observation_space
         self.n_skills = self.skill_space.n_skills
+        self._vector_shape = self._env_space.shape if self.skill_space.is_vector else None
         self._float_keys = float_keys(self.observation_space)
         self.env_id = None if env.unwrapped.spec is None else env.unwrapped.spec.id
         self.skill_duration = check_duration(skill_duration)
@@ -198,11 +199,11 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any], RecordConstructorArgs):
         reward = self._reward(obs, action, info)
         if terminated or truncated:
             # VecNormalize clips ``terminal_observation``; the discriminator reads the raw one.
-            info["terminal_env_obs"] = self.skill_space.split(obs)[0]
+            info["terminal_env_obs"] = self.skill_space.env_obs(obs)
         elif self.skill_duration and self._episode_steps % self.skill_duration == 0:
             # ``info["skill"]`` keeps the skill that acted, the next action belongs to the new one.
             self.skill = self._sampler.draw()
-            obs = self.skill_space.append(self.skill_space.split(obs)[0], self.skill)
+            obs = self.skill_space.append(self.skill_space.env_obs(obs), self.skill)
         self.last_obs = obs
         return obs, reward, terminated, truncated, info
 
@@ -248,7 +249,7 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any], RecordConstructorArgs):
         if self._skill_reward is None or self._reward_of_one is None:
             self._warn_once()
             return task_reward
-        env_obs = self.skill_space.split(obs)[0]
+        env_obs = self.skill_space.env_obs(obs)
         info["skill_reward"] = self._reward_of_one(env_obs, self.skill, action)
         return float(self._skill_reward.mix(info["skill_reward"], task_reward))
 
@@ -278,7 +279,8 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any], RecordConstructorArgs):
 
     def _augment(self, env_obs: Obs) -> Obs:
         """With the skill, in new arrays: an environment may return the same one each time."""
-        check_shapes(env_obs, self._env_space, self._moment)
+        if getattr(env_obs, "shape", None) != self._vector_shape:  # the usual case costs nothing
+            check_shapes(env_obs, self._env_space, self._moment)
         if self.skill_space.is_vector:
             obs = self.skill_space.append(env_obs, self.skill)
             self._check_finite(obs, "observation")
@@ -319,7 +321,7 @@ class EpisodeRecord:
     def add(self, action: Any) -> None:
         """:param action: that the environment got; copied"""
         if self.actions is not None:
-            self.actions.append(copy.copy(action))
+            self.actions.append(action.copy() if isinstance(action, np.ndarray) else action)
             if len(self.actions) > MAX_RECORDED_STEPS:
                 self.actions = None
 

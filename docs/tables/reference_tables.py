@@ -20,7 +20,7 @@ import yaml
 from docs.tables import tables
 from docs.tables.tables import interval_text, table, text
 from sb3_diayn.evaluation.comparison import interval
-from sb3_diayn.evaluation.diagnosis import STATIC
+from sb3_diayn.evaluation.diagnosis import STATIC_MOVEMENT
 from sb3_diayn.evaluation.results import SkillEvaluation
 
 ROOT = Path(__file__).parents[2]
@@ -185,7 +185,7 @@ def _travel(run: Path) -> dict[str, Any]:
         "ends apart, largest (m)": apart.max(),
         "ends apart, mean (m)": apart.mean(),
         "cells": row["cells"],
-        "static skills": f"{(evaluation.movement < STATIC).sum()} of {evaluation.n_skills}",
+        "static skills": f"{(evaluation.movement < STATIC_MOVEMENT).sum()} of {evaluation.n_skills}",
         "best return": row["best return"],
         "worst return": row["worst return"],
     }

@@ -34,7 +34,13 @@ VALUES = OFF_POLICY | {
 }
 NOISE = {"action_noise": NormalActionNoise(np.zeros(1), np.full(1, 0.5))}
 STEPWISE = {"n_steps": 2, "learning_rate": 5e-3, "gamma": 0.0}
-TRUST_REGION = {"n_steps": 20, "batch_size": 20, "target_kl": 0.1, "gamma": 0.0}
+TRUST_REGION = {
+    "n_steps": 20,
+    "batch_size": 20,
+    "target_kl": 0.1,
+    "learning_rate": 1e-2,
+    "gamma": 0.0,
+}
 CLIPPED = {"n_steps": 20, "batch_size": 20, "n_epochs": 5, "learning_rate": 3e-2, "gamma": 0.0}
 # Compiling is most of what SBX does here: one shape of batch, one gradient step.
 COMPILED = {"train_freq": 1, "gradient_steps": 1}

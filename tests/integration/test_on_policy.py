@@ -119,7 +119,8 @@ def test_the_discriminator_learns_from_terminal_observations(monkeypatch, n_envs
     obs, skills = (np.concatenate(column) for column in zip(*batches, strict=True))
     # 8 whole episodes in each environment: steps 1 to 5 of each, and never a step 0.
     rows = sorted((*map(int, row), int(z)) for row, z in zip(obs, skills, strict=True))
-    expected = [(step, e, e % K) for step in range(1, 6) for e in range(8)] * n_envs
+    episodes = [e for index in range(n_envs) for e in range(index, index + 8)]
+    expected = [(step, e, e % K) for step in range(1, 6) for e in episodes]
     assert rows == sorted(expected)
 
 
@@ -129,7 +130,7 @@ def test_advantages_do_not_run_across_a_change_of_skill(normalize):
 
     def check(recorder):
         model, buffer = recorder.model, recorder.model.rollout_buffer
-        np.testing.assert_array_equal(buffer.episode_starts[:, 0], [1.0, 0.0] * 12)
+        np.testing.assert_array_equal(buffer.episode_starts[:, 0], np.arange(24) % 6 == 0)
         ends = np.arange(24) % 2 == 1
         terminal = np.arange(24) % 6 == 5
         skills = recorder.column("skill")[:, 0]

@@ -121,6 +121,7 @@ def test_counts_of_ten_thousand_draws(rule, n_envs):
         assert is_uniform(draws[::K, 0].tolist()) and (draws[:-K] != draws[K:]).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["balanced", "cycle"])
 @pytest.mark.parametrize("cls", [DummyVecEnv, SubprocVecEnv])
 def test_environments_play_different_skills_at_a_time(rule, cls):
@@ -406,6 +407,7 @@ def test_dicts_of_an_environment_stay_as_they_are():
 # -- orders of wrappers ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [make_sac, make_ppo])
 @pytest.mark.parametrize("order", WORKS)
 def test_an_order_of_wrappers_that_works(order, make):
@@ -414,6 +416,7 @@ def test_an_order_of_wrappers_that_works(order, make):
     assert model.num_timesteps == 48
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [make_sac, make_ppo])
 @pytest.mark.parametrize("order", REFUSED)
 def test_an_order_of_wrappers_that_is_refused(order, make):

@@ -14,6 +14,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNorm
 from sb3_diayn import DIAYNCallback, DIAYNWrapper
 from tests.helpers.models import small_net
 
+pytestmark = pytest.mark.slow
+
 K, CALLS, STEPS = 4, 4, 60
 OFF_POLICY = {"learning_starts": 50, "batch_size": 16, "buffer_size": 500}
 ON_POLICY = {"n_steps": 20, "batch_size": 20, "n_epochs": 2}

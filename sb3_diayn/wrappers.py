@@ -109,7 +109,7 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any], RecordConstructorArgs):
 
     def set_skill(self, skill: int | str) -> None:
         """
-        Change the standing rule, from the next draw on.
+        Change the standing rule, from the next draw on; to an index from the next episode on.
 
         :param skill: see the class
         :raises ValueError: if it is neither a rule nor one of the skills
@@ -164,7 +164,8 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any], RecordConstructorArgs):
         self._record = EpisodeRecord(
             generator_state(self), seed, copy.deepcopy(options), self._sampler.state()
         )
-        obs, info = reset_env(self.env, seed, options)
+        rest = {key: value for key, value in (options or {}).items() if key != "skill"}
+        obs, info = reset_env(self.env, seed, rest)
         if seed is not None:
             self._sampler.seed(seed)
         self.skill = self._sampler.draw(options)
@@ -196,7 +197,7 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any], RecordConstructorArgs):
             info["terminal_env_obs"] = self.skill_space.split(obs)[0]
         elif self.skill_duration and self._episode_steps % self.skill_duration == 0:
             # ``info["skill"]`` keeps the skill that acted, the next action belongs to the new one.
-            self.skill = self._sampler.draw()
+            self.skill = self._sampler.redraw(self.skill)
             obs = self.skill_space.append(self.skill_space.split(obs)[0], self.skill)
         self.last_obs = obs
         return obs, reward, terminated, truncated, info
@@ -341,11 +342,10 @@ def reset_env(
 
     :param env: an environment
     :param seed: of the environment
-    :param options: of the environment; ``"skill"`` is left out
+    :param options: of the environment
     :return: what the environment returns
     """
-    rest = {key: value for key, value in (options or {}).items() if key != "skill"}
-    return env.reset(seed=seed, **({"options": rest} if rest else {}))
+    return env.reset(seed=seed, **({"options": options} if options else {}))
 
 
 def generator_state(env: gym.Env[Any, Any]) -> Any:

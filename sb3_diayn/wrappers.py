@@ -190,7 +190,9 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any], RecordConstructorArgs):
         self._episode_steps += 1
         self.total_steps += 1
         obs = self._augment(env_obs)
-        info = _Info(info, skill=self.skill, task_reward=float(task_reward))
+        # A VecEnv copies ``info`` after the reset, which may write into the environment's arrays.
+        last_info = copy_obs(info) if terminated or truncated else info
+        info = _Info(last_info, skill=self.skill, task_reward=float(task_reward))
         reward = self._reward(obs, action, info)
         if terminated or truncated:
             # VecNormalize clips ``terminal_observation``; the discriminator reads the raw one.

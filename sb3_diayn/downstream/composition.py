@@ -92,7 +92,8 @@ class ScheduledSkills(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         weights = self._current_weights()
         obs, reward, terminated, truncated, info = self.env.step(copy_obs(action))
         self._step += 1
-        info = {**info, "weights": {int(z): float(weights[z]) for z in np.flatnonzero(weights)}}
+        acted = {int(z): float(weights[z]) for z in np.flatnonzero(weights)}
+        info = {**copy_obs(info), "weights": acted}
         return self._append_weights(obs), reward, terminated, truncated, info
 
     def _append_weights(self, env_obs: Any) -> Any:

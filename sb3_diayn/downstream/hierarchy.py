@@ -133,7 +133,12 @@ class SkillActionEnv(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             task_reward += float(step_reward)
             if terminated or truncated:
                 break
-        info = {**info, "skill": skill, "primitive_steps": steps + 1, "task_reward": task_reward}
+        info = {
+            **copy_obs(info),
+            "skill": skill,
+            "primitive_steps": steps + 1,
+            "task_reward": task_reward,
+        }
         return copy_obs(obs), reward, terminated, truncated, info
 
     def action_masks(self) -> npt.NDArray[np.bool_]:
@@ -305,7 +310,8 @@ class WaitAtEnd(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             reward = float(given)
             self._primitive_steps += 1
             if terminated or truncated:
-                obs = copy_obs(obs)  # a reset may write into the environment's own
+                # A VecEnv copies after the reset, which may write into the environment's arrays.
+                obs, info = copy_obs(obs), copy_obs(info)
                 self._end = obs, terminated, truncated, info
         self._skill_steps += 1
         if self._skill_steps < self._steps_per_skill:

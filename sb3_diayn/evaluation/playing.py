@@ -40,8 +40,8 @@ class SkillPolicy:
         >>> model = RecurrentPPO("MlpLstmPolicy", env, n_steps=64)
         >>> model = model.learn(64, callback=DIAYNCallback())
         >>> env = ScheduledSkills(gym.make("sb3_diayn/PointBox-v0"), 4, [(0, 50), (3, 50)])
-        >>> evaluate_policy(SkillPolicy(model, env), env, n_eval_episodes=1, warn=False)
-        (0.0, 0.0)
+        >>> policy = SkillPolicy(model, env)
+        >>> mean, std = evaluate_policy(policy, env, n_eval_episodes=1, warn=False)
 
     :param model: a model trained on observations with skills; it acts and is never changed
     :param env: what is played, vectorised or not: it has the action masks

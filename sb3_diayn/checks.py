@@ -25,6 +25,7 @@ from stable_baselines3.common.vec_env import (
     VecFrameStack,
     VecTransposeImage,
     is_vecenv_wrapped,
+    unwrap_vec_normalize,
 )
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 from torch import nn
@@ -259,8 +260,18 @@ def check_observations(model: BaseAlgorithm, env: VecEnv, space: SkillSpace) -> 
     :param space: where the skill sits in an observation
     :raises ValueError: if the model does not see what ``DIAYNWrapper`` gives
     """
-    normalizer = model.get_vec_normalize_env()
-    seen: Any = model._last_obs if normalizer is None else normalizer.get_original_obs()
+    check_seen(env, model._last_obs, space)
+
+
+def check_seen(env: VecEnv, obs: Any, space: SkillSpace) -> None:
+    """
+    :param env: vectorised environments
+    :param obs: what they have returned last
+    :param space: where the skill sits in an observation
+    :raises ValueError: if that is not what ``DIAYNWrapper`` gives
+    """
+    normalizer = unwrap_vec_normalize(env)
+    seen = obs if normalizer is None else normalizer.get_original_obs()
     env_obs, skills = space.split_newest(seen)
     own = SkillSpace(space.env_space, space.n_skills)
     for index, given in enumerate(env.get_attr("last_obs")):
@@ -296,20 +307,8 @@ def check_step(
     :return: steps of each ``DIAYNWrapper`` so far
     :raises ValueError: if a wrapper outside of ``DIAYNWrapper`` repeats actions or changes rewards
     """
-    missing = [name for name in ("skill", "task_reward", "skill_reward") if name not in infos[0]]
-    if missing:
-        raise ValueError(
-            f"info={sorted(infos[0])} has no {missing}; expected what DIAYNWrapper writes there. "
-            "Put DIAYNWrapper outside every wrapper that replaces info, and use its environment "
-            "for this training alone."
-        )
-    steps: list[int] = env.get_attr("total_steps")
-    for index, (before, now) in enumerate(zip(steps_before, steps, strict=False)):
-        if now - before > 1 and not dones[index]:
-            raise ValueError(
-                f"env={env} makes {now - before} steps of DIAYNWrapper in one; expected one. Put "
-                "DIAYNWrapper outside the wrapper that repeats actions."
-            )
+    check_info(infos[0], ("skill", "task_reward", "skill_reward"))
+    steps = check_repeats(env, dones, steps_before)
     own = [skill_reward.mix(info["skill_reward"], info["task_reward"]) for info in infos]
     if not np.allclose(rewards, own, rtol=1e-3, atol=1e-4):
         raise ValueError(
@@ -317,6 +316,39 @@ def check_step(
             "them unchanged. Put DIAYNWrapper outside every wrapper that changes rewards, and use "
             "reward_scale of DIAYNCallback to scale them."
         )
+    return steps
+
+
+def check_info(info: dict[str, Any], names: tuple[str, ...] = ("skill", "task_reward")) -> None:
+    """
+    :param info: of a step
+    :param names: what ``DIAYNWrapper`` writes there
+    :raises ValueError: if a wrapper outside of ``DIAYNWrapper`` has replaced it
+    """
+    missing = [name for name in names if name not in info]
+    if missing:
+        training = ", and use its environment for this training alone" * ("skill_reward" in names)
+        raise ValueError(
+            f"info={sorted(info)} has no {missing}; expected what DIAYNWrapper writes there. "
+            f"Put DIAYNWrapper outside every wrapper that replaces info{training}."
+        )
+
+
+def check_repeats(env: VecEnv, dones: npt.NDArray[np.bool_], steps_before: list[int]) -> list[int]:
+    """
+    :param env: environments with skills, after a step
+    :param dones: of the step
+    :param steps_before: what this function returned after the step before; nothing at first
+    :return: steps of each ``DIAYNWrapper`` so far
+    :raises ValueError: if a wrapper outside of ``DIAYNWrapper`` repeats actions
+    """
+    steps: list[int] = env.get_attr("total_steps")
+    for index, (before, now) in enumerate(zip(steps_before, steps, strict=False)):
+        if now - before > 1 and not dones[index]:
+            raise ValueError(
+                f"env={env} makes {now - before} steps of DIAYNWrapper in one; expected one. Put "
+                "DIAYNWrapper outside the wrapper that repeats actions."
+            )
     return steps
 
 

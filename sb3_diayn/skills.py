@@ -433,6 +433,13 @@ class SkillSampler:
         shuffle = np.random.default_rng([self._seed // MAX_ENVS, BALANCED, number // self.n_skills])
         return int(shuffle.permutation(self.n_skills)[(self._seed + number) % self.n_skills])
 
+    def redraw(self, skill: int) -> int:
+        """
+        :param skill: what has been played for ``skill_duration`` steps
+        :return: what follows within the episode: a fixed skill is changed between episodes only
+        """
+        return skill if isinstance(self.rule, int) else self.draw()
+
     def state(self) -> dict[str, Any]:
         """:return: all that the next draws depend on, but for the rule; plain values"""
         return {

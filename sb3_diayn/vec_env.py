@@ -272,7 +272,7 @@ class VecDIAYNWrapper(VecEnvWrapper):
 
     def set_skill(self, skill: int | str, indices: VecEnvIndices = None) -> None:
         """
-        Change the standing rule, from the next draw on.
+        Change the standing rule, from the next draw on; to an index from the next episode on.
 
         :param skill: see the class
         :param indices: of the environments; None for all
@@ -390,7 +390,7 @@ class VecDIAYNWrapper(VecEnvWrapper):
             over = self._episode_steps % self.skill_duration == 0
             over[ends] = False
         for index in np.flatnonzero(over):
-            self.skills[index] = self._samplers[index].draw()
+            self.skills[index] = self._samplers[index].redraw(int(self.skills[index]))
         self._begin(ends)
         return bool(len(ends) or over.any())
 

@@ -110,7 +110,7 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any], RecordConstructorArgs):
 
     def set_skill(self, skill: int | str) -> None:
         """
-        Change the standing rule, from the next draw on.
+        Change the standing rule, from the next draw on; to an index from the next episode on.
 
         :param skill: see the class
         :raises ValueError: if it is neither a rule nor one of the skills
@@ -170,7 +170,8 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any], RecordConstructorArgs):
         self._record = EpisodeRecord(
             generator_state(self), seed, copy.deepcopy(options), self._sampler.state()
         )
-        obs, info = reset_env(self.env, seed, options)
+        rest = {key: value for key, value in (options or {}).items() if key != "skill"}
+        obs, info = reset_env(self.env, seed, rest)
         if seed is not None:
             self._sampler.seed(seed)
         self.skill = self._sampler.draw(options)
@@ -195,14 +196,16 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any], RecordConstructorArgs):
         self._episode_steps += 1
         self.total_steps += 1
         obs = self._augment(env_obs)
-        info = _Info(info, skill=self.skill, task_reward=float(task_reward))
+        # A VecEnv copies ``info`` after the reset, which may write into the environment's arrays.
+        last_info = copy_obs(info) if terminated or truncated else info
+        info = _Info(last_info, skill=self.skill, task_reward=float(task_reward))
         reward = self._reward(obs, action, info)
         if terminated or truncated:
             # VecNormalize clips ``terminal_observation``; the discriminator reads the raw one.
             info["terminal_env_obs"] = self.skill_space.env_obs(obs)
         elif self.skill_duration and self._episode_steps % self.skill_duration == 0:
             # ``info["skill"]`` keeps the skill that acted, the next action belongs to the new one.
-            self.skill = self._sampler.draw()
+            self.skill = self._sampler.redraw(self.skill)
             obs = self.skill_space.append(self.skill_space.env_obs(obs), self.skill)
         self.last_obs = obs
         return obs, reward, terminated, truncated, info
@@ -348,11 +351,10 @@ def reset_env(
 
     :param env: an environment
     :param seed: of the environment
-    :param options: of the environment; ``"skill"`` is left out
+    :param options: of the environment
     :return: what the environment returns
     """
-    rest = {key: value for key, value in (options or {}).items() if key != "skill"}
-    return env.reset(seed=seed, **({"options": rest} if rest else {}))
+    return env.reset(seed=seed, **({"options": options} if options else {}))
 
 
 def generator_state(env: gym.Env[Any, Any]) -> Any:

@@ -136,7 +136,7 @@ def film_imitation(
             Replay(env, expert.actions),
             folder / "expert",
             skills=[skill],
-            max_steps=args.film_steps,
+            max_steps=min(args.film_steps, len(expert.actions)),
             seed=seed,
             caption="expert",
         ).values()
@@ -149,7 +149,7 @@ class Replay(VecEnvWrapper):
     Plays an expert's actions in the first environment, whatever a model would do there.
 
     :param venv: vectorised environments
-    :param actions: as the environment takes them, shape ``(T, ...)``; the episode is cut there
+    :param actions: as the environment takes them, shape ``(T, ...)``: for T steps
     """
 
     def __init__(self, venv: VecEnv, actions: npt.NDArray[Any]) -> None:
@@ -169,10 +169,8 @@ class Replay(VecEnvWrapper):
 
     def step_wait(self) -> VecEnvStepReturn:
         """:return: as any vectorised environment"""
-        obs, rewards, dones, infos = self.venv.step_wait()
         self._step += 1
-        dones[0] |= self._step >= len(self._actions)
-        return obs, rewards, dones, infos
+        return self.venv.step_wait()
 
 
 def why_no_replay(model: BaseAlgorithm, env: VecEnv, expert: Demonstration) -> str | None:
@@ -185,7 +183,8 @@ def why_no_replay(model: BaseAlgorithm, env: VecEnv, expert: Demonstration) -> s
     if expert.actions is None or expert.seed is None:
         return "there is no array 'actions' or no 'seed' to play it again by"
     replay = Replay(env, expert.actions)
-    (episode,) = play_skills(model, replay, [0], seed=expert.seed)
+    max_steps = len(expert.actions)
+    (episode,) = play_skills(model, replay, [0], seed=expert.seed, max_steps=max_steps)
     states = expert.observations
     if len(episode) != len(states) or not np.allclose(episode.states, states, TOLERANCE, TOLERANCE):
         return "its actions lead to other states here: another environment or version"

@@ -6,9 +6,12 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
+from gymnasium.utils import RecordConstructorArgs
 
 from sb3_diayn.arguments import check_positive
+from sb3_diayn.observations import copy_obs
 from sb3_diayn.skills import SkillSpace, check_skill
+from sb3_diayn.wrappers import reset_env
 
 __all__ = ["ScheduledSkills", "mix_skills"]
 
@@ -17,13 +20,14 @@ Mixture = int | Mapping[int, float]
 Schedule = Sequence[tuple[Mixture, int]]
 
 
-class ScheduledSkills(gym.Wrapper[Any, Any, Any, Any]):
+class ScheduledSkills(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     """
     Plays skills by a schedule, as the scheduled policy of the original code does. It takes the
     place of ``DIAYNWrapper``, which draws one skill for each episode. ``evaluate_policy``,
     ``RecordVideo`` and every other tool of SB3 and gymnasium then play, measure and film the
-    composition. The reward is the environment's own; ``info["weights"]`` has the mixture that
-    acted, by skill.
+    composition. Where actions are masked, the policy is recurrent or observations were normalised,
+    pass them :class:`~sb3_diayn.evaluation.playing.SkillPolicy` in place of the model. The reward
+    is the environment's own; ``info["weights"]`` has the mixture that acted, by skill.
     Paper: https://arxiv.org/abs/1802.06070
 
     Example::
@@ -51,9 +55,11 @@ class ScheduledSkills(gym.Wrapper[Any, Any, Any, Any]):
     def __init__(
         self, env: gym.Env[Any, Any], n_skills: int, schedule: Schedule, *, repeat: bool = False
     ) -> None:
-        super().__init__(env)
+        RecordConstructorArgs.__init__(self, n_skills=n_skills, schedule=schedule, repeat=repeat)
+        gym.Wrapper.__init__(self, env)
         self.skill_space = SkillSpace(env.observation_space, n_skills)
         self.observation_space = self.skill_space.observation_space
+        self.n_skills = self.skill_space.n_skills
         if len(schedule) == 0:
             raise ValueError(
                 f"schedule={schedule!r} has no skill; expected at least one, with its steps, such "
@@ -75,8 +81,8 @@ class ScheduledSkills(gym.Wrapper[Any, Any, Any, Any]):
         :return: the observation with the first mixture, and ``info``
         """
         self._step = 0
-        obs, info = self.env.reset(seed=seed, options=options)
-        return self.skill_space.append_weights(obs, self._current_weights()), info
+        obs, info = reset_env(self.env, seed, options)
+        return self._append_weights(obs), info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """
@@ -84,11 +90,15 @@ class ScheduledSkills(gym.Wrapper[Any, Any, Any, Any]):
         :return: as in gymnasium; the observation has the mixture that acts next
         """
         weights = self._current_weights()
-        obs, reward, terminated, truncated, info = self.env.step(action)
+        obs, reward, terminated, truncated, info = self.env.step(copy_obs(action))
         self._step += 1
-        info = {**info, "weights": {int(z): float(weights[z]) for z in np.flatnonzero(weights)}}
-        obs = self.skill_space.append_weights(obs, self._current_weights())
-        return obs, reward, terminated, truncated, info
+        acted = {int(z): float(weights[z]) for z in np.flatnonzero(weights)}
+        info = {**copy_obs(info), "weights": acted}
+        return self._append_weights(obs), reward, terminated, truncated, info
+
+    def _append_weights(self, env_obs: Any) -> Any:
+        """In new arrays: an environment may return the same one each time."""
+        return self.skill_space.append_weights(copy_obs(env_obs), self._current_weights())
 
     def _current_weights(self) -> Weights:
         n_steps = len(self._weights)

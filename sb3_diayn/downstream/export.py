@@ -26,6 +26,7 @@ from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from torch import nn
 
+from sb3_diayn.evaluation.playing import check_vec_normalize
 from sb3_diayn.model_zip import STATE_ATTRIBUTE, skill_state
 from sb3_diayn.observations import describe_space
 from sb3_diayn.skills import SKILL_KEY, SkillSpace, check_skill
@@ -91,13 +92,16 @@ def export_skill(
     :param reset_critics: initialise the critics, instead of exporting the critics of the skill
     :return: the exported model
     :raises ValueError: if the model has no discriminator, there is no such skill, ``env`` does not
-        fit, or the one-hot cannot be folded into the policy
+        fit, the model was trained under ``VecNormalize`` and there is none, or the one-hot cannot
+        be folded into the policy
     """
     state = skill_state(model)
     skill = check_skill(skill, state["n_skills"])
     space = _foldable_space(model, state)
     venv = None if env is None else type(model)._wrap_env(env, verbose=0)
-    features = _skill_features(model, space, vec_normalize or model.get_vec_normalize_env())
+    vec_normalize = vec_normalize or model.get_vec_normalize_env()
+    check_vec_normalize(model, vec_normalize)
+    features = _skill_features(model, space, vec_normalize)
     exported = _rebuild(model, _task_space(state, space, venv), venv)
     columns = _skill_columns(features, exported.policy)
     constant = features[skill, columns].double()

@@ -10,21 +10,28 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
+from gymnasium.utils import RecordConstructorArgs
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+from stable_baselines3.common.vec_env.base_vec_env import (
+    VecEnvIndices,
+    VecEnvObs,
+    VecEnvStepReturn,
+)
 
 from sb3_diayn.arguments import check_positive
+from sb3_diayn.evaluation.playing import SkillPolicy
 from sb3_diayn.model_zip import model_n_skills
-from sb3_diayn.observations import channels_first, map_obs
+from sb3_diayn.observations import channels_first, copy_obs, map_obs
 from sb3_diayn.skills import SkillSpace, check_skill
+from sb3_diayn.wrappers import reset_env
 
 __all__ = ["SkillActionEnv", "SkillActionVecEnv", "WaitAtEnd"]
 
 Array = npt.NDArray[Any]
 
 
-class SkillActionEnv(gym.Wrapper[Any, Any, Any, Any]):
+class SkillActionEnv(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     """
     Runs a chosen skill for ``steps_per_skill`` steps as one step (section 4.2.2 of Eysenbach et
     al., 2019). The observation is the environment's own; the action is the index of the skill,
@@ -66,8 +73,8 @@ class SkillActionEnv(gym.Wrapper[Any, Any, Any, Any]):
     :param vec_normalize: the statistics of a model trained under ``VecNormalize``; None for the
         statistics of the model's own environment, if it has one. A zip does not hold them: a
         loaded model needs ``VecNormalize.load("vecnormalize.pkl", venv)`` here
-    :raises ValueError: if the model has no skills, the spaces do not fit or a number is out of
-        range
+    :raises ValueError: if the model has no skills, the spaces do not fit, a number is out of
+        range, or the model was trained under ``VecNormalize`` and there is none
     """
 
     def __init__(
@@ -80,7 +87,17 @@ class SkillActionEnv(gym.Wrapper[Any, Any, Any, Any]):
         deterministic: bool = True,
         vec_normalize: VecNormalize | None = None,
     ) -> None:
-        super().__init__(env)
+        RecordConstructorArgs.__init__(
+            self,
+            _disable_deepcopy=True,
+            model=model,
+            steps_per_skill=steps_per_skill,
+            gamma=gamma,
+            deterministic=deterministic,
+            vec_normalize=vec_normalize,
+        )
+        self._saved_kwargs = _Shared(self._saved_kwargs)
+        gym.Wrapper.__init__(self, env)
         self.steps_per_skill, self.gamma = _check_timing(steps_per_skill, gamma)
         self._skills = _FrozenSkills(model, env, deterministic, vec_normalize)
         self.n_skills = self._skills.n_skills
@@ -94,9 +111,10 @@ class SkillActionEnv(gym.Wrapper[Any, Any, Any, Any]):
         :param options: of the environment
         :return: its observation and ``info``
         """
-        self._obs, info = self.env.reset(seed=seed, options=options)
-        self._starts = np.ones(1, dtype=bool)
-        return self._obs, info
+        obs, info = reset_env(self.env, seed, options)
+        self._obs = copy_obs(obs)
+        self._skills.begin(1)
+        return copy_obs(obs), info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """
@@ -107,16 +125,25 @@ class SkillActionEnv(gym.Wrapper[Any, Any, Any, Any]):
         skill = check_skill(action, self.n_skills)
         reward = task_reward = 0.0
         for steps in range(self.steps_per_skill):
-            obs = map_obs(lambda part: np.asarray(part)[None], self._obs)
-            primitive_action = self._skills.act(obs, np.array([skill]), self._starts)[0]
-            self._obs, step_reward, terminated, truncated, info = self.env.step(primitive_action)
-            self._starts[:] = False
+            batch = map_obs(lambda part: np.asarray(part)[None], self._obs)
+            primitive_action = self._skills.act(batch, np.array([skill]))[0]
+            obs, step_reward, terminated, truncated, info = self.env.step(primitive_action)
+            self._obs = copy_obs(obs)  # the environment may write into its own
             reward += self.gamma**steps * float(step_reward)
             task_reward += float(step_reward)
             if terminated or truncated:
                 break
-        info = {**info, "skill": skill, "primitive_steps": steps + 1, "task_reward": task_reward}
-        return self._obs, reward, terminated, truncated, info
+        info = {
+            **copy_obs(info),
+            "skill": skill,
+            "primitive_steps": steps + 1,
+            "task_reward": task_reward,
+        }
+        return copy_obs(obs), reward, terminated, truncated, info
+
+    def action_masks(self) -> npt.NDArray[np.bool_]:
+        """:return: that each skill may be chosen; the skills keep to the environment's own masks"""
+        return np.ones(self.n_skills, dtype=bool)
 
 
 class SkillActionVecEnv(VecEnvWrapper):
@@ -181,9 +208,10 @@ class SkillActionVecEnv(VecEnvWrapper):
 
     def reset(self) -> VecEnvObs:
         """:return: the environments' own observations"""
-        self._obs = self.venv.reset()
-        self._starts = np.ones(self.num_envs, dtype=bool)
-        return self._obs
+        obs = self.venv.reset()
+        self._obs = copy_obs(obs)
+        self._skills.begin(self.num_envs)
+        return obs
 
     def step_async(self, actions: Array) -> None:
         """
@@ -196,17 +224,30 @@ class SkillActionVecEnv(VecEnvWrapper):
         """:return: as in SB3; see :class:`SkillActionEnv` for rewards and infos"""
         rewards, task_rewards = np.zeros((2, self.num_envs))
         for step in range(self.steps_per_skill):
-            actions = self._skills.act(self._obs, self._current_skills, self._starts)
-            self._obs, step_rewards, dones, infos = self.venv.step(actions)
-            self._starts = dones
+            actions = self._skills.act(self._obs, self._current_skills)
+            obs, step_rewards, dones, infos = self.venv.step(actions)
+            self._obs = copy_obs(obs)
+            self._skills.end_step(dones)
             rewards += self.gamma**step * step_rewards
             task_rewards += step_rewards
-        for info, skill, task_reward in zip(infos, self._current_skills, task_rewards, strict=True):
-            info |= {"skill": int(skill), "task_reward": float(task_reward)}
-        return self._obs, rewards.astype(np.float32), dones, infos
+        rows = zip(infos, self._current_skills.tolist(), task_rewards.tolist(), strict=True)
+        infos = [{**info, "skill": skill, "task_reward": reward} for info, skill, reward in rows]
+        return obs, rewards.astype(np.float32), dones, infos
+
+    def has_attr(self, attr_name: str) -> bool:
+        """:return: true for ``action_masks``, otherwise what the environments answer"""
+        return attr_name == "action_masks" or self.venv.has_attr(attr_name)
+
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **kwargs: Any
+    ) -> list[Any]:
+        """:return: as in SB3; of ``action_masks`` that each skill may be chosen"""
+        if method_name == "action_masks":
+            return [np.ones(self.n_skills, dtype=bool) for _ in self._get_indices(indices)]
+        return self.venv.env_method(method_name, *method_args, indices=indices, **kwargs)
 
 
-class WaitAtEnd(gym.Wrapper[Any, Any, Any, Any]):
+class WaitAtEnd(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     """
     Goes around each environment of a :class:`SkillActionVecEnv`, which steps all of them together.
 
@@ -235,7 +276,8 @@ class WaitAtEnd(gym.Wrapper[Any, Any, Any, Any]):
     """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
-        super().__init__(env)
+        RecordConstructorArgs.__init__(self)
+        gym.Wrapper.__init__(self, env)
         self._steps_per_skill = 1
         self._end: tuple[Any, bool, bool, dict[str, Any]] | None = None
         self._begin_skill()
@@ -253,7 +295,7 @@ class WaitAtEnd(gym.Wrapper[Any, Any, Any, Any]):
         :return: its observation and ``info``
         """
         self._begin_skill()
-        return self.env.reset(seed=seed, options=options)
+        return reset_env(self.env, seed, options)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """
@@ -264,10 +306,12 @@ class WaitAtEnd(gym.Wrapper[Any, Any, Any, Any]):
             obs, terminated, truncated, info = self._end
             reward = 0.0
         else:
-            obs, given, terminated, truncated, info = self.env.step(action)
+            obs, given, terminated, truncated, info = self.env.step(copy_obs(action))
             reward = float(given)
             self._primitive_steps += 1
             if terminated or truncated:
+                # A VecEnv copies after the reset, which may write into the environment's arrays.
+                obs, info = copy_obs(obs), copy_obs(info)
                 self._end = obs, terminated, truncated, info
         self._skill_steps += 1
         if self._skill_steps < self._steps_per_skill:
@@ -294,9 +338,9 @@ class _FrozenSkills:
         self.n_skills = model_n_skills(model)
         self._space = SkillSpace(env.observation_space, self.n_skills)
         self._model, self._deterministic = model, deterministic
-        self._normalizer = vec_normalize or model.get_vec_normalize_env()
-        self._memory: Any = None  # of a recurrent policy
         self._check_spaces(env)
+        self._policy = SkillPolicy(model, env, vec_normalize=vec_normalize)
+        self.begin(1)
 
     def _check_spaces(self, env: gym.Env[Any, Any] | VecEnv) -> None:
         spaces_of_env = {
@@ -313,13 +357,29 @@ class _FrozenSkills:
                     "learned in, with the same arguments."
                 )
 
-    def act(self, env_obs: Any, skills: Array, starts: npt.NDArray[np.bool_]) -> Array:
-        """Actions for a batch: observations ``(n, d)``, skills and episode starts ``(n,)``."""
-        obs: Any = self._space.append(env_obs, skills)
-        if self._normalizer is not None:
-            obs = self._normalizer.normalize_obs(obs)
-        actions, self._memory = self._model.predict(obs, self._memory, starts, self._deterministic)
+    def begin(self, n_envs: int) -> None:
+        """All environments have been reset."""
+        self._starts, self._state = np.ones(n_envs, dtype=bool), None
+
+    def act(self, env_obs: Any, skills: Array) -> Array:
+        """Actions for a batch: observations ``(n, d)`` and skills ``(n,)``."""
+        obs = self._space.append(env_obs, skills)
+        actions, self._state = self._policy.predict(
+            obs, self._state, self._starts, self._deterministic
+        )
+        self._starts = np.zeros(len(skills), dtype=bool)
         return actions
+
+    def end_step(self, dones: npt.NDArray[np.bool_]) -> None:
+        """Episodes that are over have been reset."""
+        self._starts = dones.copy()
+
+
+class _Shared(dict[str, Any]):
+    """Arguments in a spec, which gymnasium copies for each wrapper outside: but not the model."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Shared":
+        return self
 
 
 def _check_timing(steps_per_skill: Any, gamma: Any) -> tuple[int, float]:

@@ -3,6 +3,7 @@
 from sb3_diayn.evaluation.callback import SkillEvaluationCallback
 from sb3_diayn.evaluation.diagnosis import Diagnosis, diagnose
 from sb3_diayn.evaluation.evaluate import evaluate_skills, summarize
+from sb3_diayn.evaluation.playing import SkillPolicy
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.evaluation.trajectories import Trajectory, play_skills
 
@@ -10,6 +11,7 @@ __all__ = [
     "Diagnosis",
     "SkillEvaluation",
     "SkillEvaluationCallback",
+    "SkillPolicy",
     "Trajectory",
     "diagnose",
     "evaluate_skills",

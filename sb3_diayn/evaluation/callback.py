@@ -14,6 +14,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize, 
 
 from sb3_diayn.arguments import check_positive
 from sb3_diayn.checkpoints import run_folder
+from sb3_diayn.checks import check_eval_envs
 from sb3_diayn.evaluation.evaluate import evaluate_skills
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.evaluation.trajectories import as_vec_env, preserve_state
@@ -70,6 +71,7 @@ class SkillEvaluationCallback(BaseCallback):
     :param n_envs: environments to build, in this process
     :param deterministic: play the mode of the policy instead of samples
     :param seed: of environments and sampled actions, the same for each evaluation
+    :param max_steps: see :func:`~sb3_diayn.evaluation.trajectories.play_skills`
     :param save_path: folder for ``evaluations.json``, ``best_model.zip`` and the statistics of
         ``VecNormalize``. ``"auto"`` for the folder ``skills`` in the folder where an
         ``EvalCallback`` or ``CheckpointCallback`` of the same training saves: in the zoo, the
@@ -92,6 +94,7 @@ class SkillEvaluationCallback(BaseCallback):
         n_envs: int = 10,
         deterministic: bool = True,
         seed: int = 0,
+        max_steps: int | None = None,
         save_path: str | Path | None = None,
         save_best: bool = True,
         stop_at_mutual_information: float | None = None,
@@ -102,6 +105,7 @@ class SkillEvaluationCallback(BaseCallback):
         self.n_episodes = check_positive("n_episodes", n_episodes)
         self.n_envs = check_positive("n_envs", n_envs)
         self.deterministic, self.seed = deterministic, seed
+        self.max_steps = None if max_steps is None else check_positive("max_steps", max_steps)
         self.save_path, self.save_best = save_path, save_best
         self.stop_at_mutual_information = stop_at_mutual_information
         self.given_env = eval_env
@@ -114,6 +118,7 @@ class SkillEvaluationCallback(BaseCallback):
 
     def _on_training_start(self) -> None:
         skill_state(self.model)  # refuses a model without a discriminator
+        check_eval_envs(self, self.training_env)
         self._folder = self._find_folder()
         self._periods = self.num_timesteps // self.eval_freq
         if self._env is None:
@@ -183,6 +188,7 @@ class SkillEvaluationCallback(BaseCallback):
             n_episodes=self.n_episodes,
             deterministic=self.deterministic,
             seed=self.seed,
+            max_steps=self.max_steps,
         )
         return self.last_evaluation
 

@@ -39,6 +39,7 @@ def evaluate_skills(
     deterministic: bool = True,
     seed: int | None = 0,
     discriminator: Discriminator | None = None,
+    max_steps: int | None = None,
     progress_bar: bool = False,
 ) -> SkillEvaluation:
     """
@@ -59,16 +60,17 @@ def evaluate_skills(
         ['x_position', 'y_position']
 
     :param model: a model trained with ``DIAYNCallback``, just trained or loaded from its zip
-    :param env: a ``DIAYNWrapper`` environment or vectorised ones (faster). Not the training ones:
-        they are reset
+    :param env: a ``DIAYNWrapper`` environment or vectorised ones (faster). Not the training ones
+        during a ``learn``: they are reset, and the next ``learn`` begins new episodes
     :param n_episodes: episodes of each skill, E
     :param deterministic: play the mode of the policy instead of samples
     :param seed: of environments and sampled actions; None for no fixed seed
     :param discriminator: None for the model's own
+    :param max_steps: see :func:`~sb3_diayn.evaluation.trajectories.play_skills`
     :param progress_bar: show one
     :return: the measurements
-    :raises ValueError: if ``n_episodes`` is not a positive integer, the spaces do not fit or the
-        model has no discriminator
+    :raises ValueError: if ``n_episodes`` is not a positive integer, the model has no discriminator
+        or does not fit the environments
     """
     check_positive("n_episodes", n_episodes, "Five show the spread.")
     vec_env = as_vec_env(env)
@@ -76,7 +78,9 @@ def evaluate_skills(
         discriminator = discriminator or model_discriminator(model)
         _check_n_skills(vec_env, discriminator)
         skills = [z for z in range(discriminator.n_skills) for _ in range(n_episodes)]
-        episodes = play_skills(model, vec_env, skills, deterministic=deterministic, seed=seed)
+        episodes = play_skills(
+            model, vec_env, skills, deterministic=deterministic, seed=seed, max_steps=max_steps
+        )
         bar = tqdm(episodes, total=len(skills), desc="Playing skills", disable=not progress_bar)
         trajectories = sorted(bar, key=lambda trajectory: trajectory.skill)
         evaluation = summarize(trajectories, discriminator, n_episodes)

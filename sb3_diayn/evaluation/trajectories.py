@@ -1,9 +1,11 @@
 """Fresh episodes of chosen skills, played in parallel."""
 
+import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import gymnasium as gym
@@ -11,24 +13,19 @@ import numpy as np
 import numpy.typing as npt
 import torch as th
 from gymnasium.vector.utils import create_empty_array
-from sb3_contrib import MaskablePPO
-from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, unwrap_vec_normalize
 
-from sb3_diayn.observations import (
-    FloatArray,
-    Obs,
-    Space,
-    as_channels_first,
-    flatten,
-    index_obs,
-    map_obs,
-)
+from sb3_diayn.arguments import check_positive
+from sb3_diayn.checks import check_info, check_repeats, check_seen, shares_environments
+from sb3_diayn.evaluation.playing import SkillPolicy, check_vec_normalize
+from sb3_diayn.observations import FloatArray, Obs, Space, flatten, index_obs, map_obs
 from sb3_diayn.skills import SkillSpace, check_skill
 from sb3_diayn.wrappers import DIAYNWrapper
 
 POSITION_KEYS = ("x_position", "y_position", "z_distance_from_origin")
+DEFAULT_MAX_STEPS = 10_000
+CHECKED_STEPS = 20  # of each round, for wrappers that repeat actions
 
 
 @dataclass
@@ -86,6 +83,7 @@ def play_skills(
     *,
     deterministic: bool = True,
     seed: int | None = None,
+    max_steps: int | None = None,
 ) -> Iterator[Trajectory]:
     """
     Play one episode of each entry of ``skills``, as many at once as there are environments.
@@ -108,32 +106,45 @@ def play_skills(
         [(0, (20, 3)), (3, (20, 3)), (3, (20, 3))]
 
     :param model: any SB3 model trained on the same augmented space
-    :param env: vectorised environments with ``DIAYNWrapper``
+    :param env: vectorised environments with ``DIAYNWrapper``. Those of the model's training are
+        reset; its next ``learn`` then begins new episodes
     :param skills: a skill for each episode; repeat one to play it more often
     :param deterministic: play the mode of the policy instead of samples
     :param seed: of environments and sampled actions; None for no fixed seed
+    :param max_steps: cut episodes after so many steps; None for 10,000, or for the time limit of
+        the environment where that is longer, with a warning if an episode is cut
     :return: trajectories in the order in which they end
-    :raises ValueError: if the observation spaces of model and environments differ, or a skill does
-        not exist
+    :raises ValueError: if the observation spaces of model and environments differ, one normalises
+        observations and the other does not, a skill does not exist, or a wrapper outside of
+        ``DIAYNWrapper`` hides what the skill does
     """
-    n_skills = int(env.get_attr("n_skills")[0])
+    if max_steps is not None:
+        check_positive("max_steps", max_steps)
     if model.observation_space != env.observation_space:
         raise ValueError(
             f"env has the observation space {env.observation_space}, the model was trained on "
             f"{model.observation_space}; expected the same. Check the environment's id, its "
-            f"arguments and n_skills={n_skills}."
+            f"arguments and n_skills={env.get_attr('n_skills')[0]}."
         )
-    tasks = deque(check_skill(skill, n_skills) for skill in skills)
-    rules = env.get_attr("skill_rule")
+    check_vec_normalize(model, unwrap_vec_normalize(env))
+    episodes, rules = _Episodes(env, skills, max_steps), env.get_attr("skill_rule")
     with preserve_state(model, env, seed):
         try:
             if seed is not None:
                 env.seed(seed)
-            yield from _play(model, env, tasks, n_skills, deterministic)
+            yield from _play(model, env, episodes, deterministic)
         finally:
             _remove_idle(env)
             for index, rule in enumerate(rules):
                 env.env_method("set_skill", rule, indices=[index])
+            _forget_episodes(model, env)
+
+
+def _forget_episodes(model: BaseAlgorithm, env: VecEnv) -> None:
+    """After a reset of its own environments, the next ``learn`` of a model resets them too."""
+    own = model.get_env()
+    if own is not None and shares_environments(env, own):
+        model._last_obs = None
 
 
 @contextmanager
@@ -166,77 +177,163 @@ def preserve_state(model: BaseAlgorithm, env: VecEnv, seed: int | None = None) -
 
 
 def _play(
-    model: BaseAlgorithm, env: VecEnv, tasks: deque[int], n_skills: int, deterministic: bool
+    model: BaseAlgorithm, env: VecEnv, episodes: "_Episodes", deterministic: bool
 ) -> Iterator[Trajectory]:
-    def set_next_skill(index: int) -> int | None:
+    policy = SkillPolicy(model, env)
+    while episodes.tasks:
+        obs, state = episodes.begin(), None
+        check_seen(env, obs, episodes.space)
+        starts, steps = np.ones(env.num_envs, dtype=bool), env.get_attr("total_steps")
+        for number in count():
+            actions, state = policy.predict(obs, state, starts, deterministic)
+            # Others may write into what they get.
+            obs, _, starts, infos = env.step(np.array(actions))
+            if number < CHECKED_STEPS:
+                steps = check_repeats(env, starts, steps)
+            yield from episodes.add(obs, actions, starts, infos)
+            if not episodes.are_under_way:
+                break
+
+
+class _Episodes:
+    """
+    Which environment plays which skill, and what has come of it.
+
+    A ``VecEnv`` resets an environment only where an episode ends. So if one has to be cut, no new
+    episode begins until all of those under way are over, and then all environments are reset.
+
+    :param env: vectorised environments with skills
+    :param skills: a skill for each episode
+    :param max_steps: where episodes are cut; None for a default and a warning
+    """
+
+    def __init__(self, env: VecEnv, skills: Sequence[int], max_steps: int | None) -> None:
+        n_skills = int(env.get_attr("n_skills")[0])
+        self.space = SkillSpace.from_vec_env(env, n_skills)
+        self.tasks = deque(check_skill(skill, n_skills) for skill in skills)
+        self._env, self._normalizer = env, unwrap_vec_normalize(env)
+        self._max_steps = _default_max_steps(env) if max_steps is None else max_steps
+        self._is_warned = max_steps is not None
+
+    def begin(self) -> Obs:
+        """Reset all environments, each with a skill of its own; return what they show."""
+        _remove_idle(self._env)
+        everyone = range(self._env.num_envs)
+        self._is_cut = False
+        self._playing = [self._set_next_skill(index) for index in everyone]
+        obs = self._env.reset()
+        self._next = [self._set_next_skill(index) for index in everyone]
+        self._recorders = [_Recorder(self.space.env_space) for _ in everyone]
+        _make_idle(self._env, [i for i in everyone if self._playing[i] is None])
+        return obs
+
+    @property
+    def are_under_way(self) -> bool:
+        """Whether any is."""
+        return any(skill is not None for skill in self._playing)
+
+    def _set_next_skill(self, index: int) -> int | None:
         # A VecEnv resets by itself, so the skill of the next episode is set during this one.
-        skill = tasks.popleft() if tasks else None
-        env.env_method("set_skill", 0 if skill is None else skill, indices=[index])
+        skill = self.tasks.popleft() if self.tasks else None
+        self._env.env_method("set_skill", 0 if skill is None else skill, indices=[index])
         return skill
 
-    everyone = range(env.num_envs)
-    playing = [set_next_skill(index) for index in everyone]
-    obs = env.reset()
-    upcoming = [set_next_skill(index) for index in everyone]
-    space = SkillSpace.from_vec_env(env, n_skills)
-    recorders = [_Recorder(space.env_space) for _ in everyone]
-    normalizer = unwrap_vec_normalize(env)
-    _make_idle(env, [index for index in everyone if playing[index] is None])
-    state, starts = None, np.ones(env.num_envs, dtype=bool)
-    while any(skill is not None for skill in playing):
-        actions, state = model.predict(
-            obs,  # type: ignore[arg-type]
-            state,
-            starts,
-            deterministic,
-            **_action_masks(model, env),
-        )
-        obs, _, starts, infos = env.step(actions)
-        raw: Any = obs if normalizer is None else normalizer.get_original_obs()
-        env_obs, _ = space.split_newest(raw)
-        for index in everyone:
-            if playing[index] is None:
+    def add(
+        self,
+        obs: Any,
+        actions: npt.NDArray[Any],
+        dones: npt.NDArray[np.bool_],
+        infos: list[dict[str, Any]],
+    ) -> Iterator[Trajectory]:
+        """A step of all environments; return the episodes that are over with it."""
+        if self._normalizer is not None:
+            obs = self._normalizer.get_original_obs()
+        env_obs, _ = self.space.split_newest(obs)
+        for index, skill in enumerate(self._playing):
+            if skill is None:
                 continue
-            next_obs = infos[index].get("terminal_env_obs", index_obs(env_obs, index))
-            recorders[index].add(next_obs, actions[index], infos[index])
-            if starts[index]:
-                yield recorders[index].finish(playing[index])
-                recorders[index] = _Recorder(space.env_space)
-                playing[index], upcoming[index] = upcoming[index], set_next_skill(index)
-                _make_idle(env, [index] if playing[index] is None else [])
+            info, recorder = infos[index], self._recorders[index]
+            _check_skill_played(info, skill)
+            next_obs = index_obs(env_obs, index)
+            if dones[index]:
+                next_obs = self.space.terminal_env_obs(info, self._normalizer)
+            recorder.add(next_obs, actions[index], info)
+            if not dones[index] and len(recorder) < self._max_steps:
+                continue
+            self._end(index, is_cut=not dones[index])
+            yield recorder.finish(skill)
+
+    def _end(self, index: int, is_cut: bool) -> None:
+        if is_cut and not self._is_warned:
+            self._is_warned = True
+            _warn_of_cut(self._max_steps)
+        if is_cut and not self._is_cut:
+            self._is_cut = True
+            self.tasks.extendleft(skill for skill in reversed(self._next) if skill is not None)
+            self._next = [None] * len(self._next)
+        self._recorders[index] = _Recorder(self.space.env_space)
+        self._playing[index] = self._next[index]
+        if self._playing[index] is None:
+            _make_idle(self._env, [index])
+        else:
+            self._next[index] = self._set_next_skill(index)
 
 
-def _action_masks(model: BaseAlgorithm, env: VecEnv) -> dict[str, Any]:
-    """The action masks that ``predict`` of MaskablePPO takes, so that every action is valid."""
-    if not isinstance(model, MaskablePPO) or not is_masking_supported(env):
-        return {}
-    return {"action_masks": get_action_masks(env)}
+def _default_max_steps(env: VecEnv) -> int:
+    """Episodes that a time limit ends are longer where it says so."""
+    specs = env.get_attr("spec") if env.has_attr("spec") else []
+    limits = [getattr(spec, "max_episode_steps", None) or 0 for spec in specs]
+    return max([DEFAULT_MAX_STEPS, *limits])
+
+
+def _warn_of_cut(max_steps: int) -> None:
+    warnings.warn(
+        f"max_steps=None: an episode did not end within {max_steps} steps and was cut there, so "
+        "lengths and returns are those of its beginning; expected episodes that end. Put "
+        "gymnasium.wrappers.TimeLimit around the environment, or pass max_steps=.",
+        stacklevel=5,
+    )
+
+
+def _check_skill_played(info: dict[str, Any], skill: int) -> None:
+    check_info(info)
+    if info["skill"] != skill:
+        raise ValueError(
+            f"env plays skill {info['skill']} in an episode of skill {skill}; expected the skill "
+            "of the last reset. Put DIAYNWrapper outside every wrapper that begins and ends "
+            "episodes of its own or passes a skill to reset."
+        )
 
 
 class _Recorder:
-    """Collects the steps of one :class:`Trajectory`."""
+    """Collects the steps of one :class:`Trajectory`, in arrays of its own."""
 
     def __init__(self, space: Space) -> None:
-        self.space = space
-        self.observations: list[Obs] = []
-        self.actions: list[npt.NDArray[Any]] = []
-        self.infos: list[dict[str, Any]] = []
+        self._space = space
+        self._observations: list[Obs] = []
+        self._actions: list[npt.NDArray[Any]] = []
+        self._task_rewards: list[float] = []
+        self._positions: dict[str, list[float]] = {}
+
+    def __len__(self) -> int:
+        return len(self._task_rewards)
 
     def add(self, obs: Obs, action: npt.NDArray[Any], info: dict[str, Any]) -> None:
-        self.observations.append(map_obs(np.array, as_channels_first(obs, self.space)))
-        self.actions.append(np.array(action))
-        self.infos.append(info)
+        self._observations.append(map_obs(np.array, obs))
+        self._actions.append(np.array(action))
+        self._task_rewards.append(float(info["task_reward"]))
+        for key in POSITION_KEYS:
+            if key in info:
+                self._positions.setdefault(key, []).append(float(info[key]))
 
-    def finish(self, skill: int | None) -> Trajectory:
-        assert skill is not None
-        keys = [key for key in POSITION_KEYS if key in self.infos[-1]]
-        observations = map_obs(lambda *steps: np.stack(steps), *self.observations)
+    def finish(self, skill: int) -> Trajectory:
+        observations = map_obs(lambda *steps: np.stack(steps), *self._observations)
         return Trajectory(
             skill,
-            flatten(observations, self.space),
-            np.stack(self.actions),
-            np.array([info["task_reward"] for info in self.infos]),
-            {key: np.array([float(info[key]) for info in self.infos]) for key in keys},
+            flatten(observations, self._space),
+            np.stack(self._actions),
+            np.array(self._task_rewards),
+            {key: np.array(steps) for key, steps in self._positions.items()},
             observations,
         )
 

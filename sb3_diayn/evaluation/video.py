@@ -15,10 +15,17 @@ import numpy.typing as npt
 from gymnasium.error import DependencyNotInstalled
 from PIL import Image, ImageDraw, ImageFont
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env import (
+    DummyVecEnv,
+    VecEnv,
+    VecEnvWrapper,
+    unwrap_vec_normalize,
+)
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from sb3_diayn.arguments import check_positive
+from sb3_diayn.checks import check_info
+from sb3_diayn.evaluation.playing import check_vec_normalize
 from sb3_diayn.evaluation.trajectories import as_vec_env, play_skills
 from sb3_diayn.files import replacing, require_extra
 from sb3_diayn.skills import check_skill
@@ -92,7 +99,7 @@ def record_skills(
 
     :param model: any SB3 model trained on the same augmented space
     :param env: a ``DIAYNWrapper`` environment made with ``render_mode="rgb_array"``, or vectorised
-        ones, of which the first is filmed. Not the training ones: they are reset
+        ones, of which the first is filmed. They are reset
     :param folder: where the films go, created if need be
     :param skills: which ones; None for all
     :param max_steps: number of steps after which a film ends
@@ -109,6 +116,7 @@ def record_skills(
     check_positive("max_steps", max_steps)
     _check(format in MAX_FPS, "format", format, "mp4 or gif")
     vec_env = as_vec_env(env)
+    check_vec_normalize(model, unwrap_vec_normalize(vec_env))
     n_skills = int(vec_env.get_attr("n_skills")[0])
     chosen = [check_skill(z, n_skills) for z in (range(n_skills) if skills is None else skills)]
     with require_extra("report"):
@@ -120,7 +128,8 @@ def record_skills(
     for skill, file in films.items():
         with write_film(file, shape, fps / stride) as add:
             camera = _Camera(vec_env, add, stride, max_steps, caption.format(skill=skill))
-            for _ in play_skills(model, camera, [skill], deterministic=deterministic, seed=seed):
+            options: Any = {"deterministic": deterministic, "seed": seed, "max_steps": max_steps}
+            for _ in play_skills(model, camera, [skill], **options):
                 pass
     return films
 
@@ -267,15 +276,15 @@ class _Camera(VecEnvWrapper):
     def step_async(self, actions: npt.NDArray[Any]) -> None:
         self._is_due = self._steps % self._stride == 0
         if self._is_due:
-            self._frame = render(self.venv)
+            self._frame = render(self.venv).copy()  # the step may draw into it
         self.venv.step_async(actions)
 
     def step_wait(self) -> VecEnvStepReturn:
         obs, rewards, dones, infos = self.venv.step_wait()
+        check_info(infos[0])
         self._steps += 1
         self._task_return += infos[0]["task_reward"]
-        dones[0] |= self._steps >= self._max_steps
-        if self._is_due or dones[0]:
+        if self._is_due or dones[0] or self._steps == self._max_steps:
             text = f"{self._text}  return {self._task_return:.1f}"
             self._add(_add_caption(self._frame, text))
         return obs, rewards, dones, infos

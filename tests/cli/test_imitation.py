@@ -52,8 +52,9 @@ def imitate(folder, trajectory, *args):
     return main([*map(str, words), "--film-steps", "8", "--device", "cpu"])
 
 
-def test_replay_plays_the_experts_actions_and_ends_there(model, expert):
-    (episode,) = play_skills(model, Replay(make_env(), expert.actions), [2], seed=5)
+def test_replay_plays_the_experts_actions(model, expert):
+    replay = Replay(make_env(), expert.actions)
+    (episode,) = play_skills(model, replay, [2], seed=5, max_steps=len(expert.actions))
     np.testing.assert_array_equal(episode.states, expert.observations)
 
 

@@ -6,10 +6,11 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_diayn import DIAYNWrapper
 from sb3_diayn.downstream.composition import ScheduledSkills, mix_skills
-from tests.helpers.envs import CountingEnv, EchoEnv, PointEnv
+from tests.helpers.envs import CountingEnv, EchoEnv, NoOptionsEnv, PointEnv, SameArrayEnv
 from tests.helpers.models import make_sac
 from tests.helpers.scripted import DIRECTIONS, K, scripted
 
@@ -96,6 +97,37 @@ def test_stock_tools_play_it():
     model.policy.predict = lambda obs, *args: (np.asarray(obs)[..., 2:] @ DIRECTIONS, None)
     mean, _ = evaluate_policy(model, env, n_eval_episodes=1, warn=False)
     assert mean == pytest.approx(sum(range(1, 11)) + sum(range(10)), abs=1.5)
+
+
+def test_an_environment_that_takes_no_options():
+    obs, _ = ScheduledSkills(NoOptionsEnv(), K, [(1, 1)]).reset(seed=0)
+    np.testing.assert_array_equal(obs[2:], [0, 1, 0, 0])
+
+
+@pytest.mark.parametrize("kind", ["vector", "matrix", "dict"])
+def test_an_environment_that_returns_the_same_array_each_time(kind):
+    env = DummyVecEnv([lambda: ScheduledSkills(SameArrayEnv(kind), 2, [(1, 1)])])
+    env.reset()
+    actions = np.zeros((1, 1), np.float32)
+    for episode in (1, 2):
+        for _ in range(5):
+            *_, infos = env.step(actions)
+        last = infos[0]["terminal_observation"]
+        for key in {"vector": (), "matrix": ("observation",), "dict": ("n",)}[kind]:
+            last = last[key]
+        assert last.ravel()[0] == infos[0]["x_position"] == 100 * episode + 5
+    assert (actions == 0).all()  # the environment writes into what it gets
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_registered_environment_passes_the_checkers_and_is_made_again():
+    schedule = [(0, 2), ({1: 1, 2: 3}, 1)]
+    env = ScheduledSkills(gym.make("sb3_diayn/PointBox-v0"), K, schedule, repeat=True)
+    check_env(env, skip_render_check=True)
+    sb3_check_env(env)
+    again = gym.make(env.spec)
+    assert isinstance(again, ScheduledSkills) and again.n_skills == K and again._repeat
+    np.testing.assert_array_equal(again._weights, env._weights)
 
 
 @pytest.mark.parametrize(

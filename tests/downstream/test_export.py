@@ -261,6 +261,20 @@ def test_normalized_observations(tmp_path, clip_obs):
         for name, values in expected.items():
             assert np.abs(found[name] - values).max() <= 1e-6 * max(1, np.abs(values).max())
     assert exported.learn(60).get_vec_normalize_env() is normalized
+    with pytest.raises(ValueError, match=r"vec_normalize=None: the model was trained on observ"):
+        export_skill(loaded, SKILL, env=plain)
+
+
+def test_statistics_that_do_not_belong_to_the_model_are_refused():
+    """Those that have seen nothing, and any for a model that was trained on raw observations."""
+    venv = VecNormalize(DummyVecEnv([counting]), norm_reward=False)
+    model = train(SAC, False, OFF_POLICY, venv)
+    new = VecNormalize(DummyVecEnv([counting]))
+    with pytest.raises(ValueError, match=r"vec_normalize has seen no observation yet; expected"):
+        export_skill(model, SKILL, vec_normalize=new)
+    raw = train(SAC, False, OFF_POLICY, DummyVecEnv([counting]))
+    with pytest.raises(ValueError, match=r"vec_normalize: the model was trained on raw observ"):
+        export_skill(raw, SKILL, vec_normalize=venv)
 
 
 def test_exported_statistics_need_nothing_of_this_package(tmp_path):

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 from gymnasium.wrappers import TimeLimit
+from sb3_contrib import MaskablePPO
+from sb3_contrib.common.maskable.utils import get_action_masks
 from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from stable_baselines3.common.env_util import make_vec_env
@@ -20,9 +22,24 @@ from stable_baselines3.common.vec_env import (
 
 from sb3_diayn import DIAYNWrapper
 from sb3_diayn.downstream.hierarchy import SkillActionEnv, SkillActionVecEnv, WaitAtEnd
-from tests.helpers.envs import CountingEnv, EchoEnv, PointEnv
+from tests.helpers.envs import (
+    ActionEnv,
+    CountingEnv,
+    EchoEnv,
+    NoOptionsEnv,
+    PointEnv,
+    SameArrayEnv,
+)
 from tests.helpers.models import K as COUNTING_K
-from tests.helpers.models import counting, make_callback, make_dqn, make_sac, small_net
+from tests.helpers.models import (
+    counting,
+    make_callback,
+    make_dqn,
+    make_sac,
+    masked,
+    recurrent,
+    small_net,
+)
 from tests.helpers.scripted import DIRECTIONS, K, scripted, walker
 
 EAST, NORTH, WEST, _ = range(K)
@@ -263,12 +280,20 @@ def test_skills_of_a_normalised_model_see_normalised_observations(tmp_path):
     loaded = SAC.load(tmp_path / "model", device="cpu")
     statistics = VecNormalize.load(str(tmp_path / "vecnormalize.pkl"), make())
     ends = []
-    for skills, vec_normalize in ((model, None), (loaded, statistics), (loaded, None)):
+    for skills, vec_normalize in ((model, None), (loaded, statistics)):
         env = SkillActionEnv(PointEnv(), skills, vec_normalize=vec_normalize)
         env.reset(seed=0)
         ends.append(env.step(1)[0])
     np.testing.assert_array_equal(ends[0], ends[1])
-    assert (ends[0] != ends[2]).any()
+    venv = make_vec_env(PointEnv, 2, wrapper_class=WaitAtEnd)
+    forgotten = r"vec_normalize=None: the model was trained on observations that VecNormalize norm"
+    for cls, env in ((SkillActionEnv, PointEnv()), (SkillActionVecEnv, venv)):
+        with pytest.raises(ValueError, match=forgotten):
+            cls(env, loaded)
+    raw = make_sac(make())
+    raw.learn(25, callback=make_callback())
+    with pytest.raises(ValueError, match=r"vec_normalize: the model was trained on raw observ"):
+        SkillActionEnv(PointEnv(), raw, vec_normalize=statistics)
 
 
 @pytest.mark.slow
@@ -311,13 +336,195 @@ def test_a_recurrent_policy_remembers_within_an_episode_and_forgets_after():
         env.reset()
         env.step(0), env.step(0), env.reset(), env.step(0)
     assert starts == [True, False, False, False, True, False]
-    assert memories == [None, 1, 2, 3, 4, 5]
+    assert memories == [None, 1, 2, 3, None, 1]
     starts.clear()
     env = SkillActionVecEnv(venv, model, steps_per_skill=2)
     env.reset()
     for _ in range(3):
         env.step([0])
     assert starts == [True, False, False, False, True, False]
+
+
+# -- masks and memory ------------------------------------------------------------------------
+
+
+class Watched(ActionEnv):
+    """Remembers the actions that it got, and whether one was forbidden."""
+
+    def __init__(self, **kwargs):
+        super().__init__(discrete=True, **kwargs)
+        self.taken, self.n_forbidden = [], 0
+
+    def step(self, action):
+        self.taken.append(int(action))
+        self.n_forbidden += not self.action_masks()[action]
+        return super().step(action)
+
+
+def masked_skills():
+    return with_skills(masked(DIAYNWrapper(ActionEnv(discrete=True), 2)), 2)
+
+
+def test_skills_keep_to_the_masks():
+    """The policy wants action 2, which is forbidden after every odd step."""
+    env = SkillActionEnv(Watched(length=24), masked_skills(), steps_per_skill=4)
+    env.reset(seed=0)
+    for skill in (0, 1, 1, 0, 1, 0):
+        env.step(skill)
+    inner = env.unwrapped
+    assert len(inner.taken) == 24 and inner.n_forbidden == 0
+    assert inner.taken[::2] == [2] * 12
+
+
+def test_skills_of_many_environments_keep_to_the_masks_of_each():
+    """Episodes of 5 and of 20 steps: the first environment is ahead by an odd number of steps."""
+    venv = DummyVecEnv([lambda n=n: WaitAtEnd(Watched(length=n)) for n in (5, 20)])
+    env = SkillActionVecEnv(venv, masked_skills(), steps_per_skill=3)
+    env.reset()
+    for _ in range(6):
+        env.step([0, 1])
+    for inner in (each.unwrapped for each in venv.envs):
+        assert inner.n_forbidden == 0 and inner.taken.count(2) >= len(inner.taken) // 2
+
+
+def test_a_masked_controller_may_choose_each_skill():
+    """The masks of the environment are about its own actions."""
+    env = SkillActionEnv(Watched(), masked_skills(), steps_per_skill=4)
+    controller = MaskablePPO("MlpPolicy", env, n_steps=8, batch_size=8, device="cpu")
+    controller.learn(8)
+    venv = DummyVecEnv([lambda: WaitAtEnd(Watched())] * 2)
+    env = SkillActionVecEnv(venv, masked_skills(), steps_per_skill=4)
+    assert get_action_masks(env).tolist() == [[True, True]] * 2
+    MaskablePPO("MlpPolicy", env, n_steps=4, batch_size=8, device="cpu").learn(8)
+
+
+def test_a_recurrent_skill_does_not_remember_the_skill_before():
+    """Skill 0 twice, then skill 1: the memory is cleared where the second one begins."""
+    model = with_skills(recurrent(DIAYNWrapper(PointEnv(), 2)), 2)
+
+    def walk(env, clear_at):
+        obs, _ = env.reset(seed=0)
+        state, path = None, []
+        for step in range(9):
+            seen = np.concatenate([obs, np.eye(2)[step // 6]]).astype(np.float32)
+            start = np.array([step in clear_at])
+            action, state = model.predict(seen, state, start, deterministic=True)
+            obs, *_ = env.step(action)
+            path.append(obs)
+        return np.array(path[2::3])
+
+    expected = walk(PointEnv(), {0, 6})
+    env = SkillActionEnv(PointEnv(), model, steps_per_skill=3)
+    env.reset(seed=0)
+    assert np.array([env.step(skill)[0] for skill in (0, 0, 1)]) == pytest.approx(
+        expected, abs=1e-5
+    )
+    assert np.abs(walk(PointEnv(), {0})[-1] - expected[-1]).max() > 0.01
+
+    venv = make_vec_env(PointEnv, 2, seed=0, wrapper_class=WaitAtEnd)
+    env = SkillActionVecEnv(venv, model, steps_per_skill=3)
+    env.reset()
+    path = [env.step([skill, 1])[0][0] for skill in (0, 0, 1)]
+    assert np.array(path) == pytest.approx(expected, abs=1e-5)
+
+
+# -- arrays and dicts that others own --------------------------------------------------------
+
+
+def same_array_model(kind):
+    env = DIAYNWrapper(SameArrayEnv(kind), 2)
+    policy = "MlpPolicy" if kind == "vector" else "MultiInputPolicy"
+    return with_skills(PPO(policy, env, policy_kwargs=small_net(), device="cpu", seed=0), 2)
+
+
+def first(obs):
+    return float(np.ravel(obs["n"] if isinstance(obs, dict) else obs)[0])
+
+
+@pytest.mark.parametrize("kind", ["vector", "matrix", "dict"])
+@pytest.mark.parametrize("vectorised", [False, True])
+def test_an_environment_that_returns_the_same_array_each_time(kind, vectorised):
+    """Episodes of 5 steps end in 105, 205, 305, whatever the next reset writes where."""
+    model = same_array_model(kind)
+    if vectorised:
+        venv = DummyVecEnv([lambda: WaitAtEnd(SameArrayEnv(kind))])
+        env = SkillActionVecEnv(venv, model, steps_per_skill=3)
+    else:
+        env = DummyVecEnv([lambda: SkillActionEnv(SameArrayEnv(kind), model, steps_per_skill=3)])
+    env.reset()
+    for episode in (1, 2, 3):
+        env.step(np.array([0]))
+        *_, infos = env.step(np.array([1]))
+        assert first(infos[0]["terminal_observation"]) == 100 * episode + 5
+        assert infos[0]["x_position"] == 100 * episode + 5
+
+
+def test_observations_are_the_controllers_own():
+    env = SkillActionEnv(SameArrayEnv(), same_array_model("vector"), steps_per_skill=2)
+    obs, _ = env.reset()
+    later, *_ = env.step(0)
+    assert (obs, later) == (100, 102)
+    obs[:], later[:] = -1, -1  # nor does the policy see what a controller writes
+    seen, predict = [], env._skills._model.predict
+    env._skills._model.predict = lambda obs, *args: seen.append(obs[0, 0]) or predict(obs, *args)
+    env.step(0)
+    assert seen == [102, 103]
+
+
+def test_infos_of_the_environments_stay_as_they_are():
+    class Own(DummyVecEnv):
+        def step_wait(self):
+            *rest, self.infos = super().step_wait()
+            return *rest, self.infos
+
+    venv = Own([lambda: WaitAtEnd(CountingEnv())] * 2)
+    env = SkillActionVecEnv(venv, counting_model(), steps_per_skill=3)
+    env.reset()
+    *_, infos = env.step([0, 1])
+    assert all("skill" in info for info in infos)
+    assert not any("skill" in info for info in venv.infos)
+
+
+# -- what is registered, and what takes no options -------------------------------------------
+
+
+def test_environments_that_take_no_options():
+    model = with_skills(walker())
+    for env in (SkillActionEnv(NoOptionsEnv(), model), WaitAtEnd(NoOptionsEnv())):
+        obs, _ = env.reset(seed=0)
+        assert obs.shape == (2,)
+    env = SkillActionVecEnv(make_vec_env(NoOptionsEnv, 2, wrapper_class=WaitAtEnd), model)
+    assert env.reset().shape == (2, 2)
+
+
+class KeepOptions(PointEnv):
+    def reset(self, *, seed=None, options=None):
+        obs, info = super().reset(seed=seed)
+        return obs, info | {"options": options}
+
+
+def test_options_reach_the_environment_as_they_are():
+    options = {"skill": "of the environment", "hard": 1}
+    for env in (SkillActionEnv(KeepOptions(), with_skills(walker())), WaitAtEnd(KeepOptions())):
+        assert env.reset(options=options)[1]["options"] == options
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_registered_environment_passes_the_checkers_and_is_made_again():
+    def make():
+        return gym.make("sb3_diayn/PointBox-v0", max_episode_steps=20)
+
+    model = make_sac(DIAYNWrapper(make(), 3))
+    model.learn(25, callback=make_callback())
+    for env in (SkillActionEnv(make(), model, steps_per_skill=3, gamma=0.5), WaitAtEnd(make())):
+        check_env(env, skip_render_check=True)
+        sb3_check_env(env)
+        assert type(gym.make(env.spec)) is type(env)
+    env = SkillActionEnv(make(), model, steps_per_skill=3, gamma=0.5)
+    again = gym.make(TimeLimit(env, 50).spec)  # a wrapper outside copies the spec
+    assert again.get_wrapper_attr("steps_per_skill") == 3
+    assert again.get_wrapper_attr("gamma") == 0.5
+    assert again.get_wrapper_attr("_skills")._model is model
 
 
 # -- what is refused -------------------------------------------------------------------------

@@ -9,7 +9,12 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.callbacks import CheckpointCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import (
+    DummyVecEnv,
+    SubprocVecEnv,
+    VecMonitor,
+    VecNormalize,
+)
 
 from sb3_diayn import DIAYNWrapper, load_discriminator
 from sb3_diayn.evaluation.callback import SkillEvaluationCallback
@@ -251,3 +256,37 @@ def test_auto_without_a_folder_is_refused():
 def test_a_number_that_is_not_positive_is_refused(name, value):
     with pytest.raises(ValueError, match=f"{name}={value!r}"):
         SkillEvaluationCallback(PointEnv(), **{name: value})
+
+
+# -- the environment of the training ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "outside",
+    [lambda env: env, VecMonitor, lambda env: VecNormalize(env, norm_reward=False)],
+    ids=["alone", "VecMonitor", "VecNormalize"],
+)
+def test_the_environment_of_the_training_is_refused(outside):
+    """Vectorised or not, whatever is around it."""
+    single = DIAYNWrapper(PointEnv(length=5), K)
+    env = outside(DummyVecEnv([lambda: single]))
+    model = make_sac(env)
+    for eval_env in (single, env):
+        callbacks = [make_callback(), SkillEvaluationCallback(eval_env, eval_freq=20)]
+        with pytest.raises(ValueError, match=r"evaluates in the environment of the training"):
+            model.learn(30, callback=callbacks)
+    model.learn(20, callback=make_callback())
+    with pytest.raises(
+        ValueError, match=r"SkillEvaluationCallback\(eval_env\) evaluates in the env"
+    ):
+        model.learn(30, callback=SkillEvaluationCallback(env, eval_freq=20))  # without the other
+
+
+def test_episodes_without_end_are_cut():
+    evaluating = SkillEvaluationCallback(
+        DIAYNWrapper(PointEnv(length=10**9), K), eval_freq=30, max_steps=7
+    )
+    learn(make_sac(training_env()), evaluating, steps=40)
+    assert evaluating.last_evaluation.lengths.tolist() == [[7]] * K
+    with pytest.raises(ValueError, match=r"max_steps=0 is not a positive integer"):
+        SkillEvaluationCallback(max_steps=0)

@@ -156,6 +156,28 @@ def test_everything_is_left_as_found(model, tmp_path):
     assert (np.random.get_state()[1] == numpy_state).all()
 
 
+def test_an_environment_that_draws_into_the_same_array(model, tmp_path):
+    """A frame shows the state before its action, also where the step draws the next one."""
+
+    class SameFrame(PointEnv):
+        frame = np.zeros((64, 64, 3), np.uint8)
+
+        def step(self, action):
+            result = super().step(action)
+            self.render()
+            return result
+
+        def render(self):
+            self.frame[:] = super().render()
+            return self.frame
+
+    films = [
+        record_skills(model, make_env(cls), tmp_path / cls.__name__, skills=[0])[0]
+        for cls in (PointEnv, SameFrame)
+    ]
+    assert films[0].read_bytes() == films[1].read_bytes()
+
+
 def test_the_same_seed_films_the_same_episode(model, tmp_path):
     files = [record_skills(model, make_env(), tmp_path / name, skills=[0])[0] for name in "ab"]
     assert files[0].read_bytes() == files[1].read_bytes()

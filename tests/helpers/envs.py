@@ -238,3 +238,39 @@ class ActionEnv(gym.Env):
         obs = np.eye(3, dtype=np.float32)[action] if is_discrete else np.array(action, np.float32)
         self.steps += 1
         return obs, 0.0, False, self.steps >= self.length, {}
+
+
+class SameArrayEnv(gym.Env):
+    """
+    Returns the same arrays and the same ``info`` each time, and writes into the actions that it
+    gets. Step s of episode e, both counted from 1, shows 100 e + s; episodes have 5 steps.
+
+    :param kind: of the observation: ``"vector"``, ``"matrix"`` or ``"dict"``
+    """
+
+    def __init__(self, kind: str = "vector") -> None:
+        self.array = np.zeros({"vector": 1, "matrix": (2, 1), "dict": 1}[kind], np.float32)
+        box = spaces.Box(-1e4, 1e4, self.array.shape, np.float32)
+        self.observation_space = spaces.Dict({"n": box}) if kind == "dict" else box
+        self.action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+        self.obs = {"n": self.array} if kind == "dict" else self.array
+        self.info, self.count = {"x_position": self.array.reshape(-1)[:1].reshape(())}, 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.count = 100 * (self.count // 100 + 1)
+        self.array[:] = self.count
+        return self.obs, self.info
+
+    def step(self, action):
+        self.count += 1
+        self.array[:] = self.count
+        action[:] = 0.5
+        return self.obs, float(self.count), False, self.count % 100 == 5, self.info
+
+
+class NoOptionsEnv(PointEnv):
+    """A point whose ``reset`` takes no options, which SB3 accepts."""
+
+    def reset(self, *, seed=None):
+        return super().reset(seed=seed)

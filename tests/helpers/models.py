@@ -5,6 +5,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch as th
+from sb3_contrib import MaskablePPO, RecurrentPPO
 from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
@@ -46,6 +47,22 @@ def make_dqn(env: Any, **kwargs: Any) -> DQN:
 def make_ppo(env: Any, **kwargs: Any) -> PPO:
     options = {"n_steps": 24, "batch_size": 8, "n_epochs": 2, "seed": 0}
     return PPO("MlpPolicy", env, policy_kwargs=small_net(), device="cpu", **(options | kwargs))
+
+
+def masked(env: Any) -> MaskablePPO:
+    """A model of ``ActionEnv`` that wants the action that is forbidden after every odd step."""
+    model = MaskablePPO("MlpPolicy", env, policy_kwargs=small_net(), device="cpu", seed=0)
+    model.policy.action_net.bias.data[2] = 10.0
+    return model
+
+
+def recurrent(env: Any) -> RecurrentPPO:
+    """A model in whose actions its memory is seen."""
+    kwargs = {"lstm_hidden_size": 8, **small_net()}
+    model = RecurrentPPO("MlpLstmPolicy", env, policy_kwargs=kwargs, device="cpu", seed=0)
+    for parameter in model.policy.parameters():
+        parameter.data *= 3.0
+    return model
 
 
 def make_callback(**kwargs: Any) -> DIAYNCallback:

@@ -92,13 +92,13 @@ def resolve_indices(obs_indices: Coordinates, n_features: int) -> list[int]:
     if isinstance(obs_indices, str):
         obs_indices = _parse_slice(obs_indices)
     if isinstance(obs_indices, slice):
-        indices = list(range(n_features))[obs_indices]
+        indices = list(range(n_features)[obs_indices])
     elif isinstance(obs_indices, Iterable) and all(isinstance(i, Integral) for i in obs_indices):
         indices = [int(i) + (n_features if i < 0 else 0) for i in obs_indices]
     else:
         indices = []
     are_distinct = len(set(indices)) == len(indices) > 0
-    if not are_distinct or not set(indices) <= set(range(n_features)):
+    if not are_distinct or not all(0 <= index < n_features for index in indices):
         raise ValueError(
             f"obs_indices={obs_indices!r} does not choose coordinates of an observation of length "
             f"{n_features}; expected different indices from {-n_features} to {n_features - 1}, or "
@@ -121,6 +121,7 @@ def _parse_slice(text: str) -> slice:
 
 
 ObsFunction = Callable[[Any], th.Tensor]
+MAX_NAME = 200  # characters of a name in a message
 
 
 def make_extractor(
@@ -307,7 +308,7 @@ def function_path(function: ObsFunction) -> str:
     :raises ValueError: if it is not a function at the top of a module, so that neither another
         process nor a later session would find it
     """
-    module, name = (getattr(function, key, "") for key in ("__module__", "__qualname__"))
+    module, name = _place(function)
     if getattr(sys.modules.get(module), name, None) is not function:
         raise ValueError(
             f"obs_function={function!r} cannot be found again by its name; expected a function at "
@@ -338,13 +339,23 @@ def import_function(path: Any) -> ObsFunction:
 def check_function(given: ObsFunction | None, saved: str | None) -> None:
     """
     :param given: a user's function, or None
-    :param saved: where the one is that a saved discriminator was trained with, or None
-    :raises ValueError: if they are not of one name
+    :param saved: where the one is that a saved discriminator was trained with,
+        ``"module:function"``, or None
+    :raises ValueError: if they are not the same. A script that is run has no name, so that of a
+        function in it only its own name is known
     """
-    found = None if given is None else getattr(given, "__qualname__", repr(given))
-    expected = None if saved is None else str(saved).rpartition(":")[2]  # a file may say anything
+    found = None if given is None else _place(given)
+    expected = None if saved is None else tuple(str(saved).split(":", 1))  # a file says anything
+    if found and expected and "__main__" in (found[0], expected[0]):
+        found, expected = found[1:], expected[1:]
     if found != expected:
         raise ValueError(
             f"obs_function={given!r} is not what the saved discriminator reads through; expected "
-            f"{saved}. Pass that function: a file does not make this package import anything."
+            f"{str(saved)[:MAX_NAME]}. Pass that function: a file does not make this package "
+            "import anything."
         )
+
+
+def _place(function: ObsFunction) -> tuple[str, ...]:
+    """Its module and its name."""
+    return getattr(function, "__module__", ""), getattr(function, "__qualname__", repr(function))

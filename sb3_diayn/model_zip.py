@@ -10,6 +10,7 @@ process that has never heard of it, and is read back without unpickling anything
 import base64
 import io
 import json
+import math
 import os
 import zipfile
 from collections.abc import Callable, ItemsView
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
 
@@ -40,10 +42,16 @@ STATE_TYPES: dict[str, Any] = {
     "n_skills": int,
     "env_id": (str, type(None)),
     "options": dict,
+    "arrays": str,
 }
 
-
-MAX_DATA_BYTES = 2**30  # a discriminator of 60 million parameters; a zip of 1 MB can claim it too
+# What is read of a file. SB3 does not compress; where somebody has, base64 shrinks by a quarter.
+MAX_DATA_BYTES = 2**30  # a discriminator of 60 million parameters
+MAX_RATIO, SMALL_BYTES = 4, 2**22  # unpacked, a text is at most so many times the file, or small
+MAX_NODES = 2**22  # each takes up to 100 bytes when JSON is read
+MAX_ARRAYS, MAX_LAYERS = 2**12, 2**8
+SPECTRAL = "parametrizations.weight.original"  # a weight with spectral_norm, by PyTorch's name
+MAX_REASON = 300  # characters: a reason can quote the file
 
 
 class LiveState(dict[str, Any]):
@@ -100,17 +108,21 @@ def build_discriminator(state: State, obs_function: ObsFunction | None = None) -
 
 
 def _check_size(
-    build: Callable[[], Discriminator], options: dict[str, Any], arrays: Arrays
+    build: Callable[..., Discriminator], options: dict[str, Any], arrays: Arrays
 ) -> None:
     """
     A few words can ask for terabytes: before any memory is taken, the sizes in words must be those
     of the arrays that are there.
     """
-    if len(options["net_arch"]) > len(arrays):
-        raise ValueError("more layers than arrays")
+    if len(options["net_arch"]) > min(MAX_LAYERS, len(arrays)):
+        raise ValueError(f"{len(options['net_arch'])} layers and {len(arrays)} arrays")
     with th.device("meta"):  # shapes without content
-        outline = {name: tuple(t.shape) for name, t in build().state_dict().items()}
-    if outline != {name: array.shape for name, array in arrays.items()}:
+        tensors = build(spectral_norm=False).state_dict()  # with it, this takes seconds
+    outline = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    found = {name.replace(SPECTRAL, "weight"): array.shape for name, array in arrays.items()}
+    # PyTorch compares the singular vectors itself, which are smaller than the weights.
+    vectors = {name for name in found if ".parametrizations." in name}
+    if outline != {name: shape for name, shape in found.items() if name not in vectors}:
         raise ValueError("the arrays are not those of the architecture")
     for name, array in arrays.items():
         if not np.isfinite(array).all():
@@ -133,15 +145,11 @@ def load_state(path: str | os.PathLike[str]) -> State:
     if not file.is_file():
         raise FileNotFoundError(f"path={str(path)!r} is not a file; expected a model saved by SB3.")
     try:
-        with zipfile.ZipFile(file) as archive:
-            size = archive.getinfo("data").file_size
-            if size > MAX_DATA_BYTES:
-                raise ValueError(f"{size} bytes of data")
-            data = json.loads(archive.read("data"))
+        data = _parse_json(read_member(file, "data"))
     except Exception as e:  # one changed bit can make zipfile or zlib raise nearly anything
         raise ValueError(
-            f"path={str(path)!r} is not a model saved by SB3, or it is damaged ({e}); expected the "
-            "zip that model.save() writes. Use another checkpoint."
+            f"path={str(path)!r} is not a model saved by SB3, or it is damaged ({_brief(e)}); "
+            "expected the zip that model.save() writes. Use another checkpoint."
         ) from e
     state = data.get(STATE_ATTRIBUTE) if isinstance(data, dict) else None
     if not isinstance(state, dict):
@@ -153,14 +161,51 @@ def load_state(path: str | os.PathLike[str]) -> State:
     wrong = [name for name, kind in STATE_TYPES.items() if not isinstance(state.get(name), kind)]
     if wrong:
         raise _damaged(path, f"wrong {' and '.join(wrong)}")
+    if not 2 <= state["n_skills"] <= len(state["arrays"]):  # p(z) alone takes more text
+        raise _damaged(path, f"{state['n_skills']} skills")
     return state
+
+
+def read_member(file: Path, name: str) -> bytes:
+    """
+    Read a member of a zip that may come from a stranger: what it claims is checked before any
+    memory is taken for it.
+
+    :param file: the zip
+    :param name: of the member
+    :return: its content
+    :raises ValueError: if it is much larger than the file; anything else that is wrong raises what
+        zipfile and zlib raise
+    """
+    file_size = file.stat().st_size
+    most = min(MAX_DATA_BYTES, max(SMALL_BYTES, MAX_RATIO * file_size))
+    with zipfile.ZipFile(file) as archive:
+        member = archive.getinfo(name)
+        if member.file_size > most:
+            raise ValueError(f"{member.file_size} bytes of {name} in a file of {file_size}")
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError(f"{name} is compressed in another way than SB3's")
+        with archive.open(member) as stream:
+            return stream.read(member.file_size)  # without a number, zlib unpacks all there is
+
+
+def _parse_json(text: bytes) -> Any:
+    n_nodes = sum(map(text.count, (b",", b"[", b"{")))
+    if n_nodes > MAX_NODES:
+        raise ValueError(f"{n_nodes} values, at most {MAX_NODES} are read")
+    return json.loads(text)
 
 
 def _damaged(path: str | os.PathLike[str], reason: object) -> ValueError:
     return ValueError(
-        f"path={str(path)!r} holds a damaged discriminator ({reason}); expected the state that "
-        "DIAYNCallback writes. Use another checkpoint."
+        f"path={str(path)!r} holds a damaged discriminator ({_brief(reason)}); expected the state "
+        "that DIAYNCallback writes. Use another checkpoint."
     )
+
+
+def _brief(reason: object) -> str:
+    text = str(reason)
+    return text if len(text) <= MAX_REASON else f"{text[:MAX_REASON]} ..."
 
 
 def check_state(state: State, source: str) -> State:
@@ -187,7 +232,9 @@ def training_history(state: State) -> Arrays:
     """
     try:
         rows = unpack_arrays(state["arrays"]).get("history")
-        return {} if rows is None else dict(zip(HISTORY, rows.T, strict=True))
+        if rows is None:
+            return {}
+        return dict(zip(HISTORY, rows.astype(np.float64).reshape(len(rows), -1).T, strict=True))
     except Exception as e:  # as in load_state
         raise ValueError(
             f"the history of the training is damaged ({e}); expected what DIAYNCallback writes. "
@@ -298,7 +345,26 @@ def unpack_arrays(text: str) -> Arrays:
     """
     content = base64.b64decode(text, validate=True)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        if sum(member.file_size for member in archive.infolist()) > len(content):
-            raise ValueError("arrays larger than their text")  # ours are not compressed
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return dict(arrays)
+        members = archive.infolist()
+        if len(members) > MAX_ARRAYS:
+            raise ValueError(f"{len(members)} arrays, at most {MAX_ARRAYS} are read")
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            raise ValueError("compressed arrays")
+        if sum(member.file_size for member in members) > len(content):
+            raise ValueError("arrays larger than their text")
+        return {m.filename.removesuffix(".npy"): _read_array(archive.read(m)) for m in members}
+
+
+def _read_array(content: bytes) -> npt.NDArray[Any]:
+    """What ``np.load`` does, which takes the memory that a header claims before it reads on."""
+    stream = io.BytesIO(content)
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise ValueError("an array of an unknown format")
+    shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    if dtype.hasobject:
+        raise ValueError("Object arrays cannot be loaded")
+    if min(shape, default=0) < 0:
+        raise ValueError(f"an array of shape {shape}")
+    flat = np.frombuffer(content, dtype, math.prod(shape), stream.tell())
+    array: npt.NDArray[Any] = flat.reshape(shape, order="F" if is_fortran else "C").copy()
+    return array

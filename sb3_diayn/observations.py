@@ -19,11 +19,15 @@ from stable_baselines3.common.vec_env import VecTransposeImage
 from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
 from torch.nn import functional as F
 
+from sb3_diayn.arguments import is_count
+
 FloatArray = npt.NDArray[np.float32]
 # An array, or for an environment with a Dict space an array for each of its keys.
 Obs = Any
 Space = spaces.Space[Any]
-MAX_IMAGE = 2**26
+# What a description may claim in a few words, all parts together. A picture of 1920 x 1080 pixels
+# has six million numbers.
+MAX_PARTS, MAX_IMAGES, MAX_PIXELS, MAX_BINARY = 2**10, 2**6, 2**24, 2**20
 
 
 def map_obs(function: Callable[..., Any], obs: Any, *others: Any) -> Any:
@@ -209,16 +213,38 @@ def describe_space(space: Space | None) -> dict[str, Any] | None:
 
 def rebuild_space(description: dict[str, Any] | None) -> Space | None:
     """
-    :param description: from :func:`describe_space`
+    :param description: from :func:`describe_space`, perhaps damaged
     :return: the space
-    :raises ValueError: if an image has more than 2^26 numbers, which is a damaged description
+    :raises ValueError: if it claims more than memory should be taken for; anything else that is
+        wrong with it raises what Python, NumPy and gymnasium raise
     """
     if description is None:
         return None
+    parts = description["spaces"] if description["type"] == "Dict" else {"": description}
+    _check_claims(list(parts.values()))
+    rebuilt = {key: _rebuild_part(part) for key, part in parts.items()}
+    return spaces.Dict(rebuilt) if description["type"] == "Dict" else rebuilt[""]
+
+
+def _check_claims(parts: list[dict[str, Any]]) -> None:
+    """Before any space is made: a box of numbers is as long as its text, these are not."""
+    images = [part["shape"] for part in parts if part["type"] == "Image"]
+    binaries = [np.atleast_1d(part["n"]) for part in parts if part["type"] == "MultiBinary"]
+    if not all(is_count(size) for sizes in [*images, *map(list, binaries)] for size in sizes):
+        raise ValueError("sizes that are not positive integers")
+    claims = (
+        (len(parts), MAX_PARTS, "parts"),
+        (len(images), MAX_IMAGES, "images"),
+        (sum(map(math.prod, images)), MAX_PIXELS, "numbers in images"),
+        (sum(math.prod(map(int, sizes)) for sizes in binaries), MAX_BINARY, "binary numbers"),
+    )
+    for found, most, name in claims:
+        if found > most:
+            raise ValueError(f"{found} {name}, at most {most} are read")
+
+
+def _rebuild_part(description: dict[str, Any]) -> Space:
     kind = description["type"]
-    if kind == "Dict":
-        parts = {key: rebuild_space(part) for key, part in description["spaces"].items()}
-        return spaces.Dict(parts)  # type: ignore[arg-type]
     if kind == "Discrete":
         return spaces.Discrete(description["n"])
     if kind == "MultiDiscrete":
@@ -226,12 +252,33 @@ def rebuild_space(description: dict[str, Any] | None) -> Space | None:
     if kind == "MultiBinary":
         return spaces.MultiBinary(description["n"])
     if kind == "Image":
-        if math.prod(description["shape"]) > MAX_IMAGE:
-            raise ValueError(f"an image of shape {description['shape']}")
-        return spaces.Box(0, 255, description["shape"], np.uint8)
-    dtype = np.dtype(description["dtype"]).type
+        return _Image(description["shape"])
+    if kind != "Box":
+        raise ValueError(f"a space of type {kind!r}")
+    dtype = np.dtype(description["dtype"])
+    if dtype.kind not in "biuf":
+        raise ValueError(f"a box of {dtype}")
     low, high = (np.array(description[side], dtype) for side in ("low", "high"))
-    return spaces.Box(low, high, dtype=dtype)
+    return spaces.Box(low, high, dtype=dtype.type)
+
+
+class _Image(spaces.Box):
+    """
+    A ``Box`` of bytes from 0 to 255 that takes no memory: gymnasium keeps arrays of equal bounds,
+    and takes 58 bytes for each number of a sample.
+
+    :param shape: of the image
+    """
+
+    def __init__(self, shape: list[int]) -> None:
+        super().__init__(0, 255, (1,) * len(shape), np.uint8)
+        self._shape = tuple(shape)
+        for name in ("low", "high", "bounded_below", "bounded_above"):
+            setattr(self, name, np.broadcast_to(getattr(self, name), shape))
+
+    def sample(self, *_: Any, **__: Any) -> npt.NDArray[np.uint8]:
+        """:return: random bytes"""
+        return self.np_random.integers(256, size=self.shape, dtype=np.uint8)
 
 
 def stack_axis(space: Space) -> int:

@@ -1,4 +1,5 @@
 import base64
+import copy
 import json
 import os
 import pickle
@@ -16,9 +17,18 @@ from hypothesis import strategies as st
 from stable_baselines3 import SAC
 from stable_baselines3.common.callbacks import CheckpointCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.preprocessing import is_image_space
 
 from sb3_diayn import Discriminator, load_discriminator
-from sb3_diayn.model_zip import LiveState, load_state, pack_arrays, unpack_arrays
+from sb3_diayn.discriminator import DiscriminatorTrainer
+from sb3_diayn.model_zip import (
+    LiveState,
+    build_discriminator,
+    load_state,
+    pack_arrays,
+    pack_state,
+    unpack_arrays,
+)
 from sb3_diayn.observations import describe_space, rebuild_space
 from tests.helpers.models import K, counting, make_callback, make_dqn, make_sac
 
@@ -253,6 +263,30 @@ def test_arrays_survive_as_text():
 def test_spaces_survive_as_json(space):
     description = json.loads(json.dumps(describe_space(space)))
     assert rebuild_space(description) == space
+
+
+def test_an_image_survives_and_takes_no_memory():
+    space = spaces.Box(0, 255, (3, 40, 50), np.uint8)
+    rebuilt = rebuild_space(json.loads(json.dumps(describe_space(space))))
+    for image in (rebuilt, copy.deepcopy(rebuilt), pickle.loads(pickle.dumps(rebuilt))):
+        assert image == space and space == image and repr(image) == repr(space)
+        assert is_image_space(image) and space.contains(image.sample())
+    assert len(np.unique(rebuilt.sample())) == 256
+    assert rebuilt.low.base.nbytes == 1
+
+
+def test_a_discriminator_of_images_comes_back():
+    """It reads a map; the camera with two million pixels it does not."""
+    shapes = {"camera": (3, 1080, 1920), "map": (1, 40, 40)}
+    space = spaces.Dict({key: spaces.Box(0, 255, shapes[key], np.uint8) for key in shapes})
+    options = {"obs_indices": "map", "net_arch": [4]}
+    trainer = DiscriminatorTrainer(Discriminator(space, K, **options), 1e-3, 0)
+    state = {"n_skills": K, "options": options, "action_space": None, **trainer.state()}
+    state["observation_space"] = describe_space(space)
+    loaded = build_discriminator(json.loads(json.dumps(pack_state(state))))
+    assert loaded.observation_space == space
+    obs = {key: th.randint(256, (2, *shapes[key]), dtype=th.uint8) for key in shapes}
+    assert th.equal(loaded(obs), trainer.discriminator(obs))
 
 
 # -- damage ------------------------------------------------------------------------------------

@@ -5,6 +5,8 @@ import io
 import json
 import os
 import pickle
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -14,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sb3_diayn import load_discriminator
-from sb3_diayn import model_zip as checkpoint
 from sb3_diayn.model_zip import load_state, pack_arrays, training_history, unpack_arrays
+from tests.helpers.hostile import HostileFiles
 from tests.helpers.models import counting, make_callback, make_sac
 from tests.test_model_zip import edit_data
 
@@ -117,96 +119,20 @@ def test_an_array_of_objects(saved, tmp_path, name):
 # -- no machine is taken ---------------------------------------------------------------------
 
 
-def peak_memory() -> float:
-    """The most that this process has held, MB."""
-    resource = pytest.importorskip("resource")
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def set_option(name, value):
-    return lambda state: state["options"].update({name: value})
-
-
-def set_key(name, value):
-    return lambda state: state.update({name: value})
-
-
-@pytest.mark.parametrize(
-    "edit",
-    [
-        set_option("net_arch", [100_000] * 3),
-        set_option("net_arch", [10**18]),
-        set_option("net_arch", [1] * 1_000_000),
-        set_key("n_skills", 10**9),
-        set_key("n_skills", 10**400),
-        set_key("action_space", {"type": "Discrete", "n": 10**10}),
-    ],
-)
-def test_sizes_in_words_take_no_memory(saved, tmp_path, edit):
-    before = peak_memory()
-    with pytest.raises(ValueError, match="damaged discriminator"):
-        load_discriminator(change(saved, tmp_path, edit))
-    assert peak_memory() - before < 300
-
-
-def npy(descr: str, shape: str) -> bytes:
-    header = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}".encode()
-    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(64)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        npy("<f4", "(1000000000000,)"),
-        npy("<f4", "(4000000000,)"),
-        npy("|V0", "(1000000000000000000,)"),
-        npy("|V2000000000", "(3,)"),
-        npy("<f4", "(" * 5000 + ")" * 5000),
-        npy("<f4", "(99999999999999999999999,)"),
-        npy("<f4", "(-1,)"),
-        npy("|O", "(1,)"),
-        b"",
-        b"\x93NUMPY",
-    ],
-)
-def test_sizes_of_an_array_take_no_memory(saved, tmp_path, content):
-    def edit(state):
-        buffer = io.BytesIO(base64.b64decode(state["arrays"]))
-        with zipfile.ZipFile(buffer, "a") as archive:
-            archive.writestr("discriminator.more.npy", content)
-        state["arrays"] = base64.b64encode(buffer.getvalue()).decode()
-
-    before = peak_memory()
-    with pytest.raises(ValueError, match="damaged discriminator"):
-        load_discriminator(change(saved, tmp_path, edit))
-    assert peak_memory() - before < 300
-
-
 @pytest.mark.slow
-def test_a_bomb_in_the_arrays(saved, tmp_path):
-    """200 MB of zeros that take 200 kB."""
-
-    def edit(state):
-        buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr("history.npy", npy("<f4", "(50000000,)") + bytes(200_000_000))
-        state["arrays"] = base64.b64encode(buffer.getvalue()).decode()
-
-    path = change(saved, tmp_path, edit)
-    with pytest.raises(ValueError, match="arrays larger than their text"):
-        load_discriminator(path)
-    with pytest.raises(ValueError, match="history of the training is damaged"):
-        training_history(load_state(path))
-
-
-def test_a_bomb_in_the_zip(saved, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "MAX_DATA_BYTES", 1_000_000)
-    path = tmp_path / "model.zip"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("data", b" " * 1_000_001)
-    assert path.stat().st_size < 2_000
-    with pytest.raises(ValueError, match=r"damaged \(1000001 bytes of data\)"):
-        load_discriminator(path)
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, and other systems limit less")
+def test_a_small_file_takes_little_memory_and_time(saved, tmp_path):
+    """200 MB more than the imports, and 5 s, see ``tests/helpers/bounded_load.py``."""
+    HostileFiles(saved, tmp_path / "hostile")
+    files = sorted((tmp_path / "hostile").iterdir())
+    assert max(file.stat().st_size for file in files) <= 1_000_000
+    words = [sys.executable, "-m", "tests.helpers.bounded_load", saved, *files]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [result["file"] for result in results] == [file.stem for file in files]
+    for result in results:
+        assert "expected" in result["error"], result
+        assert set(result["causes"]) & {"MemoryError", "ArrayMemoryError"} == set(), result
 
 
 # -- whatever happens to a file --------------------------------------------------------------

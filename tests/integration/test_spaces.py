@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from stable_baselines3.common.vec_env.stacked_observations import StackedObserva
 from sb3_diayn import DIAYNCallback, DIAYNWrapper, Discriminator, SkillReward, load_discriminator
 from sb3_diayn.evaluation.evaluate import evaluate_skills
 from sb3_diayn.evaluation.trajectories import as_vec_env
+from sb3_diayn.extractors import check_function
 from sb3_diayn.observations import describe_space, index_obs, map_obs, rebuild_space
 from sb3_diayn.skills import SkillSpace
 from tests.helpers.envs import EchoEnv
@@ -363,6 +365,40 @@ def test_a_function_of_ones_own(given_as, tmp_path):
     with pytest.raises(ValueError, match="obs_function=None is not what the saved"):
         again.learn(5, callback=DIAYNCallback())
     again.learn(5, callback=DIAYNCallback(obs_function=given_as))
+
+
+@pytest.mark.parametrize(
+    ("module", "saved", "is_it"),
+    [
+        ("mine", "mine:read", True),
+        ("another", "mine:read", False),
+        ("mine", "mine:another", False),
+        ("mine.deeper", "mine:read", False),
+        ("mine", "__main__:read", True),  # a script that was run then, and is imported now
+        ("__main__", "mine:read", True),
+        ("__main__", "mine:another", False),
+        ("mine", None, False),
+    ],
+)
+def test_a_function_is_known_by_its_module_and_its_name(module, saved, is_it):
+    def read(obs): ...
+
+    read.__module__, read.__qualname__ = module, "read"
+    with nullcontext() if is_it else pytest.raises(ValueError, match="is not what the saved"):
+        check_function(read, saved)
+
+
+def test_a_function_of_the_same_name_elsewhere_is_refused(tmp_path):
+    model = Row("dict", SAC).make_model()
+    model.learn(5, callback=make_callback(obs_function=position))
+    model.save(tmp_path / "model.zip")
+
+    def another(obs):
+        return position(obs)
+
+    another.__qualname__, another.__module__ = "position", "tests.elsewhere"
+    with pytest.raises(ValueError, match=r"expected tests\.integration\.test_spaces:position"):
+        load_discriminator(tmp_path / "model.zip", obs_function=another)
 
 
 def test_loading_imports_nothing_that_a_file_names(tmp_path, monkeypatch):

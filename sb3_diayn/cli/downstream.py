@@ -1,6 +1,7 @@
 """The commands that use skills: export, finetune and imitate."""
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,13 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
-from sb3_diayn.cli.evaluation import cached_evaluation, evaluate_run, film_run, parse_skills
+from sb3_diayn.cli.evaluation import (
+    cached_evaluation,
+    evaluate_run,
+    film_run,
+    open_run,
+    parse_skills,
+)
 from sb3_diayn.cli.options import (
     Commands,
     add_command,
@@ -29,7 +36,8 @@ from sb3_diayn.downstream.imitation import Demonstration, infer_skill, load_demo
 from sb3_diayn.evaluation.trajectories import play_skills
 from sb3_diayn.files import check_writable, require_extra
 from sb3_diayn.zoo.downstream import export_run, finetune, task_returns
-from sb3_diayn.zoo.runs import Run, find_run
+from sb3_diayn.zoo.provenance import env_options
+from sb3_diayn.zoo.runs import Run
 
 TOLERANCE = 1e-3  # of states, absolute and relative: float32, and other processors
 
@@ -44,14 +52,14 @@ def add_export(commands: Commands) -> None:
 
 def export(args: argparse.Namespace) -> None:
     """Make plain models of skills."""
-    run = find_run(args.run, args.env)
+    run = open_run(args)
     folder = check_writable(args.output or run.folder / "skills")
     for skill in _chosen_skills(run, args):
         exported = export_run(run, skill, folder)
         algo, number = exported.folder.parent.name, exported.folder.name.rpartition("_")[2]
         print(f"skill {skill:3d}: {exported.folder}")
-        words = f"--algo {algo} --env {run.env_id} -f {folder} --exp-id {number}"
-        print(f"           python -m rl_zoo3.enjoy {words}")
+        words = ["--algo", algo, *env_options(run), "-f", str(folder), "--exp-id", number]
+        print(f"           python -m rl_zoo3.enjoy {shlex.join(words)}")
 
 
 def add_finetune(commands: Commands) -> None:
@@ -65,7 +73,7 @@ def add_finetune(commands: Commands) -> None:
 
 def finetune_command(args: argparse.Namespace) -> None:
     """Learn the task from a skill."""
-    run = find_run(args.run, args.env)
+    run = open_run(args)
     skills = _chosen_skills(run, args)
     if len(skills) != 1:
         raise ValueError(
@@ -101,7 +109,7 @@ def add_imitate(commands: Commands) -> None:
 
 def imitate(args: argparse.Namespace) -> None:
     """Name the skill like an expert."""
-    run = find_run(args.run, args.env)
+    run = open_run(args)
     expert = load_demonstration(args.trajectory, episode=args.episode)
     found = infer_skill(run.load_discriminator(), expert)
     print(f"The trajectory looks like skill {found.skill}.")

@@ -46,7 +46,7 @@ def add_play(commands: Commands) -> None:
 
 def play(args: argparse.Namespace) -> None:
     """Play skills and print the task return of each episode."""
-    run = find_run(args.run, args.env, args.env_kwargs)
+    run = open_run(args)
     skills = parse_skills(args.skill, run.n_skills)
     deterministic = not args.stochastic
     if args.render == "rgb_array":
@@ -74,7 +74,7 @@ def add_report(commands: Commands) -> None:
 
 def report(args: argparse.Namespace) -> None:
     """Measure and film skills; write a page."""
-    run = find_run(args.run, args.env, args.env_kwargs)
+    run = open_run(args)
     folder = check_writable(args.output or run.folder / "report")
     skills = parse_skills(args.skills, run.n_skills)
     evaluation = evaluate_run(run, args)
@@ -101,7 +101,7 @@ def add_evaluate(commands: Commands) -> None:
 
 def evaluate(args: argparse.Namespace) -> None:
     """Measure skills; write the numbers."""
-    run = find_run(args.run, args.env, args.env_kwargs)
+    run = open_run(args)
     file = Path(args.output or run.folder / "evaluation.json")
     check_writable(file.parent)
     if file.suffix not in (".json", ".npz"):
@@ -129,7 +129,7 @@ def plot(args: argparse.Namespace) -> None:
             evaluation = SkillEvaluation.load(args.run)
             folder = check_writable(args.output or Path(args.run).parent / "figures")
         else:
-            run = find_run(args.run, args.env, args.env_kwargs)
+            run = open_run(args)
             folder = check_writable(args.output or run.folder / "figures")
             evaluation = evaluate_run(run, args)
             options = {"history": run.history, "discriminator": run.load_discriminator()}
@@ -149,7 +149,7 @@ def add_record(commands: Commands) -> None:
 
 def record(args: argparse.Namespace) -> None:
     """Film skills, one episode of each."""
-    run = find_run(args.run, args.env, args.env_kwargs)
+    run = open_run(args)
     folder = check_writable(args.output or run.folder / "videos")
     skills = parse_skills(args.skills, run.n_skills)
     films = film_run(run, args, folder, skills=skills, format=args.format)
@@ -171,7 +171,9 @@ def compare(args: argparse.Namespace) -> None:
     """Put runs in one table, and one figure."""
     with require_extra("report"):  # before anything is played
         import sb3_diayn.evaluation.comparison  # noqa: F401
-    runs = {str(path): find_run(path, args.env) for path in args.run}
+    runs = {
+        str(path): find_run(path, args.env, gym_packages=args.gym_packages) for path in args.run
+    }
     folder = check_writable(args.output) if args.output else None
     show_comparison(
         {name: cached_evaluation(run) or evaluate_run(run, args) for name, run in runs.items()},
@@ -180,6 +182,12 @@ def compare(args: argparse.Namespace) -> None:
 
 
 # -- what several commands do ------------------------------------------------------------------
+
+
+def open_run(args: argparse.Namespace) -> Run:
+    """Find the run that the options of a command name."""
+    env_kwargs = getattr(args, "env_kwargs", None)
+    return find_run(args.run, args.env, env_kwargs, args.gym_packages)
 
 
 def evaluate_run(run: Run, args: argparse.Namespace, **options: Any) -> SkillEvaluation:

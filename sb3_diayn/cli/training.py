@@ -1,6 +1,7 @@
 """The commands that train: ``train``, ``tune`` and ``config``."""
 
 import argparse
+import shlex
 import time
 from typing import Any
 
@@ -132,8 +133,10 @@ def tune_command(args: argparse.Namespace) -> None:
         study={name: getattr(args, name) for name in names},
         **training_options(args),
     )
-    command = f"sb3-diayn train --algo {args.algo} --env {args.env} --conf-file {file}"
+    packages = ["--gym-packages", *args.gym_packages] if args.gym_packages else []
+    options = ["--algo", args.algo, "--env", args.env, *packages, "--conf-file", str(file)]
     print(file.read_text(encoding="utf-8"))
+    command = shlex.join(["sb3-diayn", "train", *options])
     print(f"Best hyperparameters: {file}\nLearn with them:      {command}")
 
 

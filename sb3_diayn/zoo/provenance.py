@@ -126,7 +126,7 @@ def describe(run: Run, name: str) -> Description:
     :return: what to tell of it
     """
     is_zip = run.stats_path is None
-    option = ["--env", run.env_id] if is_zip else []
+    option = env_options(run) if is_zip else []
     return Description(
         title=f"{run.algo} on {run.env_id}" if is_zip else run.folder.resolve().name,
         algo=run.algo,
@@ -147,10 +147,19 @@ def describe_zip(run: Run) -> Description:
     name = run.model_path.name
     return replace(
         describe(run, name),
-        play=shlex.join(["sb3-diayn", "play", name, "--env", run.env_id]),
+        play=shlex.join(["sb3-diayn", "play", name, *env_options(run)]),
         enjoy=None,
         snippet=_snippet(run, name, name),
     )
+
+
+def env_options(run: Run) -> list[str]:
+    """
+    :param run: a run
+    :return: the options that name its environment, for commands that do not know the run
+    """
+    packages = ["--gym-packages", *run.gym_packages] if run.gym_packages else []
+    return ["--env", run.env_id, *packages]
 
 
 def _facts(run: Run) -> dict[str, Any]:
@@ -202,7 +211,7 @@ def _enjoy(run: Run) -> str | None:
     if run.stats_path is None or found is None or run.model_path.stem != run.stats_path.name:
         return None
     algo, logs = run.folder.parent.name, run.folder.parent.parent
-    options = ["--algo", algo, "--env", run.env_id, "-f", str(logs), "--exp-id", found[1]]
+    options = ["--algo", algo, *env_options(run), "-f", str(logs), "--exp-id", found[1]]
     return shlex.join(["python", "-m", "rl_zoo3.enjoy", *options])
 
 
@@ -211,7 +220,8 @@ def _snippet(run: Run, name: str, model: str) -> str:
     if wrappers != ["sb3_diayn.DIAYNWrapper"] or run.hyperparams.get("normalize"):
         return ZOO_SNIPPET.format(model=name)
     arguments = "".join(f", {key}={value!r}" for key, value in run.env_kwargs.items())
-    return SNIPPET.format(
+    imports = "".join(f"import {package}\n" for package in run.gym_packages)
+    return imports + SNIPPET.format(
         module=run.model_class.__module__.split(".")[0],
         algo=run.algo,
         make=f"{run.env_id!r}{arguments}",

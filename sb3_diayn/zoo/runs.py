@@ -1,6 +1,5 @@
 """Runs of the RL Zoo: finding what one has saved, and playing it."""
 
-import difflib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.extractors import import_function
 from sb3_diayn.files import require_extra
 from sb3_diayn.model_zip import discriminator_from_state, load_state, training_history
+from sb3_diayn.zoo.environments import find_environment, split_id, why_not_made
 from sb3_diayn.zoo.hyperparams import get_arguments, import_zoo
 
 MAX_ENVS = 50  # With more, nearly all of the time is spent in the environments themselves.
@@ -47,6 +47,7 @@ class Run:
     :param env_kwargs: arguments of the environment
     :param stats_path: folder with the zoo's files of the run, None for a bare zip
     :param folder: where reports and films of the run belong
+    :param gym_packages: packages that register the environment
     """
 
     model_path: Path
@@ -57,6 +58,7 @@ class Run:
     env_kwargs: dict[str, Any]
     stats_path: Path | None
     folder: Path
+    gym_packages: Sequence[str] = ()
 
     @cached_property
     def state(self) -> State:
@@ -123,11 +125,12 @@ class Run:
         :param seed: seed of the first one, counted up from there
         :param render_mode: None, "human" or "rgb_array"
         :return: environments as in training, with ``VecNormalize`` where the run had it
-        :raises ValueError: if the environment does not take its arguments
+        :raises ValueError: if the environment cannot be made, or does not take its arguments
         """
         env_kwargs = dict(self.env_kwargs)
         if render_mode is not None:
             env_kwargs["render_mode"] = render_mode
+        find_environment(self.env_id, self.gym_packages)
         create = import_zoo().create_test_env
         try:
             env: VecEnv = create(
@@ -140,11 +143,10 @@ class Run:
                 env_kwargs=env_kwargs,
                 vec_env_cls=DummyVecEnv,
             )
-        except TypeError as error:
-            raise ValueError(
-                f"env_kwargs={env_kwargs} do not fit {self.env_id} ({error}); expected arguments "
-                "that it takes. Look them up in its documentation."
-            ) from error
+        except (ValueError, OSError, ImportError, gym.error.Error, AssertionError):
+            raise
+        except Exception as error:  # an environment may do anything
+            raise why_not_made(self.env_id, env_kwargs, error) from error
         return env
 
     def _statistics(self) -> str | None:
@@ -249,15 +251,22 @@ class Run:
 
 
 def find_run(
-    path: str | Path, env_id: str | None = None, env_kwargs: dict[str, Any] | None = None
+    path: str | Path,
+    env_id: str | None = None,
+    env_kwargs: dict[str, Any] | None = None,
+    gym_packages: Sequence[str] | None = None,
 ) -> Run:
     """
     :param path: a run's folder as the zoo writes it, or a zip inside or outside of one
-    :param env_id: id of the environment, needed for a zip whose environment had none
+    :param env_id: id of the environment, or ``package:id``; needed for a zip whose environment had
+        none
     :param env_kwargs: arguments of the environment besides those of the training
+    :param gym_packages: packages that register environments, in addition to those that the run's
+        folder names; a zip names none. They are imported when the environment is made
     :return: the run
     :raises FileNotFoundError: if there is no such run
-    :raises ValueError: if it holds no discriminator, or the environment is not known
+    :raises ImportError: if a package cannot be imported
+    :raises ValueError: if it holds no discriminator, or the environment of a zip is not known
     """
     path = Path(path)
     if not path.exists() and not path.with_name(path.name + ".zip").is_file():
@@ -277,17 +286,21 @@ def find_run(
                 f"RUN={str(path)!r} is not a run's folder, it holds no */config.yml; expected one "
                 "that sb3-diayn train or rl_zoo3.train wrote. Pass a zip, or another folder."
             )
-        return _bare_zip(path, env_id, env_kwargs or {})
+        return _bare_zip(path, env_id, env_kwargs or {}, gym_packages or ())
     stats_path = configs[0].parent
     model_path = path if path.is_file() else _newest_zip(folder, stats_path.name)
     state = load_state(model_path)
-    hyperparams, saved_env_id, saved_kwargs = _read_configuration(stats_path)
+    hyperparams, args = _read_configuration(stats_path)
+    env_id, packages = split_id(
+        env_id or args["env"], [*args["gym_packages"], *(gym_packages or ())]
+    )
     return _run_of_state(
         state,
         model_path=model_path,
-        env_id=env_id or saved_env_id,
+        env_id=env_id,
         hyperparams=hyperparams,
-        env_kwargs=saved_kwargs | (env_kwargs or {}),
+        env_kwargs=args["env_kwargs"] | (env_kwargs or {}),
+        gym_packages=packages,
         stats_path=stats_path,
         folder=folder,
     )
@@ -308,13 +321,14 @@ def load_yaml(file: Path) -> dict[str, Any]:
     return dict(yaml.load(file.read_bytes(), Loader=yaml.UnsafeLoader))
 
 
-def _read_configuration(stats_path: Path) -> tuple[dict[str, Any], str, dict[str, Any]]:
-    """Hyperparameters, the environment's id and its arguments, of the zoo's two files."""
+def _read_configuration(stats_path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Hyperparameters and options, of the zoo's two files."""
     try:
         hyperparams, _ = import_zoo().get_saved_hyperparams(str(stats_path), test_mode=True)
         args = load_yaml(stats_path / "args.yml")
-        env_kwargs = {**hyperparams.pop("env_kwargs", {}), **(args["env_kwargs"] or {})}
-        return hyperparams, args["env"], env_kwargs
+        args["env_kwargs"] = {**hyperparams.pop("env_kwargs", {}), **(args["env_kwargs"] or {})}
+        args["gym_packages"] = list(args.get("gym_packages") or ())
+        return hyperparams, args
     except (yaml.YAMLError, TypeError, ValueError, KeyError, AttributeError) as error:
         raise ValueError(
             f"RUN={str(stats_path.parent)!r} has a damaged config.yml or args.yml "
@@ -323,21 +337,26 @@ def _read_configuration(stats_path: Path) -> tuple[dict[str, Any], str, dict[str
         ) from error
 
 
-def _bare_zip(path: Path, env_id: str | None, env_kwargs: dict[str, Any]) -> Run:
+def _bare_zip(
+    path: Path, env_id: str | None, env_kwargs: dict[str, Any], gym_packages: Sequence[str]
+) -> Run:
     state = load_state(path)
-    env_id = env_id or state.get("env_id")
-    if env_id is None:
+    saved = state.get("env_id")
+    if saved is not None and ":" in saved:
+        saved = None  # what a zip names is not imported
+    if not (env_id or saved):
         raise ValueError(
             f"RUN={str(path)!r} was trained on an environment without an id; expected the option "
             "--env. Register the environment and add its id."
         )
-    check_env_id(env_id)
+    env_id, packages = find_environment(env_id or saved or "", gym_packages)
     return _run_of_state(
         state,
         model_path=path,
         env_id=env_id,
         hyperparams={"env_wrapper": [{"sb3_diayn.DIAYNWrapper": {"n_skills": state["n_skills"]}}]},
         env_kwargs=env_kwargs,
+        gym_packages=packages,
         stats_path=None,
         folder=path.parent / f"{path.stem}_report",
     )
@@ -357,15 +376,3 @@ def _newest_zip(folder: Path, env_name: str) -> Path:
             "rl_model_*_steps.zip. The training may have ended before it saved anything."
         )
     return checkpoints[-1]
-
-
-def check_env_id(env_id: str) -> None:
-    """
-    :param env_id: id of an environment
-    :raises ValueError: if it is not registered
-    """
-    if env_id in gym.registry:
-        return
-    close = difflib.get_close_matches(env_id, gym.registry, n=3)
-    hint = f"Did you mean {' or '.join(close)}?" if close else "Is its package installed?"
-    raise ValueError(f"env={env_id!r} is not registered; expected a gymnasium id. {hint}")

@@ -10,7 +10,7 @@ import gymnasium as gym
 
 from sb3_diayn.cli import downstream, evaluation, sweep, training
 from sb3_diayn.zoo.failures import TerminatedError, TrainingError
-from sb3_diayn.zoo.provenance import VERSION
+from sb3_diayn.zoo.versions import VERSION
 
 
 def main(argv: Sequence[str] | None = None) -> int:

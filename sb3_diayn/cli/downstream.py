@@ -19,15 +19,16 @@ from sb3_diayn.cli.evaluation import (
     parse_skills,
 )
 from sb3_diayn.cli.options import (
+    N_EPISODES,
     Commands,
     add_command,
+    add_episodes,
     film_options,
     learning_options,
     logging_options,
     measuring_options,
     output_options,
     playing_options,
-    positive,
     run_options,
     training_options,
 )
@@ -44,7 +45,8 @@ TOLERANCE = 1e-3  # of states, absolute and relative: float32, and other process
 
 def add_export(commands: Commands) -> None:
     """The options of ``sb3-diayn export``."""
-    parents = (run_options(), measuring_options(), output_options("DIR", "RUN/skills"))
+    measuring = measuring_options(reuses_report=True)
+    parents = (run_options(), measuring, output_options("DIR", "RUN/skills"))
     parser = add_command(commands, "export", export, *parents)
     text = "best, by task return, or an index, several as 0,3,7-9, or all"
     parser.add_argument("--skill", default="best", help=text)
@@ -65,10 +67,11 @@ def export(args: argparse.Namespace) -> None:
 def add_finetune(commands: Commands) -> None:
     """The options of ``sb3-diayn finetune``."""
     parents = (run_options(), learning_options(), logging_options())
-    add = add_command(commands, "finetune", finetune_command, *parents).add_argument
+    parser = add_command(commands, "finetune", finetune_command, *parents)
+    add_episodes(parser, reuses_report=True)
+    add = parser.add_argument
     add("--skill", default="best", help="index of a skill, or best, by task return")
     add("--reset-critics", action="store_true", help="keep the policy, start critics afresh")
-    add("--episodes", type=positive, default=5, help="episodes to measure task returns")
 
 
 def finetune_command(args: argparse.Namespace) -> None:
@@ -83,7 +86,7 @@ def finetune_command(args: argparse.Namespace) -> None:
     options = training_options(args)
     tuned = finetune(run, skills[0], reset_critics=args.reset_critics, **options)
     model, seed = tuned.load_model(device=args.device), tuned.saved_options["seed"]
-    returns = task_returns(tuned, model, args.episodes, seed + 1)
+    returns = task_returns(tuned, model, args.episodes or N_EPISODES, seed + 1)
     print(f"Task return: {np.mean(returns):.1f} +- {np.std(returns):.1f}, {len(returns)} episodes")
     print(f"Run saved in {tuned.folder}")
 
@@ -91,7 +94,7 @@ def finetune_command(args: argparse.Namespace) -> None:
 def _chosen_skills(run: Run, args: argparse.Namespace) -> list[int]:
     if args.skill != "best":
         return parse_skills(args.skill, run.n_skills)
-    ranked = rank_skills(cached_evaluation(run) or evaluate_run(run, args))
+    ranked = rank_skills(cached_evaluation(run, args) or evaluate_run(run, args))
     best, task_return = ranked[0]
     print(f"Skill {best} has the best task return: {task_return:.1f}")
     return [best]

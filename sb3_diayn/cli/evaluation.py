@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sb3_diayn.cli.options import (
+    N_EPISODES,
     Commands,
     add_command,
     env_kwargs_options,
@@ -162,9 +163,10 @@ def record(args: argparse.Namespace) -> None:
 
 def add_compare(commands: Commands) -> None:
     """The options of ``sb3-diayn compare``."""
-    runs = run_options(nargs="+", help="runs; those with a report are not played again")
+    runs = run_options(nargs="+", help="runs; those whose report fits are not played again")
     output = output_options("DIR", "nothing is written")
-    add_command(commands, "compare", compare, runs, measuring_options(), output)
+    measuring = measuring_options(reuses_report=True)
+    add_command(commands, "compare", compare, runs, measuring, output)
 
 
 def compare(args: argparse.Namespace) -> None:
@@ -176,7 +178,10 @@ def compare(args: argparse.Namespace) -> None:
     }
     folder = check_writable(args.output) if args.output else None
     show_comparison(
-        {name: cached_evaluation(run) or evaluate_run(run, args) for name, run in runs.items()},
+        {
+            name: cached_evaluation(run, args) or evaluate_run(run, args)
+            for name, run in runs.items()
+        },
         folder,
     )
 
@@ -192,7 +197,8 @@ def open_run(args: argparse.Namespace) -> Run:
 
 def evaluate_run(run: Run, args: argparse.Namespace, **options: Any) -> SkillEvaluation:
     """Evaluate as the options of a command say, or as ``options`` of ``Run.evaluate`` do."""
-    known = {"n_episodes": args.episodes, "seed": args.seed, "device": args.device}
+    known: dict[str, Any] = {"n_episodes": args.episodes or N_EPISODES, "seed": args.seed or 0}
+    known["device"] = args.device
     progress_bar = not args.no_progress and sys.stderr.isatty()
     return run.evaluate(progress_bar=progress_bar, **(known | options))
 
@@ -210,12 +216,17 @@ def film_run(
     return run.film(folder, **options)
 
 
-def cached_evaluation(run: Run) -> SkillEvaluation | None:
-    """Load the evaluation of the run's report; None if there is none, or the model is newer."""
+def cached_evaluation(run: Run, args: argparse.Namespace) -> SkillEvaluation | None:
+    """Load the evaluation of the run's report, if it is what the options of a command ask for."""
     file = run.folder / "report" / "evaluation.json"
-    if not file.is_file() or file.stat().st_mtime < run.model_path.stat().st_mtime:
+    if not file.is_file():
         return None
-    return SkillEvaluation.load(file)
+    try:
+        evaluation = SkillEvaluation.load(file)
+        is_wanted = run.has_evaluation(evaluation, n_episodes=args.episodes, seed=args.seed)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error} The command report writes it again.") from error
+    return evaluation if is_wanted else None
 
 
 def make_report(

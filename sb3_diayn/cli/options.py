@@ -19,6 +19,7 @@ Parser: TypeAlias = argparse.ArgumentParser
 # Films take longer than everything else: 20 skills of 300 steps of Hopper, rendered without a GPU,
 # take five minutes.
 FILM_STEPS = 300
+N_EPISODES = 5  # of each skill, in an evaluation
 # Options with a name of their own for a hyperparameter.
 SHORTCUTS = {
     "n_envs": "n_envs",
@@ -128,12 +129,26 @@ def playing_options() -> Parser:
     return parser
 
 
-def measuring_options() -> Parser:
-    """How to evaluate a run."""
+def measuring_options(*, reuses_report: bool = False) -> Parser:
+    """How to evaluate a run, if the evaluation of its report does not serve."""
     parser = Parser(add_help=False, parents=[playing_options()])
-    parser.add_argument("--episodes", type=positive, default=5, help="episodes of each skill")
+    add_episodes(parser, reuses_report=reuses_report)
     parser.add_argument("--no-progress", action="store_true", help="no progress bar")
+    if reuses_report:
+        parser.set_defaults(seed=None)  # for any
     return parser
+
+
+def add_episodes(parser: Parser, *, reuses_report: bool = False) -> None:
+    """Add the option that says how many episodes an evaluation has."""
+    if reuses_report:
+        text = (
+            f"episodes of each skill; default: as in the run's report, if it fits, or {N_EPISODES}"
+        )
+        parser.add_argument("--episodes", type=positive, help=text)
+    else:
+        text = "episodes of each skill"
+        parser.add_argument("--episodes", type=positive, default=N_EPISODES, help=text)
 
 
 def env_kwargs_options() -> Parser:

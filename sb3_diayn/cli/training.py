@@ -13,6 +13,7 @@ from sb3_diayn.cli.evaluation import (
     print_verdicts,
 )
 from sb3_diayn.cli.options import (
+    N_EPISODES,
     Commands,
     Parser,
     add_command,
@@ -68,7 +69,7 @@ def train_command(args: argparse.Namespace) -> None:
     folder = train(resume=args.resume, **settings_of(args))
     wall_time, cpu_time = time.perf_counter() - start, time.process_time() - cpu_start
     run = find_run(folder)
-    n_episodes = args.episodes or (1 if args.no_report else 5)
+    n_episodes = args.episodes or (1 if args.no_report else N_EPISODES)
     seed = run.saved_options["seed"]  # a random one if none was given
     evaluation = evaluate_run(run, args, n_episodes=n_episodes, seed=seed)
     evaluation.save(folder / "evaluation.json")

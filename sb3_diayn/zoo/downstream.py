@@ -83,7 +83,7 @@ def _plain_run(run: Run, log_folder: Path) -> Run:
 def _plain_env(run: Run) -> VecEnv:
     """An environment as in training, without skills and without normalisation."""
     hyperparams = without_skills(run.hyperparams)
-    return replace(run, hyperparams=hyperparams, stats_path=None).make_env()
+    return replace(run, hyperparams=hyperparams).make_env(normalize=False)
 
 
 def without_skills(hyperparams: dict[str, Any]) -> dict[str, Any]:
@@ -107,6 +107,8 @@ def _write_configuration(
 ) -> None:
     """The two files that the zoo's commands read."""
     config: dict[str, Any] = {"policy": "MlpPolicy", "n_timesteps": model.num_timesteps}
+    if (stats_path / "vecnormalize.pkl").is_file():
+        config["normalize"] = True
     if run.stats_path is not None:
         config = load_yaml(run.stats_path / "config.yml")
     args = {"env_kwargs": None, "seed": model.seed, **run.saved_options}

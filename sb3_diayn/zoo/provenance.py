@@ -6,25 +6,21 @@ import platform
 import re
 import shlex
 import zipfile
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch as th
-from stable_baselines3.common.utils import get_device, get_system_info
+from stable_baselines3.common.utils import get_device
 
 from sb3_diayn.evaluation.report import Description
 from sb3_diayn.files import replacing
 from sb3_diayn.zoo.hyperparams import class_entries
 from sb3_diayn.zoo.runs import Run
+from sb3_diayn.zoo.versions import SYSTEM_INFO, VERSION, installed_versions
 
-VERSION = metadata.version("sb3-diayn")
 PROVENANCE_FILE = "run.json"
-SYSTEM_INFO = ("Python", "Stable-Baselines3", "PyTorch", "Gymnasium", "Numpy")  # SB3's names
-LIBRARIES = ("sb3-contrib", "sbx-rl", "rl_zoo3", "mujoco", "box2d")
 
 
 def save_provenance(
@@ -46,7 +42,7 @@ def save_provenance(
         "wall_time": round(wall_time, 1),
         "cpu_time": round(cpu_time, 1),
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "versions": _versions(),
+        "versions": installed_versions(),
         "machine": _machine(device),
     }
     with replacing(folder / PROVENANCE_FILE) as temporary:
@@ -61,15 +57,6 @@ def load_provenance(folder: Path) -> dict[str, Any] | None:
     """
     file = folder / PROVENANCE_FILE
     return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
-
-
-def _versions() -> dict[str, str]:
-    system, _ = get_system_info(print_info=False)
-    versions = {"sb3-diayn": VERSION, **{name: system[name] for name in SYSTEM_INFO}}
-    for name in LIBRARIES:
-        with suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
-    return versions
 
 
 def _machine(device: str) -> dict[str, Any]:

@@ -1,6 +1,9 @@
 """Runs of the RL Zoo: finding what one has saved, and playing it."""
 
+import hashlib
+import json
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,9 +14,10 @@ from typing import Any
 import gymnasium as gym
 import yaml
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, unwrap_vec_normalize
 
 from sb3_diayn.checkpoints import CHECKPOINTS_FOLDER, MODEL_FILE, STATISTICS, list_checkpoints
+from sb3_diayn.checks import check_normalized
 from sb3_diayn.discriminator import Discriminator, State
 from sb3_diayn.evaluation.evaluate import evaluate_skills
 from sb3_diayn.evaluation.results import SkillEvaluation
@@ -22,6 +26,7 @@ from sb3_diayn.files import require_extra
 from sb3_diayn.model_zip import discriminator_from_state, load_state, training_history
 from sb3_diayn.zoo.environments import find_environment, split_id, why_not_made
 from sb3_diayn.zoo.hyperparams import get_arguments, import_zoo
+from sb3_diayn.zoo.versions import installed_versions
 
 MAX_ENVS = 50  # With more, nearly all of the time is spent in the environments themselves.
 
@@ -119,27 +124,36 @@ class Run:
             obs_function=import_function(function) if function else None,
         )
 
-    def make_env(self, n_envs: int = 1, *, seed: int = 0, render_mode: str | None = None) -> VecEnv:
+    def make_env(
+        self,
+        n_envs: int = 1,
+        *,
+        seed: int = 0,
+        render_mode: str | None = None,
+        normalize: bool = True,
+    ) -> VecEnv:
         """
         :param n_envs: number of environments, in this process
         :param seed: seed of the first one, counted up from there
         :param render_mode: None, "human" or "rgb_array"
-        :return: environments as in training, with ``VecNormalize`` where the run had it
-        :raises ValueError: if the environment cannot be made, or does not take its arguments
+        :param normalize: with ``VecNormalize`` where the run had it
+        :return: environments as in training
+        :raises ValueError: if the statistics of ``VecNormalize`` are missing, the environment cannot be made, or does not take its arguments
         """
         env_kwargs = dict(self.env_kwargs)
         if render_mode is not None:
             env_kwargs["render_mode"] = render_mode
         find_environment(self.env_id, self.gym_packages)
         create = import_zoo().create_test_env
+        stats_path, hyperparams = self._normalization() if normalize else (None, self.hyperparams)
         try:
             env: VecEnv = create(
                 self.env_id,
                 n_envs=n_envs,
-                stats_path=self._statistics(),
+                stats_path=stats_path,
                 seed=seed,
                 should_render=False,
-                hyperparams=dict(self.hyperparams),
+                hyperparams=dict(hyperparams),
                 env_kwargs=env_kwargs,
                 vec_env_cls=DummyVecEnv,
             )
@@ -149,12 +163,40 @@ class Run:
             raise why_not_made(self.env_id, env_kwargs, error) from error
         return env
 
-    def _statistics(self) -> str | None:
-        """The folder with the statistics of ``VecNormalize``: a checkpoint has its own."""
-        if self.stats_path is None:
-            return None
-        own = self.model_path.parent / self.stats_path.name
-        return str(own if (own / STATISTICS).is_file() else self.stats_path)
+    def _statistics_file(self) -> Path | None:
+        """
+        The statistics of ``VecNormalize``, if the run has them: a checkpoint has its own, and those
+        of a zip lie next to it, or in a folder as the zoo makes it.
+        """
+        folder = self.model_path.parent
+        name = self.env_id.replace("/", "-") if self.stats_path is None else self.stats_path.name
+        places = [folder / name / STATISTICS]
+        if self.stats_path is not None:
+            places.append(self.stats_path / STATISTICS)
+        elif self.state.get("vec_normalize") is not False:
+            places.append(folder / STATISTICS)
+        return next((file for file in places if file.is_file()), None)
+
+    def _normalization(self) -> tuple[str | None, dict[str, Any]]:
+        """Folder of the statistics, and hyperparameters that say whether they are to be used."""
+        file, hyperparams = self._statistics_file(), self.hyperparams
+        if self.stats_path is not None:
+            return str(self.stats_path if file is None else file.parent), hyperparams
+        if not self.state.get("vec_normalize", False):
+            if file is not None and "vec_normalize" not in self.state:
+                warnings.warn(
+                    f"RUN={str(self.model_path)!r} does not say whether VecNormalize normalised "
+                    f"its observations, as zips of version 0.1.0; {file} is not used.",
+                    stacklevel=3,
+                )
+            return None, hyperparams
+        if file is None:
+            raise ValueError(
+                f"RUN={str(self.model_path)!r} was trained on observations that VecNormalize "
+                f"normalised, without which it does not play as it learned; expected {STATISTICS} "
+                "next to the zip. Copy it from the run's folder, or pass that folder."
+            )
+        return str(file.parent), hyperparams | {"normalize": True, "normalize_kwargs": {}}
 
     @contextmanager
     def open(
@@ -179,6 +221,8 @@ class Run:
         except AssertionError as error:  # VecNormalize asserts that its statistics fit the space
             raise ValueError(f"env={self.env_id!r} does not fit the run: {error}") from error
         try:
+            normalizer = unwrap_vec_normalize(env)
+            check_normalized(self.state, normalizer is not None and normalizer.norm_obs)
             for name in ("observation_space", "action_space"):
                 given, expected = getattr(env, name), getattr(model, name)
                 if given != expected:
@@ -216,8 +260,42 @@ class Run:
                 seed=seed,
                 progress_bar=progress_bar,
             )
-        evaluation.info["env_id"] = self.env_id
+        evaluation.info |= self.evaluated
         return evaluation
+
+    @cached_property
+    def evaluated(self) -> dict[str, Any]:
+        """:return: what an evaluation of this run is of, for its ``info``"""
+        statistics = self._statistics_file()
+        env_kwargs = json.dumps(self.env_kwargs, default=repr, sort_keys=True)
+        return {
+            "env_id": self.env_id,
+            "env_kwargs": json.loads(env_kwargs),
+            "model_sha256": _sha256(self.model_path),
+            "vec_normalize_sha256": None if statistics is None else _sha256(statistics),
+            "versions": installed_versions(),
+        }
+
+    def has_evaluation(
+        self, evaluation: SkillEvaluation, *, n_episodes: int | None = None, seed: int | None = None
+    ) -> bool:
+        """
+        :param evaluation: of any model
+        :param n_episodes: episodes of each skill that are wanted; None for any number
+        :param seed: that is wanted; None for any
+        :return: whether it is of this very model, environment and versions, and as wanted
+        :raises ValueError: if it says so and is of another number of skills
+        """
+        expected = {**self.evaluated, "deterministic": True}
+        wanted = {"n_episodes": n_episodes, "seed": seed}
+        expected |= {name: value for name, value in wanted.items() if value is not None}
+        fits = all(evaluation.info.get(name, ...) == value for name, value in expected.items())
+        if fits and evaluation.n_skills != self.n_skills:
+            raise ValueError(
+                f"The evaluation has n_skills={evaluation.n_skills}; expected {self.n_skills}, as "
+                "the run has. Evaluate the run again."
+            )
+        return fits
 
     def film(
         self,
@@ -376,3 +454,7 @@ def _newest_zip(folder: Path, env_name: str) -> Path:
             "rl_model_*_steps.zip. The training may have ended before it saved anything."
         )
     return checkpoints[-1]
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -17,6 +17,8 @@ from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.zoo import config_path, find_run
 from sb3_diayn.zoo.environments import why_not_made
 
+pytestmark = pytest.mark.slow
+
 ID = "MyPoint-v0"
 SMALL = ["--hyperparams", "learning_starts:50", "n_envs:2", "gradient_steps:1", "batch_size:16"]
 TRAIN = ["train", "--n-skills", "3", "-n", "120", "--seed", "1", "--no-progress", "--no-report"]
@@ -153,8 +155,9 @@ def test_trainings_that_follow_remember_it_too(run, tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("packages")
-@pytest.mark.parametrize("env_id", ["MyOuter-v0", "my/Point-v1"])
-@pytest.mark.parametrize("as_prefix", [True, False])
+@pytest.mark.parametrize(
+    ("env_id", "as_prefix"), [("MyOuter-v0", True), ("MyOuter-v0", False), ("my/Point-v1", True)]
+)
 def test_train_with_a_package_in_other_processes(tmp_path, capsys, env_id, as_prefix):
     which = ["--env", f"my_envs:{env_id}"] if as_prefix else ["--gym-packages", "my_envs"]
     which += [] if as_prefix else ["--env", env_id]

@@ -52,7 +52,7 @@ def save_checkpoint(
         temporary.mkdir()
         write_through_memory(temporary / MODEL_FILE, model.save)
         if save_replay_buffer and isinstance(model, OffPolicyAlgorithm):
-            model.save_replay_buffer(temporary / BUFFER_FILE)
+            write_replay_buffer(model, temporary / BUFFER_FILE)
         normalizer = model.get_vec_normalize_env()
         if normalizer is not None:
             # Where the zoo looks for it, seen from the model.
@@ -62,6 +62,16 @@ def save_checkpoint(
         write_state = functools.partial(th.save, training_state(model))
         write_through_memory(temporary / STATE_FILE, write_state)
     return path
+
+
+def write_replay_buffer(model: OffPolicyAlgorithm, file: Path) -> None:
+    """
+    :param model: whose replay buffer to write
+    :param file: where to; it is closed also if the disk is full, which SB3 leaves to chance
+    :raises OSError: if it cannot be written
+    """
+    with file.open("wb") as stream:
+        model.save_replay_buffer(stream)
 
 
 def list_checkpoints(folder: str | os.PathLike[str]) -> dict[int, Path]:

@@ -138,7 +138,8 @@ class Run:
         :param render_mode: None, "human" or "rgb_array"
         :param normalize: with ``VecNormalize`` where the run had it
         :return: environments as in training
-        :raises ValueError: if the statistics of ``VecNormalize`` are missing, the environment cannot be made, or does not take its arguments
+        :raises ValueError: if the environment cannot be made or does not take its arguments, or the
+            statistics of ``VecNormalize`` are missing
         """
         env_kwargs = dict(self.env_kwargs)
         if render_mode is not None:

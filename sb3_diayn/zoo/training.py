@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -34,6 +35,7 @@ from sb3_diayn.checkpoints import (
     attach_training_state,
     list_checkpoints,
     load_training_state,
+    write_replay_buffer,
 )
 from sb3_diayn.checks import callbacks_in, find_bad_parameter
 from sb3_diayn.files import replacing, write_through_memory
@@ -354,7 +356,7 @@ def save(manager: Any, model: BaseAlgorithm) -> None:
     if normalizer is not None:
         writers[Path(manager.params_path, STATISTICS)] = lambda file: normalizer.save(str(file))
     if manager.save_replay_buffer and isinstance(model, OffPolicyAlgorithm):
-        writers[folder / BUFFER_FILE] = model.save_replay_buffer
+        writers[folder / BUFFER_FILE] = partial(write_replay_buffer, model)
     failed = []
     for file, write in writers.items():
         try:
@@ -417,7 +419,8 @@ def _reason(manager: Any, model: BaseAlgorithm, error: BaseException) -> str | N
 
 def _envs(manager: Any, model: BaseAlgorithm) -> list[VecEnv]:
     """Of the training, and of evaluations in its course."""
-    evaluating = [getattr(each, "eval_env", None) for each in callbacks_in(manager.callbacks)]
+    callbacks = [each for outer in manager.callbacks for each in callbacks_in(outer)]
+    evaluating = [getattr(callback, "eval_env", None) for callback in callbacks]
     return [env for env in (model.env, *evaluating) if isinstance(env, VecEnv)]
 
 

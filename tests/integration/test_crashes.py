@@ -470,8 +470,8 @@ def test_a_training_that_failed_does_not_keep_its_folder(tmp_path):
     failing = [make_callback(), DIAYNCheckpointCallback(tmp_path, save_freq=20), FailingCallback()]
     with pytest.raises(LookupError):
         model.learn(100, callback=failing)
-    learn(model, tmp_path, 20)
-    assert list(list_checkpoints(tmp_path))[-1] == 80
+    learn(resume(tmp_path, make_env(), device="cpu"), tmp_path, 20)
+    assert list(list_checkpoints(tmp_path)) == [40, 60]
 
 
 def test_leftovers_of_killed_processes_are_removed_and_live_ones_are_not(tmp_path):

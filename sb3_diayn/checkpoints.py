@@ -3,6 +3,7 @@
 import functools
 import os
 import re
+import secrets
 import shutil
 import warnings
 import zipfile
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch as th
+from filelock import FileLock, Timeout
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EvalCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -20,13 +22,14 @@ from sb3_diayn.arguments import check_positive
 from sb3_diayn.checks import callbacks_in, check_not_nested
 from sb3_diayn.discriminator import State
 from sb3_diayn.extractors import ObsFunction
-from sb3_diayn.files import check_writable, replacing, write_through_memory
+from sb3_diayn.files import check_writable, remove_leftovers, replacing, write_through_memory
 from sb3_diayn.model_zip import STATE_ATTRIBUTE, TRAINING, load_discriminator, skill_state
 from sb3_diayn.training_state import READABLE_FORMATS, layers_of, training_state
 
 MODEL_FILE, BUFFER_FILE, STATE_FILE = "model.zip", "replay_buffer.pkl", "training_state.pt"
 STATISTICS = "vecnormalize.pkl"
 CHECKPOINTS_FOLDER = "checkpoints"
+LOCK_FILE = ".lock"
 NAME = re.compile(r"checkpoint_(\d+)_steps")
 
 
@@ -49,7 +52,7 @@ def save_checkpoint(
         temporary.mkdir()
         write_through_memory(temporary / MODEL_FILE, model.save)
         if save_replay_buffer and isinstance(model, OffPolicyAlgorithm):
-            model.save_replay_buffer(temporary / BUFFER_FILE)
+            write_replay_buffer(model, temporary / BUFFER_FILE)
         normalizer = model.get_vec_normalize_env()
         if normalizer is not None:
             # Where the zoo looks for it, seen from the model.
@@ -61,6 +64,16 @@ def save_checkpoint(
     return path
 
 
+def write_replay_buffer(model: OffPolicyAlgorithm, file: Path) -> None:
+    """
+    :param model: whose replay buffer to write
+    :param file: where to; it is closed also if the disk is full, which SB3 leaves to chance
+    :raises OSError: if it cannot be written
+    """
+    with file.open("wb") as stream:
+        model.save_replay_buffer(stream)
+
+
 def list_checkpoints(folder: str | os.PathLike[str]) -> dict[int, Path]:
     """
     :param folder: where checkpoints are saved, not necessarily there
@@ -70,6 +83,29 @@ def list_checkpoints(folder: str | os.PathLike[str]) -> dict[int, Path]:
     return dict(sorted((int(match[1]), path) for match, path in found.items() if match))
 
 
+def lock_folder(folder: Path) -> FileLock | None:
+    """
+    Two trainings that save in one folder would delete each other's checkpoints.
+
+    :param folder: of the checkpoints of a training
+    :return: a lock, which this thread has until it releases it or the process ends, however that
+        happens; None where the file system has no locks
+    :raises ValueError: if another training has it
+    """
+    # One lock for each thread of a process: a learn() that has failed has not released it.
+    lock = FileLock(folder.resolve() / LOCK_FILE, timeout=0, is_singleton=True)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ValueError(
+            f"save_path={str(folder)!r} is in use by another training; expected a folder of its "
+            "own. Choose another one, or wait until that training ends."
+        ) from None
+    except NotImplementedError:
+        return None
+    return lock
+
+
 def drop_old_checkpoints(folder: str | os.PathLike[str], keep: int) -> None:
     """
     :param folder: of the checkpoints of a training
@@ -77,7 +113,7 @@ def drop_old_checkpoints(folder: str | os.PathLike[str], keep: int) -> None:
     """
     for path in list(list_checkpoints(folder).values())[:-keep]:
         # A folder that is being deleted must not look like a checkpoint.
-        doomed = path.with_name(f".{path.name}.part")
+        doomed = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
         os.replace(path, doomed)
         shutil.rmtree(doomed)
 
@@ -161,7 +197,8 @@ class DIAYNCheckpointCallback(BaseCallback):
     :param keep: how many of the newest checkpoints to keep; None for all
     :param verbose: 1 to print each checkpoint's folder, 0 for silence
     :raises ValueError: if a number is not positive; in ``learn`` if there is no discriminator to
-        save, ``"auto"`` finds no folder or the folder holds later checkpoints, of another training
+        save, ``"auto"`` finds no folder, or another training saves in the folder or has left later
+        checkpoints there
     :raises OSError: in ``learn``, before it begins, if the folder cannot be written
     """
 
@@ -179,6 +216,7 @@ class DIAYNCheckpointCallback(BaseCallback):
         self.save_freq = check_positive("save_freq", save_freq)
         self.keep = None if keep is None else check_positive("keep", keep)
         self.save_replay_buffer = save_replay_buffer
+        self._lock: FileLock | None = None
 
     def _init_callback(self) -> None:
         check_not_nested(self)
@@ -188,8 +226,11 @@ class DIAYNCheckpointCallback(BaseCallback):
         if str(self.save_path) == "auto":
             self.save_path = run_folder(self.locals["callback"]) / CHECKPOINTS_FOLDER
         check_writable(self.save_path)
+        self._lock = lock_folder(self.save_path)
+        remove_leftovers(self.save_path)
         later = [steps for steps in list_checkpoints(self.save_path) if steps > self.num_timesteps]
         if later:
+            self._release()
             raise ValueError(
                 f"save_path={str(self.save_path)!r} holds a checkpoint of {later[-1]} steps, and "
                 f"this training is at {self.num_timesteps}; expected a folder of its own. Go on "
@@ -208,6 +249,11 @@ class DIAYNCheckpointCallback(BaseCallback):
 
     def _on_training_end(self) -> None:
         self._save()
+        self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release(force=True)
 
     def _save(self) -> None:
         try:

@@ -464,7 +464,7 @@ def check_finite(
     place = f"{bad[0]}={values[bad[0]]}"
     if owner != "env":  # a discriminator spoils the rewards, and so the policy: in this order
         for module_name, module in (("discriminator", discriminator), ("policy", model.policy)):
-            found = _find_parameter(module)
+            found = find_bad_parameter(module)
             if found is not None:
                 place, owner = f"{module_name}.{found}", module_name
                 break
@@ -476,8 +476,12 @@ def check_finite(
     )
 
 
-def _find_parameter(module: nn.Module) -> str | None:
-    """The first number that is not finite, as ``net.0.weight[3, 1]=nan``."""
+def find_bad_parameter(module: nn.Module) -> str | None:
+    """
+    :param module: a network
+    :return: its first number that is not finite, as ``net.0.weight[3, 1]=nan``; None if there is
+        none
+    """
     for name, tensor in module.state_dict().items():
         bad = (~th.isfinite(tensor)).nonzero().tolist()
         if bad:

@@ -1,12 +1,17 @@
 """Files that are whole or absent, and extras that are missing."""
 
+import glob
 import io
 import os
+import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
+
+LEFTOVER_SECONDS = 3600.0  # no write takes so long
 
 
 @contextmanager
@@ -18,7 +23,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         with replacing("model.zip") as temporary:
             write_through_memory(temporary, model.save)
 
-    What a killed process left under the temporary name is overwritten the next time.
+    What a killed process left under its temporary name is removed by the next one that writes the
+    same file, once it has not changed for an hour.
 
     :param path: a file, or a folder that does not exist yet; its parents are created
     :return: where to write: a name in the same folder, since renaming is atomic on one file
@@ -28,8 +34,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
-    _remove(temporary)
+    remove_leftovers(path.parent, path.stem, seconds=LEFTOVER_SECONDS)
+    # A name of its own for each writer: two must not write into one file.
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
     try:
         yield temporary
         for file in [*temporary.rglob("*")] if temporary.is_dir() else [temporary]:
@@ -78,6 +85,22 @@ def check_writable(folder: str | os.PathLike[str]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     TemporaryFile(dir=folder).close()
     return folder
+
+
+def remove_leftovers(folder: Path, stem: str = "*", *, seconds: float = 0.0) -> None:
+    """
+    Remove what processes that were killed have left under temporary names.
+
+    :param folder: where to look, not necessarily there
+    :param stem: of the files that they were to become; all by default
+    :param seconds: only what has not changed for so long, since its writer may be alive
+    """
+    stem = stem if stem == "*" else glob.escape(stem)
+    for path in [*folder.glob(f".{stem}.part*"), *folder.glob(f".{stem}.*.part*")]:
+        with suppress(OSError):  # another process may remove it meanwhile
+            newest = max(each.stat().st_mtime for each in [path, *path.rglob("*")])
+            if time.time() - newest >= seconds:
+                _remove(path)
 
 
 def _flush(file: Path) -> None:

@@ -101,8 +101,9 @@ def restore_training(model: BaseAlgorithm, state: State) -> bool:
 def _restore_episodes(env: VecEnv, episodes: list[State | None]) -> bool:
     if None in episodes:
         reason = (
-            "the checkpoint was made within a rollout, an episode was too long to be kept, or the "
-            "state of the environment's random numbers is not known (as of VecDIAYNWrapper)"
+            "the checkpoint was made within a rollout, the actions of an episode took more than "
+            "8 MB and were not kept, or the state of the environment's random numbers is not known "
+            "(as of VecDIAYNWrapper)"
         )
     else:
         reason = "an environment did not come back to the same observation and random state"

@@ -7,7 +7,7 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers.vector import DictInfoToList
 from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, unwrap_vec_normalize
@@ -54,7 +54,7 @@ class GymVecEnv(VecEnv):
     :param env: with ``AutoresetMode.SAME_STEP``, or with ``DISABLED``: then ended episodes begin
         again by ``reset(options={"reset_mask": mask})``. Infos of JAX or torch arrays
         first go through ``gymnasium.wrappers.vector.JaxToNumpy`` or ``TorchToNumpy``
-    :raises ValueError: if it is no ``VectorEnv`` or resets in another mode
+    :raises ValueError: if it is no ``VectorEnv``, resets in another mode, or already has skills
     """
 
     def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
@@ -175,6 +175,14 @@ def _check_env(env: VectorEnv[Any, Any, Any]) -> None:
             "expected AutoresetMode.SAME_STEP or DISABLED. Make the environments with "
             'gym.make_vec(id, num_envs, "async", vector_kwargs={"autoreset_mode": '
             "AutoresetMode.SAME_STEP}), or give a simulator of your own such a mode."
+        )
+    inner: Any = env.unwrapped
+    is_of_single_envs = isinstance(inner, (SyncVectorEnv, AsyncVectorEnv))
+    if is_of_single_envs and any(inner.call("has_wrapper_attr", "skill_rule")):
+        raise ValueError(
+            "env has a DIAYNWrapper around each of its environments, which cannot be reached "
+            "through a VectorEnv; expected environments without skills. Leave DIAYNWrapper out, "
+            "and put VecDIAYNWrapper outside: VecDIAYNWrapper(GymVecEnv(env), n_skills=20)."
         )
 
 

@@ -4,7 +4,6 @@ import copy
 import pickle
 import random
 import warnings
-from dataclasses import asdict, dataclass, field
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
@@ -21,7 +20,8 @@ from sb3_diayn.rewards import RewardOfOne, SkillReward
 from sb3_diayn.skills import SkillSampler, SkillSpace, check_duration, probabilities
 
 # An episode without end must not fill the memory.
-MAX_RECORDED_STEPS = 100_000
+MAX_RECORD_BYTES = 8_000_000
+INITIAL_ROWS = 64
 # So many resets with one and the same seed are no coincidence.
 MAX_SAME_SEEDS = 3
 IMMUTABLE = (int, float, str, bytes, np.generic, type(None))
@@ -213,14 +213,15 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any], RecordConstructorArgs):
     def episode_state(self) -> dict[str, Any] | None:
         """
         :return: what :meth:`restore_episode` needs to come back to this moment, from plain values;
-            None before the first reset, in an episode of more than 100,000 steps, and where the
-            environment's generator is of a kind whose state nobody knows
+            None before the first reset, in an episode whose actions take more than 8 MB, and where
+            the environment's generator is of a kind whose state nobody knows
         """
         now = generator_state(self)
-        if self._record is None or self._record.actions is None or now is None:
+        record = None if self._record is None else self._record.state()
+        if record is None or now is None:
             return None
         moment = {"generator": now, "observation": self.last_obs, "sampler": self._sampler.state()}
-        return {"record": asdict(self._record), "now": moment}
+        return {"record": record, "now": moment}
 
     def restore_episode(self, state: dict[str, Any]) -> bool:
         """
@@ -233,12 +234,12 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any], RecordConstructorArgs):
         """
         if "sampler" not in state["now"]:
             return False
-        record, now = EpisodeRecord(**state["record"]), state["now"]
-        set_generator_state(self, record.generator)
-        self._sampler.restore(record.sampler)
-        self.reset(seed=record.seed, options=record.options)
+        record, now = state["record"], state["now"]
+        set_generator_state(self, record["generator"])
+        self._sampler.restore(record["sampler"])
+        self.reset(seed=record["seed"], options=record["options"])
         over = False
-        for action in record.actions or []:
+        for action in record["actions"]:
             if over:
                 return False
             _, _, terminated, truncated, _ = self.step(action)
@@ -301,32 +302,60 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any], RecordConstructorArgs):
         return moment(self._episode_steps, self.total_steps, self.skill)
 
 
-@dataclass
 class EpisodeRecord:
     """
     The random state before an episode's reset, the arguments of the reset and all actions since.
     A simulator that draws its random numbers from ``np_random`` then comes back to the bit, without
     having to give away its state.
 
+    The actions are rows of one array that grows up to ``MAX_RECORD_BYTES``: a list of arrays would
+    take 240 bytes for three numbers.
+
     :param generator: state of the environment's generator before the reset
     :param seed: that the reset got
     :param options: that the reset got
     :param sampler: state of the skills' generator before the reset
-    :param actions: so far; None if there were too many to keep
     """
 
-    generator: Any
-    seed: int | None
-    options: dict[str, Any] | None
-    sampler: dict[str, Any]
-    actions: list[Any] | None = field(default_factory=list)
+    def __init__(
+        self,
+        generator: Any,
+        seed: int | None,
+        options: dict[str, Any] | None,
+        sampler: dict[str, Any],
+    ) -> None:
+        self._reset = {
+            "generator": generator,
+            "seed": seed,
+            "options": options,
+            "sampler": sampler,
+        }
+        self._actions: npt.NDArray[Any] | None = np.empty(0)  # None if there were too many
+        self._n_actions = 0
 
     def add(self, action: Any) -> None:
         """:param action: that the environment got; copied"""
-        if self.actions is not None:
-            self.actions.append(action.copy() if isinstance(action, np.ndarray) else action)
-            if len(self.actions) > MAX_RECORDED_STEPS:
-                self.actions = None
+        if self._actions is None:
+            return
+        row = np.asarray(action)
+        if self._n_actions == 0:
+            self._actions = np.empty((INITIAL_ROWS, *row.shape), row.dtype)
+        is_full = self._n_actions == len(self._actions)
+        is_alike = row.dtype == self._actions.dtype and row.shape == self._actions.shape[1:]
+        n_bytes = self._actions.nbytes * (1 + is_full)
+        if n_bytes > MAX_RECORD_BYTES or not is_alike or row.dtype.hasobject:
+            self._actions = None
+            return
+        if is_full:
+            self._actions = np.concatenate([self._actions, np.empty_like(self._actions)])
+        self._actions[self._n_actions] = row
+        self._n_actions += 1
+
+    def state(self) -> dict[str, Any] | None:
+        """:return: all of it, by name; None if there were too many actions to keep"""
+        if self._actions is None:
+            return None
+        return {**self._reset, "actions": self._actions[: self._n_actions].copy()}
 
 
 class _Info(dict[str, Any]):

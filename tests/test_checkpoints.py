@@ -17,6 +17,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormali
 from sb3_diayn import DIAYNCallback, DIAYNCheckpointCallback, DIAYNWrapper, resume
 from sb3_diayn.checkpoints import last_good_checkpoint, list_checkpoints, newest_checkpoint
 from sb3_diayn.model_zip import load_state, training_history
+from sb3_diayn.wrappers import MAX_RECORD_BYTES, EpisodeRecord
 from tests.helpers.envs import PointEnv
 from tests.helpers.models import K, counting, counting_vec, make_callback, make_sac, small_net
 
@@ -336,11 +337,45 @@ def test_an_environment_that_does_not_come_back_is_reset_with_a_warning(tmp_path
 
 @pytest.mark.slow
 def test_an_episode_that_is_too_long_is_not_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr("sb3_diayn.wrappers.MAX_RECORDED_STEPS", 15)
+    monkeypatch.setattr("sb3_diayn.wrappers.INITIAL_ROWS", 8)
+    monkeypatch.setattr("sb3_diayn.wrappers.MAX_RECORD_BYTES", 16 * 4)  # one float32 each
     checkpointed(tmp_path, counting(length=50), keep=None)
     model = resume(tmp_path / "checkpoint_40_steps", counting(length=50), device="cpu")
-    with pytest.warns(UserWarning, match=r"an episode was too long to be kept"):
+    with pytest.warns(UserWarning, match=r"actions of an episode took more than 8 MB"):
         model.learn(5, callback=DIAYNCallback(), reset_num_timesteps=False)
+
+
+@pytest.mark.parametrize(
+    ("action", "n_steps"),
+    [
+        (np.zeros(3, np.float32), 524_288),  # 12 bytes each, and the memory doubles from 64 rows
+        (np.zeros(64), 8_192),
+        (np.int64(1), 524_288),
+        (np.zeros(125_000), 0),  # a megabyte each
+        ({"a": 1}, 0),
+    ],
+)
+def test_the_actions_of_an_endless_episode_take_at_most_8_megabytes(action, n_steps):
+    record = EpisodeRecord(None, None, None, {})
+    for _ in range(n_steps):
+        record.add(action)
+    if n_steps:
+        kept = record.state()["actions"]
+        assert len(kept) == n_steps and (kept == action).all()
+        assert record._actions.nbytes <= MAX_RECORD_BYTES
+    record.add(action)
+    assert record.state() is None and record._actions is None
+
+
+def test_recorded_actions_are_copies_and_replay_as_they_were():
+    record, action = EpisodeRecord(None, None, None, {}), np.zeros(2, np.float32)
+    for step in range(200):
+        action[:] = step
+        record.add(action)
+    kept = record.state()["actions"]
+    assert kept.dtype == np.float32 and kept[:, 0].tolist() == list(range(200))
+    record.add(action.astype(np.float64))  # of another kind: not what the environment got
+    assert record.state() is None
 
 
 def test_an_episode_comes_back_with_what_the_next_draws_depend_on():

@@ -49,11 +49,14 @@ def test_a_full_disk_is_noticed_when_the_file_is_flushed(tmp_path, monkeypatch):
     assert file.read_bytes() == b"old" and names(tmp_path) == ["a.json"]
 
 
-def test_what_a_killed_process_left_is_written_over(tmp_path):
+def test_what_a_killed_process_left_is_removed_in_time(tmp_path):
     with replacing(tmp_path / "a.json") as temporary:
         pass_by = temporary
         temporary.write_bytes(b"1")
     pass_by.write_bytes(b"a long rest of a killed process")
+    write_bytes(tmp_path / "a.json", b"1")
+    assert pass_by.exists()  # its writer may be alive
+    os.utime(pass_by, (0, 0))
     write_bytes(tmp_path / "a.json", b"2")
     assert names(tmp_path) == ["a.json"] and (tmp_path / "a.json").read_bytes() == b"2"
 

@@ -1,12 +1,13 @@
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+from gymnasium.wrappers import TimeLimit
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from examples.vectorized import SameStepCartPole
-from sb3_diayn import GymVecEnv, VecDIAYNWrapper, evaluate_skills
+from sb3_diayn import DIAYNWrapper, GymVecEnv, VecDIAYNWrapper, evaluate_skills
 from tests.helpers.envs import CountingEnv, EchoEnv, PointEnv
 from tests.helpers.models import make_callback, make_ppo
 
@@ -89,6 +90,17 @@ def test_options_go_on_to_the_environments_once():
 def test_what_cannot_be_adapted_is_refused(env, message):
     with pytest.raises(ValueError, match=message):
         GymVecEnv(env())
+
+
+@pytest.mark.parametrize("vectorize", [SyncVectorEnv, AsyncVectorEnv])
+@pytest.mark.parametrize(
+    "wrap", [DIAYNWrapper, lambda env: TimeLimit(DIAYNWrapper(env, 3), 7)], ids=["bare", "inside"]
+)
+def test_skills_within_a_vector_env_are_refused_with_the_way_out(vectorize, wrap):
+    env = vectorize([lambda: wrap(PointEnv())] * 2, autoreset_mode=SAME)
+    with pytest.raises(ValueError, match=r"VecDIAYNWrapper\(GymVecEnv\(env\), n_skills=20\)"):
+        GymVecEnv(env)
+    env.close()
 
 
 def test_what_it_answers():

@@ -1,6 +1,7 @@
 """The commands that use skills: export, finetune and imitate."""
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,24 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
-from sb3_diayn.cli.evaluation import cached_evaluation, evaluate_run, film_run, parse_skills
+from sb3_diayn.cli.evaluation import (
+    cached_evaluation,
+    evaluate_run,
+    film_run,
+    open_run,
+    parse_skills,
+)
 from sb3_diayn.cli.options import (
+    N_EPISODES,
     Commands,
     add_command,
+    add_episodes,
     film_options,
     learning_options,
     logging_options,
     measuring_options,
     output_options,
     playing_options,
-    positive,
     run_options,
     training_options,
 )
@@ -29,14 +37,16 @@ from sb3_diayn.downstream.imitation import Demonstration, infer_skill, load_demo
 from sb3_diayn.evaluation.trajectories import play_skills
 from sb3_diayn.files import check_writable, require_extra
 from sb3_diayn.zoo.downstream import export_run, finetune, task_returns
-from sb3_diayn.zoo.runs import Run, find_run
+from sb3_diayn.zoo.provenance import env_options
+from sb3_diayn.zoo.runs import Run
 
 TOLERANCE = 1e-3  # of states, absolute and relative: float32, and other processors
 
 
 def add_export(commands: Commands) -> None:
     """The options of ``sb3-diayn export``."""
-    parents = (run_options(), measuring_options(), output_options("DIR", "RUN/skills"))
+    measuring = measuring_options(reuses_report=True)
+    parents = (run_options(), measuring, output_options("DIR", "RUN/skills"))
     parser = add_command(commands, "export", export, *parents)
     text = "best, by task return, or an index, several as 0,3,7-9, or all"
     parser.add_argument("--skill", default="best", help=text)
@@ -44,28 +54,29 @@ def add_export(commands: Commands) -> None:
 
 def export(args: argparse.Namespace) -> None:
     """Make plain models of skills."""
-    run = find_run(args.run, args.env)
+    run = open_run(args)
     folder = check_writable(args.output or run.folder / "skills")
     for skill in _chosen_skills(run, args):
         exported = export_run(run, skill, folder)
         algo, number = exported.folder.parent.name, exported.folder.name.rpartition("_")[2]
         print(f"skill {skill:3d}: {exported.folder}")
-        words = f"--algo {algo} --env {run.env_id} -f {folder} --exp-id {number}"
-        print(f"           python -m rl_zoo3.enjoy {words}")
+        words = ["--algo", algo, *env_options(run), "-f", str(folder), "--exp-id", number]
+        print(f"           python -m rl_zoo3.enjoy {shlex.join(words)}")
 
 
 def add_finetune(commands: Commands) -> None:
     """The options of ``sb3-diayn finetune``."""
     parents = (run_options(), learning_options(), logging_options())
-    add = add_command(commands, "finetune", finetune_command, *parents).add_argument
+    parser = add_command(commands, "finetune", finetune_command, *parents)
+    add_episodes(parser, reuses_report=True)
+    add = parser.add_argument
     add("--skill", default="best", help="index of a skill, or best, by task return")
     add("--reset-critics", action="store_true", help="keep the policy, start critics afresh")
-    add("--episodes", type=positive, default=5, help="episodes to measure task returns")
 
 
 def finetune_command(args: argparse.Namespace) -> None:
     """Learn the task from a skill."""
-    run = find_run(args.run, args.env)
+    run = open_run(args)
     skills = _chosen_skills(run, args)
     if len(skills) != 1:
         raise ValueError(
@@ -75,7 +86,7 @@ def finetune_command(args: argparse.Namespace) -> None:
     options = training_options(args)
     tuned = finetune(run, skills[0], reset_critics=args.reset_critics, **options)
     model, seed = tuned.load_model(device=args.device), tuned.saved_options["seed"]
-    returns = task_returns(tuned, model, args.episodes, seed + 1)
+    returns = task_returns(tuned, model, args.episodes or N_EPISODES, seed + 1)
     print(f"Task return: {np.mean(returns):.1f} +- {np.std(returns):.1f}, {len(returns)} episodes")
     print(f"Run saved in {tuned.folder}")
 
@@ -83,7 +94,7 @@ def finetune_command(args: argparse.Namespace) -> None:
 def _chosen_skills(run: Run, args: argparse.Namespace) -> list[int]:
     if args.skill != "best":
         return parse_skills(args.skill, run.n_skills)
-    ranked = rank_skills(cached_evaluation(run) or evaluate_run(run, args))
+    ranked = rank_skills(cached_evaluation(run, args) or evaluate_run(run, args))
     best, task_return = ranked[0]
     print(f"Skill {best} has the best task return: {task_return:.1f}")
     return [best]
@@ -101,7 +112,7 @@ def add_imitate(commands: Commands) -> None:
 
 def imitate(args: argparse.Namespace) -> None:
     """Name the skill like an expert."""
-    run = find_run(args.run, args.env)
+    run = open_run(args)
     expert = load_demonstration(args.trajectory, episode=args.episode)
     found = infer_skill(run.load_discriminator(), expert)
     print(f"The trajectory looks like skill {found.skill}.")

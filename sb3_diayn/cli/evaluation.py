@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sb3_diayn.cli.options import (
+    N_EPISODES,
     Commands,
     add_command,
     env_kwargs_options,
@@ -46,7 +47,7 @@ def add_play(commands: Commands) -> None:
 
 def play(args: argparse.Namespace) -> None:
     """Play skills and print the task return of each episode."""
-    run = find_run(args.run, args.env, args.env_kwargs)
+    run = open_run(args)
     skills = parse_skills(args.skill, run.n_skills)
     deterministic = not args.stochastic
     if args.render == "rgb_array":
@@ -74,7 +75,7 @@ def add_report(commands: Commands) -> None:
 
 def report(args: argparse.Namespace) -> None:
     """Measure and film skills; write a page."""
-    run = find_run(args.run, args.env, args.env_kwargs)
+    run = open_run(args)
     folder = check_writable(args.output or run.folder / "report")
     skills = parse_skills(args.skills, run.n_skills)
     evaluation = evaluate_run(run, args)
@@ -101,7 +102,7 @@ def add_evaluate(commands: Commands) -> None:
 
 def evaluate(args: argparse.Namespace) -> None:
     """Measure skills; write the numbers."""
-    run = find_run(args.run, args.env, args.env_kwargs)
+    run = open_run(args)
     file = Path(args.output or run.folder / "evaluation.json")
     check_writable(file.parent)
     if file.suffix not in (".json", ".npz"):
@@ -129,7 +130,7 @@ def plot(args: argparse.Namespace) -> None:
             evaluation = SkillEvaluation.load(args.run)
             folder = check_writable(args.output or Path(args.run).parent / "figures")
         else:
-            run = find_run(args.run, args.env, args.env_kwargs)
+            run = open_run(args)
             folder = check_writable(args.output or run.folder / "figures")
             evaluation = evaluate_run(run, args)
             options = {"history": run.history, "discriminator": run.load_discriminator()}
@@ -149,7 +150,7 @@ def add_record(commands: Commands) -> None:
 
 def record(args: argparse.Namespace) -> None:
     """Film skills, one episode of each."""
-    run = find_run(args.run, args.env, args.env_kwargs)
+    run = open_run(args)
     folder = check_writable(args.output or run.folder / "videos")
     skills = parse_skills(args.skills, run.n_skills)
     films = film_run(run, args, folder, skills=skills, format=args.format)
@@ -162,19 +163,25 @@ def record(args: argparse.Namespace) -> None:
 
 def add_compare(commands: Commands) -> None:
     """The options of ``sb3-diayn compare``."""
-    runs = run_options(nargs="+", help="runs; those with a report are not played again")
+    runs = run_options(nargs="+", help="runs; those whose report fits are not played again")
     output = output_options("DIR", "nothing is written")
-    add_command(commands, "compare", compare, runs, measuring_options(), output)
+    measuring = measuring_options(reuses_report=True)
+    add_command(commands, "compare", compare, runs, measuring, output)
 
 
 def compare(args: argparse.Namespace) -> None:
     """Put runs in one table, and one figure."""
     with require_extra("report"):  # before anything is played
         import sb3_diayn.evaluation.comparison  # noqa: F401
-    runs = {str(path): find_run(path, args.env) for path in args.run}
+    runs = {
+        str(path): find_run(path, args.env, gym_packages=args.gym_packages) for path in args.run
+    }
     folder = check_writable(args.output) if args.output else None
     show_comparison(
-        {name: cached_evaluation(run) or evaluate_run(run, args) for name, run in runs.items()},
+        {
+            name: cached_evaluation(run, args) or evaluate_run(run, args)
+            for name, run in runs.items()
+        },
         folder,
     )
 
@@ -182,9 +189,16 @@ def compare(args: argparse.Namespace) -> None:
 # -- what several commands do ------------------------------------------------------------------
 
 
+def open_run(args: argparse.Namespace) -> Run:
+    """Find the run that the options of a command name."""
+    env_kwargs = getattr(args, "env_kwargs", None)
+    return find_run(args.run, args.env, env_kwargs, args.gym_packages)
+
+
 def evaluate_run(run: Run, args: argparse.Namespace, **options: Any) -> SkillEvaluation:
     """Evaluate as the options of a command say, or as ``options`` of ``Run.evaluate`` do."""
-    known = {"n_episodes": args.episodes, "seed": args.seed, "device": args.device}
+    known: dict[str, Any] = {"n_episodes": args.episodes or N_EPISODES, "seed": args.seed or 0}
+    known["device"] = args.device
     progress_bar = not args.no_progress and sys.stderr.isatty()
     return run.evaluate(progress_bar=progress_bar, **(known | options))
 
@@ -202,12 +216,17 @@ def film_run(
     return run.film(folder, **options)
 
 
-def cached_evaluation(run: Run) -> SkillEvaluation | None:
-    """Load the evaluation of the run's report; None if there is none, or the model is newer."""
+def cached_evaluation(run: Run, args: argparse.Namespace) -> SkillEvaluation | None:
+    """Load the evaluation of the run's report, if it is what the options of a command ask for."""
     file = run.folder / "report" / "evaluation.json"
-    if not file.is_file() or file.stat().st_mtime < run.model_path.stat().st_mtime:
+    if not file.is_file():
         return None
-    return SkillEvaluation.load(file)
+    try:
+        evaluation = SkillEvaluation.load(file)
+        is_wanted = run.has_evaluation(evaluation, n_episodes=args.episodes, seed=args.seed)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error} The command report writes it again.") from error
+    return evaluation if is_wanted else None
 
 
 def make_report(

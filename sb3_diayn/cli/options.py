@@ -19,6 +19,7 @@ Parser: TypeAlias = argparse.ArgumentParser
 # Films take longer than everything else: 20 skills of 300 steps of Hopper, rendered without a GPU,
 # take five minutes.
 FILM_STEPS = 300
+N_EPISODES = 5  # of each skill, in an evaluation
 # Options with a name of their own for a hyperparameter.
 SHORTCUTS = {
     "n_envs": "n_envs",
@@ -50,7 +51,7 @@ def config_options(algo: str | None) -> Parser:
     """What is trained; without a default the preset names the algorithm."""
     parser = Parser(add_help=False)
     add = parser.add_argument
-    add("--env", help="environment id")
+    add_env(parser, "environment id, or PACKAGE:ID")
     default = "" if algo else "; default: sac, or the preset's"
     add("--algo", default=algo, help=f"algorithm, as the zoo spells it{default}")
     add("--n-skills", type=int, help="number of skills; default: the configuration's")
@@ -84,8 +85,12 @@ def logging_options() -> Parser:
     """What a training saves and logs on the way."""
     parser = Parser(add_help=False)
     add = parser.add_argument
-    add("--save-freq", type=int, default=-1, help="steps between checkpoints; -1: none")
-    add("--keep-checkpoints", type=positive, default=2, metavar="N", help="the newest to keep")
+    text = "steps between checkpoints, each as large as the model (some MB), and as the replay "
+    text += "buffer with --save-replay-buffer; default: a tenth of the training, at least 10000, "
+    text += "where skills are learned; -1: none"
+    add("--save-freq", type=int, help=text)
+    text = "how many of the newest checkpoints to keep"
+    add("--keep-checkpoints", type=positive, default=2, metavar="N", help=text)
     add("--save-replay-buffer", action="store_true", help="save it, at the end and in checkpoints")
     add("--log-interval", type=int, default=-1, help="episodes between log lines; -1: SB3's")
     add("--eval-freq", type=int, default=-1, help="steps between zoo evaluations; -1: none")
@@ -112,8 +117,7 @@ def run_options(**kwargs: Any) -> Parser:
     parser = Parser(add_help=False)
     what = "a run's folder, e.g. logs/sac/Hopper-v5_1, or a model's zip"
     parser.add_argument("run", **({"metavar": "RUN", "help": what} | kwargs))
-    text = "environment id; needed for a zip whose environment had none"
-    parser.add_argument("--env", help=text)
+    add_env(parser, "environment id, or PACKAGE:ID; needed for a zip whose environment had none")
     return parser
 
 
@@ -125,12 +129,26 @@ def playing_options() -> Parser:
     return parser
 
 
-def measuring_options() -> Parser:
-    """How to evaluate a run."""
+def measuring_options(*, reuses_report: bool = False) -> Parser:
+    """How to evaluate a run, if the evaluation of its report does not serve."""
     parser = Parser(add_help=False, parents=[playing_options()])
-    parser.add_argument("--episodes", type=positive, default=5, help="episodes of each skill")
+    add_episodes(parser, reuses_report=reuses_report)
     parser.add_argument("--no-progress", action="store_true", help="no progress bar")
+    if reuses_report:
+        parser.set_defaults(seed=None)  # for any
     return parser
+
+
+def add_episodes(parser: Parser, *, reuses_report: bool = False) -> None:
+    """Add the option that says how many episodes an evaluation has."""
+    if reuses_report:
+        text = (
+            f"episodes of each skill; default: as in the run's report, if it fits, or {N_EPISODES}"
+        )
+        parser.add_argument("--episodes", type=positive, help=text)
+    else:
+        text = "episodes of each skill"
+        parser.add_argument("--episodes", type=positive, default=N_EPISODES, help=text)
 
 
 def env_kwargs_options() -> Parser:
@@ -155,6 +173,19 @@ def output_options(metavar: str, default: str) -> Parser:
     text = f"where to write; default: {default}"
     parser.add_argument("-o", "--output", metavar=metavar, help=text)
     return parser
+
+
+def add_env(parser: Parser, text: str) -> None:
+    """Add the options that say which environment."""
+    parser.add_argument("--env", help=text)
+    add_gym_packages(parser)
+
+
+def add_gym_packages(parser: Parser) -> None:
+    """Add the option that names packages, as the zoo's own commands have it."""
+    text = "packages that register the environment; a run remembers them"
+    kind: dict[str, Any] = {"nargs": "+", "default": [], "metavar": "PACKAGE"}
+    parser.add_argument("--gym-packages", help=text, **kind)
 
 
 def add_pairs(parser: Parser, name: str, text: str) -> None:

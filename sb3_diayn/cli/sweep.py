@@ -23,7 +23,14 @@ from pathlib import Path
 from typing import Any
 
 from sb3_diayn.cli.evaluation import show_comparison
-from sb3_diayn.cli.options import Commands, add_command, key_and_words, positive, words
+from sb3_diayn.cli.options import (
+    Commands,
+    add_command,
+    add_gym_packages,
+    key_and_words,
+    positive,
+    words,
+)
 from sb3_diayn.cli.training import settings_of, train_options
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.files import check_writable, require_extra
@@ -38,8 +45,10 @@ CHILD = ("-W", "ignore::RuntimeWarning:runpy", "-m", "sb3_diayn.cli.sweep")
 
 def add_sweep(commands: Commands) -> None:
     """The options of ``sb3-diayn sweep``."""
-    add = add_command(commands, "sweep", run_sweep).add_argument
-    add("--envs", nargs="+", required=True, metavar="ENV", help="environment ids")
+    parser = add_command(commands, "sweep", run_sweep)
+    add = parser.add_argument
+    add("--envs", nargs="+", required=True, metavar="ENV", help="environment ids, or PACKAGE:ID")
+    add_gym_packages(parser)
     add("--algo", default="sac", type=words, metavar="A,B", help="algorithms")
     add("--seeds", type=positive, default=5, metavar="N", help="seeds of each setting: 0 to N-1")
     add("--n-skills", type=words, metavar="K,K", help="numbers of skills; default: the config's")
@@ -152,6 +161,8 @@ def _settings(args: argparse.Namespace) -> Iterator[tuple[str, list[str]]]:
     for env_id, algo, n_skills, *values in itertools.product(*axes):
         parts = [env_id, algo]
         options = [*args.train_options, "--env", env_id, "--algo", algo, "--no-progress"]
+        if args.gym_packages:
+            options += ["--gym-packages", *args.gym_packages]
         if args.total_timesteps != -1:  # which would undo a -n among the options of ``train``
             options += ["-n", str(args.total_timesteps)]
         if n_skills is not None:

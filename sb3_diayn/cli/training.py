@@ -1,6 +1,7 @@
 """The commands that train: ``train``, ``tune`` and ``config``."""
 
 import argparse
+import shlex
 import time
 from typing import Any
 
@@ -12,6 +13,7 @@ from sb3_diayn.cli.evaluation import (
     print_verdicts,
 )
 from sb3_diayn.cli.options import (
+    N_EPISODES,
     Commands,
     Parser,
     add_command,
@@ -67,7 +69,7 @@ def train_command(args: argparse.Namespace) -> None:
     folder = train(resume=args.resume, **settings_of(args))
     wall_time, cpu_time = time.perf_counter() - start, time.process_time() - cpu_start
     run = find_run(folder)
-    n_episodes = args.episodes or (1 if args.no_report else 5)
+    n_episodes = args.episodes or (1 if args.no_report else N_EPISODES)
     seed = run.saved_options["seed"]  # a random one if none was given
     evaluation = evaluate_run(run, args, n_episodes=n_episodes, seed=seed)
     evaluation.save(folder / "evaluation.json")
@@ -132,8 +134,10 @@ def tune_command(args: argparse.Namespace) -> None:
         study={name: getattr(args, name) for name in names},
         **training_options(args),
     )
-    command = f"sb3-diayn train --algo {args.algo} --env {args.env} --conf-file {file}"
+    packages = ["--gym-packages", *args.gym_packages] if args.gym_packages else []
+    options = ["--algo", args.algo, "--env", args.env, *packages, "--conf-file", str(file)]
     print(file.read_text(encoding="utf-8"))
+    command = shlex.join(["sb3-diayn", "train", *options])
     print(f"Best hyperparameters: {file}\nLearn with them:      {command}")
 
 

@@ -26,6 +26,7 @@ from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from torch import nn
 
+from sb3_diayn.checks import find_bad_parameter
 from sb3_diayn.evaluation.playing import check_vec_normalize
 from sb3_diayn.model_zip import STATE_ATTRIBUTE, skill_state
 from sb3_diayn.observations import describe_space
@@ -91,13 +92,14 @@ def export_skill(
         of its environment. The exported model expects the result of :func:`export_vec_normalize`
     :param reset_critics: initialise the critics, instead of exporting the critics of the skill
     :return: the exported model
-    :raises ValueError: if the model has no discriminator, there is no such skill, ``env`` does not
-        fit, the model was trained under ``VecNormalize`` and there is none, or the one-hot cannot
-        be folded into the policy
+    :raises ValueError: if the model has no discriminator, a parameter is not finite, there is no
+        such skill, ``env`` does not fit, the model was trained under ``VecNormalize`` and there is
+        none, or the one-hot cannot be folded into the policy
     """
     state = skill_state(model)
     skill = check_skill(skill, state["n_skills"])
     space = _foldable_space(model, state)
+    _check_finite(model)
     venv = None if env is None else type(model)._wrap_env(env, verbose=0)
     vec_normalize = vec_normalize or model.get_vec_normalize_env()
     check_vec_normalize(model, vec_normalize)
@@ -185,6 +187,14 @@ def _foldable_space(model: BaseAlgorithm, state: dict[str, Any]) -> SkillSpace:
             "frames. Put other observations into a Dict before the training."
         )
     return space
+
+
+def _check_finite(model: BaseAlgorithm) -> None:
+    if bad := find_bad_parameter(model.policy):
+        raise ValueError(
+            f"policy.{bad} is not finite; expected finite numbers. The training has diverged: "
+            "export a skill of an earlier checkpoint."
+        )
 
 
 def _rebuild(

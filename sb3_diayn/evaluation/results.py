@@ -174,7 +174,34 @@ class SkillEvaluation:
             raise _wrong_file(path, f"{type(error).__name__}: {error}") from error
         if version != EVALUATION_FORMAT:
             raise _wrong_file(path, f"format {version}")
-        return cls(info=content["info"], sensitivity=sensitivity, **arrays)
+        evaluation = cls(info=content["info"], sensitivity=sensitivity, **arrays)
+        if wrong := _wrong_shapes(evaluation):
+            raise _wrong_file(path, wrong)
+        return evaluation
+
+
+# Shapes for K skills and E episodes; the rest of a shape is free.
+SHAPES = {
+    "KE": ("task_returns", "lengths", "skill_returns", "distances", "displacements", "paths"),
+    "KK": ("confusion", "mean_state_distances"),
+    "K": ("log_q", "coverage", "movement"),
+}
+
+
+def _wrong_shapes(evaluation: SkillEvaluation) -> str:
+    """What does not fit in an evaluation that was read from a file, in words; else nothing."""
+    if not isinstance(evaluation.info, dict):
+        return "info is not a dict"
+    if evaluation.log_q.ndim != 1 or evaluation.task_returns.ndim != 2:
+        return "log_q or task_returns has another number of dimensions"
+    sizes = {"K": evaluation.log_q.size, "E": evaluation.task_returns.shape[1]}
+    for dims, names in SHAPES.items():
+        expected = tuple(sizes[dim] for dim in dims)
+        for name in names:
+            array = getattr(evaluation, name)
+            if array.shape[: len(dims)] != expected or array.dtype.kind not in "bif":
+                return f"{name} has the shape {array.shape} of {array.dtype}, expected {expected}"
+    return ""
 
 
 def _check_suffix(path: str | Path) -> Path:

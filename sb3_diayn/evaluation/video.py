@@ -4,12 +4,11 @@ import logging
 import math
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-import mujoco
 import numpy as np
 import numpy.typing as npt
 from gymnasium.error import DependencyNotInstalled
@@ -244,9 +243,8 @@ def track_body(env: VecEnv) -> None:
     for spec, renderer in zip(*map(env.get_attr, ("spec", "mujoco_renderer")), strict=True):
         chosen = set() if spec is None else CAMERA_OPTIONS & spec.kwargs.keys()
         if renderer.camera_id == FREE_CAMERA and not chosen:
-            camera = mujoco.mjtObj.mjOBJ_CAMERA
-            # MuJoCo returns -1 for a name that the model does not have: the free camera.
-            renderer.camera_id = mujoco.mj_name2id(renderer.model, camera, "track")
+            with suppress(KeyError):  # a model without such a camera
+                renderer.camera_id = renderer.model.camera("track").id
 
 
 def _remedy(error: Exception) -> str:

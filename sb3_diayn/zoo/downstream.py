@@ -67,7 +67,7 @@ def task_returns(run: Run, model: BaseAlgorithm, n_episodes: int, seed: int) -> 
 
 
 def _plain_run(run: Run, log_folder: Path) -> Run:
-    env_name = run.env_id.split(":")[-1].replace("/", "-")  # as huggingface_sb3 names files
+    env_name = run.env_id.replace("/", "-")  # as huggingface_sb3 names files
     parent = log_folder / run.zoo_algo
     number = import_zoo().get_latest_run_id(str(parent), env_name) + 1
     folder = parent / f"{env_name}_{number}"
@@ -83,7 +83,7 @@ def _plain_run(run: Run, log_folder: Path) -> Run:
 def _plain_env(run: Run) -> VecEnv:
     """An environment as in training, without skills and without normalisation."""
     hyperparams = without_skills(run.hyperparams)
-    return replace(run, hyperparams=hyperparams, stats_path=None).make_env()
+    return replace(run, hyperparams=hyperparams).make_env(normalize=False)
 
 
 def without_skills(hyperparams: dict[str, Any]) -> dict[str, Any]:
@@ -107,10 +107,13 @@ def _write_configuration(
 ) -> None:
     """The two files that the zoo's commands read."""
     config: dict[str, Any] = {"policy": "MlpPolicy", "n_timesteps": model.num_timesteps}
+    if (stats_path / "vecnormalize.pkl").is_file():
+        config["normalize"] = True
     if run.stats_path is not None:
         config = load_yaml(run.stats_path / "config.yml")
     args = {"env_kwargs": None, "seed": model.seed, **run.saved_options}
-    args |= {"env": run.env_id, "algo": algo, "skill": skill}
+    args |= {"env": run.env_id, "gym_packages": list(run.gym_packages)}
+    args |= {"algo": algo, "skill": skill}
     for name, content in {"config.yml": without_skills(config), "args.yml": args}.items():
         (stats_path / name).write_text(yaml.dump(content), encoding="utf-8")
 
@@ -127,7 +130,8 @@ def finetune(run: Run, skill: int, *, reset_critics: bool = False, **options: An
         :class:`~sb3_diayn.downstream.finetuning.WarmUp`
     :raises ValueError: if the skill cannot be exported or a hyperparameter is not known
     """
-    settings = seeded(TrainingOptions(algo=run.zoo_algo, **{**options, "env": run.env_id}))
+    run_options = {"env": run.env_id, "gym_packages": run.gym_packages}
+    settings = seeded(TrainingOptions(algo=run.zoo_algo, **{**options, **run_options}))
     settings = replace(settings, env_kwargs=settings.env_kwargs or run.env_kwargs or None)
     with tempfile.TemporaryDirectory() as folder:
         exported = export_run(run, skill, folder, reset_critics=reset_critics)

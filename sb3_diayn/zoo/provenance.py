@@ -6,25 +6,21 @@ import platform
 import re
 import shlex
 import zipfile
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch as th
-from stable_baselines3.common.utils import get_device, get_system_info
+from stable_baselines3.common.utils import get_device
 
 from sb3_diayn.evaluation.report import Description
 from sb3_diayn.files import replacing
 from sb3_diayn.zoo.hyperparams import class_entries
 from sb3_diayn.zoo.runs import Run
+from sb3_diayn.zoo.versions import SYSTEM_INFO, VERSION, installed_versions
 
-VERSION = metadata.version("sb3-diayn")
 PROVENANCE_FILE = "run.json"
-SYSTEM_INFO = ("Python", "Stable-Baselines3", "PyTorch", "Gymnasium", "Numpy")  # SB3's names
-LIBRARIES = ("sb3-contrib", "sbx-rl", "rl_zoo3", "mujoco", "box2d")
 
 
 def save_provenance(
@@ -46,7 +42,7 @@ def save_provenance(
         "wall_time": round(wall_time, 1),
         "cpu_time": round(cpu_time, 1),
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "versions": _versions(),
+        "versions": installed_versions(),
         "machine": _machine(device),
     }
     with replacing(folder / PROVENANCE_FILE) as temporary:
@@ -61,15 +57,6 @@ def load_provenance(folder: Path) -> dict[str, Any] | None:
     """
     file = folder / PROVENANCE_FILE
     return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
-
-
-def _versions() -> dict[str, str]:
-    system, _ = get_system_info(print_info=False)
-    versions = {"sb3-diayn": VERSION, **{name: system[name] for name in SYSTEM_INFO}}
-    for name in LIBRARIES:
-        with suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
-    return versions
 
 
 def _machine(device: str) -> dict[str, Any]:
@@ -126,7 +113,7 @@ def describe(run: Run, name: str) -> Description:
     :return: what to tell of it
     """
     is_zip = run.stats_path is None
-    option = ["--env", run.env_id] if is_zip else []
+    option = env_options(run) if is_zip else []
     return Description(
         title=f"{run.algo} on {run.env_id}" if is_zip else run.folder.resolve().name,
         algo=run.algo,
@@ -147,10 +134,19 @@ def describe_zip(run: Run) -> Description:
     name = run.model_path.name
     return replace(
         describe(run, name),
-        play=shlex.join(["sb3-diayn", "play", name, "--env", run.env_id]),
+        play=shlex.join(["sb3-diayn", "play", name, *env_options(run)]),
         enjoy=None,
         snippet=_snippet(run, name, name),
     )
+
+
+def env_options(run: Run) -> list[str]:
+    """
+    :param run: a run
+    :return: the options that name its environment, for commands that do not know the run
+    """
+    packages = ["--gym-packages", *run.gym_packages] if run.gym_packages else []
+    return ["--env", run.env_id, *packages]
 
 
 def _facts(run: Run) -> dict[str, Any]:
@@ -202,7 +198,7 @@ def _enjoy(run: Run) -> str | None:
     if run.stats_path is None or found is None or run.model_path.stem != run.stats_path.name:
         return None
     algo, logs = run.folder.parent.name, run.folder.parent.parent
-    options = ["--algo", algo, "--env", run.env_id, "-f", str(logs), "--exp-id", found[1]]
+    options = ["--algo", algo, *env_options(run), "-f", str(logs), "--exp-id", found[1]]
     return shlex.join(["python", "-m", "rl_zoo3.enjoy", *options])
 
 
@@ -211,7 +207,8 @@ def _snippet(run: Run, name: str, model: str) -> str:
     if wrappers != ["sb3_diayn.DIAYNWrapper"] or run.hyperparams.get("normalize"):
         return ZOO_SNIPPET.format(model=name)
     arguments = "".join(f", {key}={value!r}" for key, value in run.env_kwargs.items())
-    return SNIPPET.format(
+    imports = "".join(f"import {package}\n" for package in run.gym_packages)
+    return imports + SNIPPET.format(
         module=run.model_class.__module__.split(".")[0],
         algo=run.algo,
         make=f"{run.env_id!r}{arguments}",

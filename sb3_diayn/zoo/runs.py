@@ -1,7 +1,9 @@
 """Runs of the RL Zoo: finding what one has saved, and playing it."""
 
-import difflib
+import hashlib
+import json
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,16 +14,19 @@ from typing import Any
 import gymnasium as gym
 import yaml
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, unwrap_vec_normalize
 
 from sb3_diayn.checkpoints import CHECKPOINTS_FOLDER, MODEL_FILE, STATISTICS, list_checkpoints
+from sb3_diayn.checks import check_normalized
 from sb3_diayn.discriminator import Discriminator, State
 from sb3_diayn.evaluation.evaluate import evaluate_skills
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.extractors import import_function
 from sb3_diayn.files import require_extra
 from sb3_diayn.model_zip import discriminator_from_state, load_state, training_history
+from sb3_diayn.zoo.environments import find_environment, split_id, why_not_made
 from sb3_diayn.zoo.hyperparams import get_arguments, import_zoo
+from sb3_diayn.zoo.versions import installed_versions
 
 MAX_ENVS = 50  # With more, nearly all of the time is spent in the environments themselves.
 
@@ -47,6 +52,7 @@ class Run:
     :param env_kwargs: arguments of the environment
     :param stats_path: folder with the zoo's files of the run, None for a bare zip
     :param folder: where reports and films of the run belong
+    :param gym_packages: packages that register the environment
     """
 
     model_path: Path
@@ -57,6 +63,7 @@ class Run:
     env_kwargs: dict[str, Any]
     stats_path: Path | None
     folder: Path
+    gym_packages: Sequence[str] = ()
 
     @cached_property
     def state(self) -> State:
@@ -117,42 +124,80 @@ class Run:
             obs_function=import_function(function) if function else None,
         )
 
-    def make_env(self, n_envs: int = 1, *, seed: int = 0, render_mode: str | None = None) -> VecEnv:
+    def make_env(
+        self,
+        n_envs: int = 1,
+        *,
+        seed: int = 0,
+        render_mode: str | None = None,
+        normalize: bool = True,
+    ) -> VecEnv:
         """
         :param n_envs: number of environments, in this process
         :param seed: seed of the first one, counted up from there
         :param render_mode: None, "human" or "rgb_array"
-        :return: environments as in training, with ``VecNormalize`` where the run had it
-        :raises ValueError: if the environment does not take its arguments
+        :param normalize: with ``VecNormalize`` where the run had it
+        :return: environments as in training
+        :raises ValueError: if the environment cannot be made or does not take its arguments, or the
+            statistics of ``VecNormalize`` are missing
         """
         env_kwargs = dict(self.env_kwargs)
         if render_mode is not None:
             env_kwargs["render_mode"] = render_mode
+        find_environment(self.env_id, self.gym_packages)
         create = import_zoo().create_test_env
+        stats_path, hyperparams = self._normalization() if normalize else (None, self.hyperparams)
         try:
             env: VecEnv = create(
                 self.env_id,
                 n_envs=n_envs,
-                stats_path=self._statistics(),
+                stats_path=stats_path,
                 seed=seed,
                 should_render=False,
-                hyperparams=dict(self.hyperparams),
+                hyperparams=dict(hyperparams),
                 env_kwargs=env_kwargs,
                 vec_env_cls=DummyVecEnv,
             )
-        except TypeError as error:
-            raise ValueError(
-                f"env_kwargs={env_kwargs} do not fit {self.env_id} ({error}); expected arguments "
-                "that it takes. Look them up in its documentation."
-            ) from error
+        except (ValueError, OSError, ImportError, gym.error.Error, AssertionError):
+            raise
+        except Exception as error:  # an environment may do anything
+            raise why_not_made(self.env_id, env_kwargs, error) from error
         return env
 
-    def _statistics(self) -> str | None:
-        """The folder with the statistics of ``VecNormalize``: a checkpoint has its own."""
-        if self.stats_path is None:
-            return None
-        own = self.model_path.parent / self.stats_path.name
-        return str(own if (own / STATISTICS).is_file() else self.stats_path)
+    def _statistics_file(self) -> Path | None:
+        """
+        The statistics of ``VecNormalize``, if the run has them: a checkpoint has its own, and those
+        of a zip lie next to it, or in a folder as the zoo makes it.
+        """
+        folder = self.model_path.parent
+        name = self.env_id.replace("/", "-") if self.stats_path is None else self.stats_path.name
+        places = [folder / name / STATISTICS]
+        if self.stats_path is not None:
+            places.append(self.stats_path / STATISTICS)
+        elif self.state.get("vec_normalize") is not False:
+            places.append(folder / STATISTICS)
+        return next((file for file in places if file.is_file()), None)
+
+    def _normalization(self) -> tuple[str | None, dict[str, Any]]:
+        """Folder of the statistics, and hyperparameters that say whether they are to be used."""
+        file, hyperparams = self._statistics_file(), self.hyperparams
+        if self.stats_path is not None:
+            return str(self.stats_path if file is None else file.parent), hyperparams
+        if not self.state.get("vec_normalize", False):
+            if file is not None and "vec_normalize" not in self.state:
+                warnings.warn(
+                    f"RUN={str(self.model_path)!r} does not say whether VecNormalize normalised "
+                    f"its observations, as zips of version 0.1.0; {file} is not used.",
+                    stacklevel=3,
+                )
+            return None, hyperparams
+        if file is None:
+            raise ValueError(
+                f"RUN={str(self.model_path)!r} was trained on observations that VecNormalize "
+                f"normalised, without which it does not play as it learned; expected {STATISTICS} "
+                "next to the zip. Copy it from the run's folder, or pass that folder."
+            )
+        return str(file.parent), hyperparams | {"normalize": True, "normalize_kwargs": {}}
 
     @contextmanager
     def open(
@@ -177,6 +222,8 @@ class Run:
         except AssertionError as error:  # VecNormalize asserts that its statistics fit the space
             raise ValueError(f"env={self.env_id!r} does not fit the run: {error}") from error
         try:
+            normalizer = unwrap_vec_normalize(env)
+            check_normalized(self.state, normalizer is not None and normalizer.norm_obs)
             for name in ("observation_space", "action_space"):
                 given, expected = getattr(env, name), getattr(model, name)
                 if given != expected:
@@ -214,8 +261,42 @@ class Run:
                 seed=seed,
                 progress_bar=progress_bar,
             )
-        evaluation.info["env_id"] = self.env_id
+        evaluation.info |= self.evaluated
         return evaluation
+
+    @cached_property
+    def evaluated(self) -> dict[str, Any]:
+        """:return: what an evaluation of this run is of, for its ``info``"""
+        statistics = self._statistics_file()
+        env_kwargs = json.dumps(self.env_kwargs, default=repr, sort_keys=True)
+        return {
+            "env_id": self.env_id,
+            "env_kwargs": json.loads(env_kwargs),
+            "model_sha256": _sha256(self.model_path),
+            "vec_normalize_sha256": None if statistics is None else _sha256(statistics),
+            "versions": installed_versions(),
+        }
+
+    def has_evaluation(
+        self, evaluation: SkillEvaluation, *, n_episodes: int | None = None, seed: int | None = None
+    ) -> bool:
+        """
+        :param evaluation: of any model
+        :param n_episodes: episodes of each skill that are wanted; None for any number
+        :param seed: that is wanted; None for any
+        :return: whether it is of this very model, environment and versions, and as wanted
+        :raises ValueError: if it says so and is of another number of skills
+        """
+        expected = {**self.evaluated, "deterministic": True}
+        wanted = {"n_episodes": n_episodes, "seed": seed}
+        expected |= {name: value for name, value in wanted.items() if value is not None}
+        fits = all(evaluation.info.get(name, ...) == value for name, value in expected.items())
+        if fits and evaluation.n_skills != self.n_skills:
+            raise ValueError(
+                f"The evaluation has n_skills={evaluation.n_skills}; expected {self.n_skills}, as "
+                "the run has. Evaluate the run again."
+            )
+        return fits
 
     def film(
         self,
@@ -249,15 +330,22 @@ class Run:
 
 
 def find_run(
-    path: str | Path, env_id: str | None = None, env_kwargs: dict[str, Any] | None = None
+    path: str | Path,
+    env_id: str | None = None,
+    env_kwargs: dict[str, Any] | None = None,
+    gym_packages: Sequence[str] | None = None,
 ) -> Run:
     """
     :param path: a run's folder as the zoo writes it, or a zip inside or outside of one
-    :param env_id: id of the environment, needed for a zip whose environment had none
+    :param env_id: id of the environment, or ``package:id``; needed for a zip whose environment had
+        none
     :param env_kwargs: arguments of the environment besides those of the training
+    :param gym_packages: packages that register environments, in addition to those that the run's
+        folder names; a zip names none. They are imported when the environment is made
     :return: the run
     :raises FileNotFoundError: if there is no such run
-    :raises ValueError: if it holds no discriminator, or the environment is not known
+    :raises ImportError: if a package cannot be imported
+    :raises ValueError: if it holds no discriminator, or the environment of a zip is not known
     """
     path = Path(path)
     if not path.exists() and not path.with_name(path.name + ".zip").is_file():
@@ -277,17 +365,21 @@ def find_run(
                 f"RUN={str(path)!r} is not a run's folder, it holds no */config.yml; expected one "
                 "that sb3-diayn train or rl_zoo3.train wrote. Pass a zip, or another folder."
             )
-        return _bare_zip(path, env_id, env_kwargs or {})
+        return _bare_zip(path, env_id, env_kwargs or {}, gym_packages or ())
     stats_path = configs[0].parent
     model_path = path if path.is_file() else _newest_zip(folder, stats_path.name)
     state = load_state(model_path)
-    hyperparams, saved_env_id, saved_kwargs = _read_configuration(stats_path)
+    hyperparams, args = _read_configuration(stats_path)
+    env_id, packages = split_id(
+        env_id or args["env"], [*args["gym_packages"], *(gym_packages or ())]
+    )
     return _run_of_state(
         state,
         model_path=model_path,
-        env_id=env_id or saved_env_id,
+        env_id=env_id,
         hyperparams=hyperparams,
-        env_kwargs=saved_kwargs | (env_kwargs or {}),
+        env_kwargs=args["env_kwargs"] | (env_kwargs or {}),
+        gym_packages=packages,
         stats_path=stats_path,
         folder=folder,
     )
@@ -308,13 +400,14 @@ def load_yaml(file: Path) -> dict[str, Any]:
     return dict(yaml.load(file.read_bytes(), Loader=yaml.UnsafeLoader))
 
 
-def _read_configuration(stats_path: Path) -> tuple[dict[str, Any], str, dict[str, Any]]:
-    """Hyperparameters, the environment's id and its arguments, of the zoo's two files."""
+def _read_configuration(stats_path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Hyperparameters and options, of the zoo's two files."""
     try:
         hyperparams, _ = import_zoo().get_saved_hyperparams(str(stats_path), test_mode=True)
         args = load_yaml(stats_path / "args.yml")
-        env_kwargs = {**hyperparams.pop("env_kwargs", {}), **(args["env_kwargs"] or {})}
-        return hyperparams, args["env"], env_kwargs
+        args["env_kwargs"] = {**hyperparams.pop("env_kwargs", {}), **(args["env_kwargs"] or {})}
+        args["gym_packages"] = list(args.get("gym_packages") or ())
+        return hyperparams, args
     except (yaml.YAMLError, TypeError, ValueError, KeyError, AttributeError) as error:
         raise ValueError(
             f"RUN={str(stats_path.parent)!r} has a damaged config.yml or args.yml "
@@ -323,21 +416,26 @@ def _read_configuration(stats_path: Path) -> tuple[dict[str, Any], str, dict[str
         ) from error
 
 
-def _bare_zip(path: Path, env_id: str | None, env_kwargs: dict[str, Any]) -> Run:
+def _bare_zip(
+    path: Path, env_id: str | None, env_kwargs: dict[str, Any], gym_packages: Sequence[str]
+) -> Run:
     state = load_state(path)
-    env_id = env_id or state.get("env_id")
-    if env_id is None:
+    saved = state.get("env_id")
+    if saved is not None and ":" in saved:
+        saved = None  # what a zip names is not imported
+    if not (env_id or saved):
         raise ValueError(
             f"RUN={str(path)!r} was trained on an environment without an id; expected the option "
             "--env. Register the environment and add its id."
         )
-    check_env_id(env_id)
+    env_id, packages = find_environment(env_id or saved or "", gym_packages)
     return _run_of_state(
         state,
         model_path=path,
         env_id=env_id,
         hyperparams={"env_wrapper": [{"sb3_diayn.DIAYNWrapper": {"n_skills": state["n_skills"]}}]},
         env_kwargs=env_kwargs,
+        gym_packages=packages,
         stats_path=None,
         folder=path.parent / f"{path.stem}_report",
     )
@@ -359,13 +457,5 @@ def _newest_zip(folder: Path, env_name: str) -> Path:
     return checkpoints[-1]
 
 
-def check_env_id(env_id: str) -> None:
-    """
-    :param env_id: id of an environment
-    :raises ValueError: if it is not registered
-    """
-    if env_id in gym.registry:
-        return
-    close = difflib.get_close_matches(env_id, gym.registry, n=3)
-    hint = f"Did you mean {' or '.join(close)}?" if close else "Is its package installed?"
-    raise ValueError(f"env={env_id!r} is not registered; expected a gymnasium id. {hint}")
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

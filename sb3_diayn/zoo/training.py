@@ -2,22 +2,31 @@
 
 import argparse
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import gymnasium as gym
 import numpy as np
 import torch as th
 import yaml
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback
+from stable_baselines3.common.callbacks import (
+    BaseCallback,
+    CheckpointCallback,
+    ProgressBarCallback,
+)
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.utils import set_random_seed
+from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_diayn.callbacks import DIAYNCallback
 from sb3_diayn.checkpoints import (
+    BUFFER_FILE,
     CHECKPOINTS_FOLDER,
     MODEL_FILE,
     STATE_FILE,
@@ -26,10 +35,29 @@ from sb3_diayn.checkpoints import (
     attach_training_state,
     list_checkpoints,
     load_training_state,
+    write_replay_buffer,
 )
+from sb3_diayn.checks import callbacks_in, find_bad_parameter
 from sb3_diayn.files import replacing, write_through_memory
+from sb3_diayn.zoo.environments import (
+    find_environment,
+    importing,
+    is_of_rendering,
+    why_not_made,
+)
+from sb3_diayn.zoo.failures import (
+    TerminationHandler,
+    TrainingError,
+    close_envs,
+    failed_environment,
+    in_words,
+)
 from sb3_diayn.zoo.hyperparams import default_algo, import_zoo, read_config
-from sb3_diayn.zoo.runs import Run, check_env_id, find_run
+from sb3_diayn.zoo.runs import Run, find_run
+
+# By default. A checkpoint in the very beginning is worth little.
+N_CHECKPOINTS, MIN_SAVE_FREQ = 10, 10_000
+TRACEBACK_FILE = "traceback.txt"  # in the folder of a run that has failed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +65,8 @@ class TrainingOptions:
     """
     What to train and how. The zoo saves all of them in the run's ``args.yml``.
 
-    :param env: id of the environment
+    :param env: id of the environment, or ``package:id``
+    :param gym_packages: packages that register environments; imported, in other processes too
     :param algo: name of the algorithm as the zoo spells it; None for the one that ``conf_file``
         names, or ``sac``
     :param conf_file: file of hyperparameters in the zoo's format, or the name of a provided one;
@@ -52,7 +81,8 @@ class TrainingOptions:
     :param device: PyTorch device
     :param num_threads: PyTorch threads; -1 for its own choice
     :param vec_env: ``"dummy"`` or ``"subproc"``
-    :param save_freq: environment steps between checkpoints; -1 for none
+    :param save_freq: environment steps between checkpoints; None for a tenth of the training, at
+        least 10,000, where skills are learned, and -1 for none
     :param keep_checkpoints: how many checkpoints to keep, the newest
     :param save_replay_buffer: save it at the end and in checkpoints
     :param log_interval: episodes between two log lines; -1 for SB3's choice
@@ -63,6 +93,7 @@ class TrainingOptions:
     """
 
     env: str | None = None
+    gym_packages: Sequence[str] = ()
     algo: str | None = None
     conf_file: str | Path | None = None
     n_skills: int | None = None
@@ -74,7 +105,7 @@ class TrainingOptions:
     device: str = "auto"
     num_threads: int = -1
     vec_env: str = "dummy"
-    save_freq: int = -1
+    save_freq: int | None = None
     keep_checkpoints: int = 2
     save_replay_buffer: bool = False
     log_interval: int = -1
@@ -97,8 +128,9 @@ def train(env: str | None = None, *, resume: str | Path | None = None, **options
     :param resume: a run or a checkpoint to continue, in a new folder
     :param options: see :class:`TrainingOptions`
     :return: the run's folder
-    :raises KeyboardInterrupt: after Ctrl-C, once the model is saved
-    :raises ValueError: if an option or a hyperparameter is wrong
+    :raises KeyboardInterrupt: after Ctrl-C or SIGTERM, once the model is saved
+    :raises TrainingError: if an environment or anything else has failed, once the model is saved
+    :raises ValueError: if an option or a hyperparameter is wrong, or learning has diverged
     """
     resumed = None if resume is None else find_run(resume)
     settings, hyperparams = complete(TrainingOptions(env=env, **options), resumed)
@@ -131,22 +163,23 @@ def complete(
             algo=resumed.zoo_algo,
             env=options.env or resumed.env_id,
             env_kwargs=options.env_kwargs or resumed.env_kwargs or None,
+            gym_packages=[*resumed.gym_packages, *options.gym_packages],
         )
     if options.env is None:
         raise ValueError(
             "env=None names no environment; expected a gymnasium id. Add --env, or --resume RUN."
         )
     algo = options.algo or default_algo(options.conf_file)
-    check_env_id(options.env)
+    env_id, packages = find_environment(options.env, options.gym_packages)
     hyperparams = read_config(
         algo,
-        options.env,
+        env_id,
         conf_file=options.conf_file,
         n_skills=options.n_skills,
         hyperparams=options.hyperparams,
         resumed=None if resumed is None else resumed.hyperparams,
     )
-    return replace(options, algo=algo), hyperparams
+    return replace(options, algo=algo, env=env_id, gym_packages=packages), hyperparams
 
 
 def seeded(options: TrainingOptions) -> TrainingOptions:
@@ -179,8 +212,9 @@ def learn_and_save(
     :param callbacks: in addition to those of ``hyperparams``
     :param remembered: what else the run's ``args.yml`` shall tell
     :return: the run's folder
-    :raises KeyboardInterrupt: after Ctrl-C, once the model is saved
-    :raises ValueError: if the algorithm does not fit the environment
+    :raises KeyboardInterrupt: after Ctrl-C or SIGTERM, once the model is saved
+    :raises TrainingError: if an environment or anything else has failed, once the model is saved
+    :raises ValueError: if the algorithm does not fit the environment, or learning has diverged
     """
     import_zoo()
     from rl_zoo3.exp_manager import ExperimentManager
@@ -191,24 +225,33 @@ def learn_and_save(
     ) as manager:
         try:
             model, _ = manager.setup_experiment()
-        except (ValueError, OSError, ImportError, gym.error.Error):
-            raise
         except Exception as error:  # SB3 asserts, and the zoo evaluates strings: nearly anything
-            kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
-            raise ValueError(
-                f"{options.algo} cannot train on {options.env}: {kind}{error}"
-            ) from error
+            raise _why_not_set_up(options, error) from error
     manager.callbacks.extend(callbacks)
-    try:
-        learn(manager, model, options)
-    except KeyboardInterrupt:
-        save(manager, model)
-        print(f"Run saved in {manager.save_path}, unfinished")
-        if _learns_skills(manager):
-            print(f"Resume it:    sb3-diayn train --resume {manager.save_path}")
-        raise
-    save(manager, model)
+    has_failed = True
+    with TerminationHandler() as handler:
+        try:
+            with handler.interrupting():
+                learn(manager, model, options)
+            has_failed = False
+            save(manager, model)
+        except BaseException as error:
+            if not has_failed:
+                raise
+            _fail(manager, model, error)
+        finally:
+            _close(manager, model, has_failed)
     return Path(manager.save_path)
+
+
+def _why_not_set_up(options: TrainingOptions, error: Exception) -> Exception:
+    assert options.env is not None
+    if isinstance(error, (EOFError, ConnectionError)) or is_of_rendering(error):
+        return why_not_made(options.env, options.env_kwargs, error)
+    if isinstance(error, (ValueError, OSError, ImportError, gym.error.Error)):
+        return error
+    kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
+    return ValueError(f"{options.algo} cannot train on {options.env}: {kind}{error}")
 
 
 @contextmanager
@@ -234,7 +277,7 @@ def make_manager(
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder, f"{options.algo}.yml")
         config.write_text(yaml.safe_dump({options.env: dict(hyperparams)}), encoding="utf-8")
-        yield manager_class(
+        manager = manager_class(
             argparse.Namespace(**saved),
             options.algo,
             options.env,
@@ -242,7 +285,7 @@ def make_manager(
             tensorboard_log=options.tensorboard_log,
             n_timesteps=options.n_timesteps,
             eval_freq=options.eval_freq,
-            save_freq=options.save_freq,
+            save_freq=-1 if options.save_freq is None else options.save_freq,
             env_kwargs=options.env_kwargs,
             seed=options.seed,
             log_interval=options.log_interval,
@@ -254,6 +297,8 @@ def make_manager(
             show_progress=options.progress_bar,
             **kwargs,
         )
+        manager.vec_env_class = importing(manager.vec_env_class, options.gym_packages)
+        yield manager
 
 
 def resume_point(run: Run) -> Path:
@@ -278,72 +323,163 @@ def learn(manager: Any, model: BaseAlgorithm, options: TrainingOptions) -> None:
     """
     resumes = manager.continue_training and _learns_skills(manager)
     n_timesteps = manager.n_timesteps
-    if _learns_skills(manager):
-        _replace_checkpoints(manager, options)
+    model._num_timesteps_at_start = model.num_timesteps  # until learn() says so, too
     if resumes:
         _attach_state(model, Path(manager.trained_agent).parent)
         n_timesteps = _remaining(model, options.n_timesteps, n_timesteps)
         last = model.num_timesteps + n_timesteps
-        print(f"Going on at step {model.num_timesteps} until step {last}")
+        print(f"Resuming at step {model.num_timesteps}, until step {last}")
+    if _learns_skills(manager):
+        _replace_checkpoints(manager, options, n_timesteps)
     interval: dict[str, Any] = {}
     if options.log_interval != -1:
         interval["log_interval"] = max(options.log_interval, 0) or None
-    try:
-        model.learn(
-            n_timesteps,
-            callback=manager.callbacks,
-            reset_num_timesteps=not resumes,
-            **interval,
-        )
-    finally:
-        _release(manager, model)
+    model.learn(
+        n_timesteps, callback=manager.callbacks, reset_num_timesteps=not resumes, **interval
+    )
 
 
 def save(manager: Any, model: BaseAlgorithm) -> None:
     """
-    What the zoo's ``save_trained_model`` saves, each file whole or absent, and the model last.
+    What the zoo's ``save_trained_model`` saves, the most precious first. Each file is whole or
+    absent, and one that cannot be saved does not keep the next ones from it.
 
     :param manager: the zoo's
     :param model: what it trained
-    :raises OSError: if a file cannot be written; an older one stays as it was
+    :raises OSError: if some files could not be saved; older ones stay as they were
     """
     folder = Path(manager.save_path)
-    if manager.save_replay_buffer and hasattr(model, "save_replay_buffer"):
-        with replacing(folder / "replay_buffer.pkl") as temporary:
-            model.save_replay_buffer(temporary)
+    writers: dict[Path, Callable[[Path], object]] = {
+        folder / f"{manager.env_name}.zip": lambda file: write_through_memory(file, model.save)
+    }
     normalizer = model.get_vec_normalize_env()
     if normalizer is not None:
-        with replacing(Path(manager.params_path, STATISTICS)) as temporary:
-            normalizer.save(str(temporary))
-    with replacing(folder / f"{manager.env_name}.zip") as temporary:
-        write_through_memory(temporary, model.save)
+        writers[Path(manager.params_path, STATISTICS)] = lambda file: normalizer.save(str(file))
+    if manager.save_replay_buffer and isinstance(model, OffPolicyAlgorithm):
+        writers[folder / BUFFER_FILE] = partial(write_replay_buffer, model)
+    failed = []
+    for file, write in writers.items():
+        try:
+            with replacing(file) as temporary:
+                write(temporary)
+        except Exception as error:  # a library may answer a full disk with nearly anything
+            failed.append(f"{file.name} ({error})")
+    if failed:
+        names = [file.name for file in writers if file.is_file()]
+        raise OSError(
+            f"Could not be saved: {', '.join(failed)}. In {folder} there is now: "
+            f"{', '.join(names) or 'none of the files'}."
+        )
+
+
+def _fail(manager: Any, model: BaseAlgorithm, error: BaseException) -> NoReturn:
+    """Save what was learned, and raise what says so."""
+    reason = _reason(manager, model, error)
+    for callback in manager.callbacks:
+        if isinstance(callback, (DIAYNCallback, ProgressBarCallback)):
+            with suppress(Exception):
+                callback.on_training_end()  # leaves the model's options as they were
+    has_learned = model.num_timesteps > model._num_timesteps_at_start
+    if not has_learned and reason is None:
+        raise error
+    outcome = "Nothing was learned yet."
+    if has_learned:
+        if _has_diverged(manager, model):
+            raise error
+        outcome = _save_unfinished(manager, model)
+    if isinstance(error, KeyboardInterrupt):
+        print(outcome)
+        raise error
+    with suppress(OSError):
+        file = Path(manager.save_path, TRACEBACK_FILE)
+        file.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        outcome += f"\nTraceback:    {file}"
+    if reason is None:
+        is_sentence = isinstance(error, (ValueError, OSError, ImportError))
+        reason = f"The training has failed: {error if is_sentence else in_words(error)}"
+    raise TrainingError(f"{reason}\n{outcome}") from error
+
+
+def _reason(manager: Any, model: BaseAlgorithm, error: BaseException) -> str | None:
+    """Which environment has failed, when and how, if one has."""
+    if isinstance(error, KeyboardInterrupt):
+        return None  # Ctrl-C ends the processes of the environments, too
+    env_id, n_steps = manager.env_name.gym_id, model.num_timesteps - model._num_timesteps_at_start
+    for env in _envs(manager, model):
+        found = failed_environment(env, error)
+        if found is not None:
+            index, how = found
+            moment = f"in step {n_steps // model.n_envs + 1}" if env is model.env else "evaluating"
+            return (
+                f"env={env_id!r} has failed {moment}, number {index} of the environments 0 to "
+                f"{env.num_envs - 1}: {how}. The training was at step {model.num_timesteps}."
+            )
+    return None
+
+
+def _envs(manager: Any, model: BaseAlgorithm) -> list[VecEnv]:
+    """Of the training, and of evaluations in its course."""
+    callbacks = [each for outer in manager.callbacks for each in callbacks_in(outer)]
+    evaluating = [getattr(callback, "eval_env", None) for callback in callbacks]
+    return [env for env in (model.env, *evaluating) if isinstance(env, VecEnv)]
+
+
+def _has_diverged(manager: Any, model: BaseAlgorithm) -> bool:
+    """A model that is not finite is no model to save: an older checkpoint is worth more."""
+    modules: list[Any] = [model.policy]
+    modules += [c.discriminator for c in manager.callbacks if hasattr(c, "discriminator")]
+    return any(find_bad_parameter(module) is not None for module in modules)
+
+
+def _save_unfinished(manager: Any, model: BaseAlgorithm) -> str:
+    try:
+        save(manager, model)
+    except OSError as error:
+        return str(error)
+    folder = manager.save_path
+    resume = f"\nResume it:    sb3-diayn train --resume {folder}" if _learns_skills(manager) else ""
+    return f"Run saved in {folder}, unfinished{resume}"
+
+
+def _close(manager: Any, model: BaseAlgorithm, has_failed: bool) -> None:
+    for env in _envs(manager, model):
+        close_envs(env, has_failed=has_failed)
 
 
 def _learns_skills(manager: Any) -> bool:
     return any(isinstance(callback, DIAYNCallback) for callback in manager.callbacks)
 
 
-def _replace_checkpoints(manager: Any, options: TrainingOptions) -> None:
+def _replace_checkpoints(manager: Any, options: TrainingOptions, n_timesteps: int) -> None:
     """In place of the zoo's checkpoints, ours, which are whole or absent and resume exactly."""
     manager.callbacks = [c for c in manager.callbacks if type(c) is not CheckpointCallback]
-    if options.save_freq > 0:
+    save_freq = options.save_freq
+    if save_freq is None:
+        save_freq = max(MIN_SAVE_FREQ, n_timesteps // N_CHECKPOINTS)
+    if save_freq > 0:
         manager.callbacks.append(
             DIAYNCheckpointCallback(
                 Path(manager.save_path, CHECKPOINTS_FOLDER),
-                save_freq=options.save_freq,
+                save_freq=save_freq,
                 save_replay_buffer=options.save_replay_buffer,
                 keep=options.keep_checkpoints,
             )
         )
 
 
-def _attach_state(model: BaseAlgorithm, checkpoint: Path) -> None:
-    if not (checkpoint / STATE_FILE).is_file():
-        return
-    try:
-        attach_training_state(model, load_training_state(checkpoint, model.device))
-    except ValueError as error:
-        print(f"The training goes on, but not exactly: {error}")
+def _attach_state(model: BaseAlgorithm, folder: Path) -> None:
+    """Take up the exact state next to the zip, or say what is missing of it."""
+    reason = f"there is no {STATE_FILE} next to the zip, as in a checkpoint"
+    if (folder / STATE_FILE).is_file():
+        try:
+            attach_training_state(model, load_training_state(folder, model.device))
+            reason = ""
+        except ValueError as error:
+            reason = str(error)
+    if isinstance(model, OffPolicyAlgorithm) and not (folder / BUFFER_FILE).is_file():
+        reason += f"{' and ' if reason else ''}there is no {BUFFER_FILE}"
+    if reason:
+        print(f"The training resumes, but not exactly: {reason}")
 
 
 def _remaining(model: BaseAlgorithm, wanted: int, configured: int) -> int:
@@ -352,13 +488,3 @@ def _remaining(model: BaseAlgorithm, wanted: int, configured: int) -> int:
         return wanted
     missing = model._total_timesteps - model.num_timesteps
     return missing if missing > 0 else configured
-
-
-def _release(manager: Any, model: BaseAlgorithm) -> None:
-    if manager.callbacks:
-        manager.callbacks[0].on_training_end()  # closes the progress bar, after an exception too
-    try:
-        if model.env is not None:
-            model.env.close()
-    except (EOFError, OSError):
-        pass  # Ctrl-C has ended the processes of the environments already

@@ -3,18 +3,24 @@
 import errno
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_diayn import (
     DIAYNCallback,
@@ -23,7 +29,13 @@ from sb3_diayn import (
     load_discriminator,
     resume,
 )
-from sb3_diayn.checkpoints import list_checkpoints, newest_checkpoint, save_checkpoint
+from sb3_diayn.checkpoints import (
+    list_checkpoints,
+    lock_folder,
+    newest_checkpoint,
+    save_checkpoint,
+)
+from sb3_diayn.files import replacing
 from tests.helpers.envs import PointEnv
 from tests.helpers.models import K, make_callback, make_sac
 
@@ -76,7 +88,10 @@ def test_kill_at_random_moments_of_training_and_saving(tmp_path, n_kills):
     steps = kill_and_go_on(tmp_path, n_kills)
     assert (np.diff(steps) > 0).all()
     assert len(list(tmp_path.glob("checkpoint_*"))) <= 3
-    assert len(list(tmp_path.glob(".*.part"))) <= 2
+    assert len(list(tmp_path.glob(".*.part"))) <= 2  # of the last one that was killed
+    model = resume(tmp_path, make_env(), device="cpu")
+    learn(model, tmp_path, 20)
+    assert not list(tmp_path.glob(".*.part"))
 
 
 # -- a full disk -------------------------------------------------------------------------------
@@ -84,6 +99,10 @@ def test_kill_at_random_moments_of_training_and_saving(tmp_path, n_kills):
 
 def full_disk(*args: Any, **kwargs: Any) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 def said_of(caught: list[warnings.WarningMessage]) -> list[str]:
@@ -108,10 +127,7 @@ def test_a_full_disk_costs_one_checkpoint(tmp_path, monkeypatch, writer):
     assert len(said) == 2 and model.num_timesteps == 65
     assert "at 60 steps could not be written ([Errno 28] No space left on device" in said[0]
     assert list(list_checkpoints(tmp_path)) == [20, 40]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "checkpoint_20_steps",
-        "checkpoint_40_steps",
-    ]
+    assert files_in(tmp_path) == [".lock", "checkpoint_20_steps", "checkpoint_40_steps"]
     learn(model, tmp_path, 20)
     assert list(list_checkpoints(tmp_path)) == [80, 85]
     assert resume(tmp_path, make_env(), device="cpu").num_timesteps == 85
@@ -145,10 +161,7 @@ def test_a_system_that_writes_no_more(tmp_path, limit):
     child.join()
     assert steps == 65 and len(said) == 2
     assert "at 60 steps could not be written ([Errno 27] File too large" in said[0]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "checkpoint_20_steps",
-        "checkpoint_40_steps",
-    ]
+    assert files_in(tmp_path) == [".lock", "checkpoint_20_steps", "checkpoint_40_steps"]
     assert resume(tmp_path, make_env(), device="cpu").num_timesteps == 40
 
 
@@ -186,7 +199,7 @@ def test_a_disk_that_is_full(tmp_path, small_disk, file):
     said = said_of(caught)
     assert model.num_timesteps == 65 and said
     assert all("[Errno 28] No space left on device" in each for each in said)
-    assert [path.name for path in disk.iterdir()] == ["checkpoint_40_steps"]
+    assert files_in(disk) == [".lock", "checkpoint_40_steps"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert resume(disk, make_env(), device="cpu").num_timesteps == 40
@@ -215,7 +228,7 @@ def test_a_run_that_was_killed_goes_on_from_its_newest_checkpoint(tmp_path, caps
     (run / "checkpoints" / "checkpoint_240_steps").rename(run / "checkpoints" / ".x.part")
     capsys.readouterr()
     assert cli("train", "--resume", run, "--no-progress", "--no-report", "-f", tmp_path) == 0
-    assert "Going on at step 200 until step 240" in capsys.readouterr().out
+    assert "Resuming at step 200, until step 240" in capsys.readouterr().out
     again = tmp_path / "sac" / "Pendulum-v1_2" / "Pendulum-v1.zip"
     # What the run of 240 steps had, to the bit.
     newest = tmp_path / "whole"
@@ -225,6 +238,7 @@ def test_a_run_that_was_killed_goes_on_from_its_newest_checkpoint(tmp_path, caps
     assert all(th.equal(mine[name], theirs[name]) for name in theirs)
 
 
+@pytest.mark.filterwarnings("ignore:The checkpoint at 60 steps could not be written")
 def test_a_full_disk_at_the_end_of_a_run(tmp_path, capsys, monkeypatch):
     pytest.importorskip("rl_zoo3")
     monkeypatch.setattr("os.fsync", full_disk)
@@ -233,6 +247,259 @@ def test_a_full_disk_at_the_end_of_a_run(tmp_path, capsys, monkeypatch):
     assert "error: " in error and "No space left on device" in error and "Traceback" not in error
     assert "Pendulum-v1.zip" in error
     assert not list(tmp_path.rglob("*.zip"))
+
+
+def make_manager(folder: Path, model: Any) -> Any:
+    """What ``save`` reads of the zoo's manager."""
+    (folder / "Point").mkdir()
+    return SimpleNamespace(
+        save_path=str(folder),
+        params_path=str(folder / "Point"),
+        env_name="Point",
+        save_replay_buffer=True,
+    )
+
+
+SAVED = ["Point.zip", "vecnormalize.pkl", "replay_buffer.pkl"]  # the most precious first
+
+
+@pytest.mark.parametrize("failing", SAVED)
+def test_each_file_of_a_run_is_saved_on_its_own(tmp_path, monkeypatch, failing):
+    pytest.importorskip("rl_zoo3")
+    from sb3_diayn.zoo import training
+
+    model = make_sac(VecNormalize(DummyVecEnv([make_env]), norm_reward=False))
+    model.learn(20, callback=make_callback())
+    order, replacing = [], training.replacing
+
+    def replace(file: Path) -> Any:
+        order.append(file.name)
+        if file.name == failing:
+            full_disk()
+        return replacing(file)
+
+    monkeypatch.setattr(training, "replacing", replace)
+    rest = [name for name in SAVED if name != failing]
+    with pytest.raises(OSError, match=re.escape(failing)) as caught:
+        training.save(make_manager(tmp_path, model), model)
+    assert order == SAVED
+    assert sorted(file.name for file in tmp_path.rglob("*.*")) == sorted(rest)
+    assert f"there is now: {', '.join(rest)}" in str(caught.value)
+
+
+def test_a_disk_with_room_for_the_model_alone(small_disk):
+    pytest.importorskip("rl_zoo3")
+    from sb3_diayn.zoo import training
+
+    model = make_sac(make_env(), buffer_size=50_000)
+    model.learn(20, callback=make_callback())
+    disk = small_disk(1_000_000)
+    with pytest.raises(OSError, match=r"replay_buffer.pkl \(.*No space left"):
+        training.save(make_manager(disk, model), model)
+    assert load_discriminator(disk / "Point.zip").n_skills == K
+    assert files_in(disk) == ["Point", "Point.zip"]
+
+
+# -- environments that fail --------------------------------------------------------------------
+
+FAILS_AT = 30  # in this step of the environment
+
+
+class FailingEnv(PointEnv):
+    """
+    Fails in one of two environments, which it knows by the seed.
+
+    :param how: "raise", "exit" or "kill"
+    :param index: which of the two
+    :param in_reset: fail in the first reset
+    :param step: in which step to fail, else
+    """
+
+    def __init__(
+        self, how: str = "raise", index: int = 0, in_reset: bool = False, step: int = FAILS_AT
+    ) -> None:
+        super().__init__(length=10)
+        self.how, self.index, self.in_reset, self.step_to_fail = how, index, in_reset, step
+        self.n_steps, self.own_index = 0, 0
+
+    def reset(self, **kwargs: Any) -> Any:
+        if kwargs.get("seed") is not None:
+            self.own_index = kwargs["seed"] % 2
+        if self.in_reset and self.own_index == self.index:
+            raise KeyError("no such level")
+        return super().reset(**kwargs)
+
+    def step(self, action: Any) -> Any:
+        self.n_steps += 1
+        if self.own_index == self.index and self.n_steps == self.step_to_fail:
+            if self.how == "exit":
+                os._exit(9)
+            if self.how == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise RuntimeError("the simulator broke")
+        return super().step(action)
+
+
+FAILING = "sb3_diayn_tests/Failing-v0"
+gym.register(FAILING, "tests.integration.test_crashes:FailingEnv")
+FAILING_TRAIN = ["train", "--env", FAILING, "--n-skills", 3, "--no-progress", "--no-report"]
+FAILING_TRAIN += ["--seed", 2, "-n", 200, "--device", "cpu"]
+TINY = ["--hyperparams", "learning_starts:20", "n_envs:2", "gradient_steps:1", "batch_size:16"]
+
+ENDS = {
+    "exit": "its process has ended with exit code 9",
+    "kill": "its process has ended with signal SIGKILL",
+    "raise": "its process has ended with exit code 1",
+}
+
+
+def fail(folder: Path, capfd: Any, *words: Any) -> tuple[Path, str]:
+    """The run's folder, and what the command says."""
+    assert cli(*FAILING_TRAIN, "-f", folder, *words, *TINY) == 1
+    assert not multiprocessing.active_children()
+    return folder / "sac" / "sb3_diayn_tests-Failing-v0_1", capfd.readouterr().err
+
+
+@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize("how", ENDS)
+def test_an_environment_that_fails_in_a_process_of_its_own(tmp_path, capfd, how, index):
+    pytest.importorskip("rl_zoo3")
+    kwargs = ["--env-kwargs", f"how:{how}", f"index:{index}", "--vec-env", "subproc"]
+    run, error = fail(tmp_path, capfd, *kwargs)
+    assert f"in step 30, number {index} of the environments 0 to 1: {ENDS[how]}" in error
+    assert f"The training was at step 58.\nRun saved in {run}, unfinished" in error
+    assert load_discriminator(run / f"{run.name[:-2]}.zip").n_skills == 3
+    assert not (run / "run.json").exists()
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_an_environment_that_raises(tmp_path, capfd, index):
+    pytest.importorskip("rl_zoo3")
+    run, error = fail(tmp_path, capfd, "--env-kwargs", f"index:{index}")
+    assert f"number {index} of the environments 0 to 1: it raised RuntimeError: the sim" in error
+    assert "test_crashes.py, line" in error and "Traceback (" not in error
+    assert "the simulator broke" in (run / "traceback.txt").read_text()
+    resume = ["train", "--resume", run, "--no-progress", "--no-report", "-f", tmp_path]
+    assert cli(*resume, "--env-kwargs", "step:-1") == 0
+    said = capfd.readouterr().out
+    assert "Resuming at step 58, until step 200" in said
+    assert "not exactly: there is no training_state.pt" in said and "replay_buffer.pkl" in said
+
+
+def test_an_environment_that_fails_before_anything_is_learned(tmp_path, capfd):
+    pytest.importorskip("rl_zoo3")
+    run, error = fail(tmp_path, capfd, "--env-kwargs", "in_reset:true", "index:1")
+    assert "in step 1, number 1 of the environments 0 to 1: it raised KeyError" in error
+    assert "Nothing was learned yet." in error and not list(run.rglob("*.zip"))
+
+
+def test_an_environment_that_fails_in_an_evaluation(tmp_path, capfd):
+    pytest.importorskip("rl_zoo3")
+    run, error = fail(tmp_path, capfd, "--eval-freq", 20)
+    assert "has failed evaluating, number 0 of the environments 0 to 0: it raised" in error
+    assert list(run.glob("*.zip"))
+
+
+class FailingCallback(BaseCallback):
+    def _on_step(self) -> bool:
+        if self.num_timesteps >= 60:
+            raise LookupError("my callback broke")
+        return True
+
+
+def test_anything_else_that_fails(tmp_path, capfd):
+    pytest.importorskip("rl_zoo3")
+    callbacks = "[sb3_diayn.DIAYNCallback, tests.integration.test_crashes.FailingCallback]"
+    config = tmp_path / "own.yml"
+    config.write_text(f"default: {{n_timesteps: 200, policy: MlpPolicy, callback: {callbacks}}}")
+    words = ["--conf-file", config, "--env-kwargs", "step:-1", "--save-freq", -1]
+    run, error = fail(tmp_path, capfd, *words)
+    assert "The training has failed: LookupError: my callback broke (" in error
+    assert list(run.glob("*.zip")) and not (run / "checkpoints").exists()
+
+
+# -- two writers -------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("n_writers", [1, pytest.param(6, marks=pytest.mark.expensive)])
+def test_a_second_training_in_the_same_folder_is_refused(tmp_path, n_writers):
+    """One of the writers trains, and the rest end at once, as this process does."""
+    children = [
+        PROCESSES.Process(target=train_for_ever, args=(tmp_path,)) for _ in range(n_writers)
+    ]
+    for child in children:
+        child.start()
+    while sum(child.is_alive() for child in children) > 1 or not list_checkpoints(tmp_path):
+        time.sleep(0.01)
+    with pytest.raises(ValueError, match=r"is in use by another training; expected a folder"):
+        learn(make_sac(make_env()), tmp_path, 20)
+    (living,) = [child for child in children if child.is_alive()]
+    living.kill()
+    living.join()
+    model = resume(tmp_path, make_env(), device="cpu")
+    model.learn(
+        3,
+        callback=[DIAYNCallback(), DIAYNCheckpointCallback(tmp_path)],
+        reset_num_timesteps=False,
+    )
+    assert not list(tmp_path.glob(".*.part"))
+
+
+def test_a_second_training_in_another_thread_is_refused(tmp_path):
+    lock = lock_folder(tmp_path)
+    assert lock_folder(tmp_path) is lock  # of this thread: its learn() may have failed
+    refused = []
+
+    def learn_elsewhere() -> None:
+        try:
+            learn(make_sac(make_env()), tmp_path, 20)
+        except ValueError as error:
+            refused.append(str(error))
+
+    thread = threading.Thread(target=learn_elsewhere)
+    thread.start()
+    thread.join()
+    assert len(refused) == 1 and "in use" in refused[0] and not list_checkpoints(tmp_path)
+    learn(make_sac(make_env()), tmp_path, 20)
+    assert list(list_checkpoints(tmp_path)) == [20]
+
+
+def test_a_training_that_failed_does_not_keep_its_folder(tmp_path):
+    model = make_sac(make_env())
+    failing = [make_callback(), DIAYNCheckpointCallback(tmp_path, save_freq=20), FailingCallback()]
+    with pytest.raises(LookupError):
+        model.learn(100, callback=failing)
+    learn(resume(tmp_path, make_env(), device="cpu"), tmp_path, 20)
+    assert list(list_checkpoints(tmp_path)) == [40, 60]
+
+
+def test_leftovers_of_killed_processes_are_removed_and_live_ones_are_not(tmp_path):
+    for name in (".checkpoint_5_steps.part", ".checkpoint_9_steps.0a1b2c3d.part"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.zip").write_bytes(b"half")
+    learn(make_sac(make_env()), tmp_path, 20)
+    assert files_in(tmp_path) == [".lock", "checkpoint_20_steps"]
+    old, new, other = (tmp_path / f".{name}.part.zip" for name in ("a.1234", "a.5678", "b.1234"))
+    for file in (old, new, other):
+        file.write_bytes(b"half")
+        if file != new:
+            os.utime(file, (0, 0))
+    with replacing(tmp_path / "a.zip") as temporary:
+        temporary.write_bytes(b"whole")
+    assert not old.exists() and new.exists() and other.exists()
+
+
+def test_two_writers_of_one_file(tmp_path):
+    with replacing(tmp_path / "a.zip") as one:
+        one.write_bytes(b"one")
+        with replacing(tmp_path / "a.zip") as other:
+            other.write_bytes(b"other")
+        assert (tmp_path / "a.zip").read_bytes() == b"other" and one.read_bytes() == b"one"
+    assert (tmp_path / "a.zip").read_bytes() == b"one" and len(list(tmp_path.iterdir())) == 1
+
+
+# -- signals -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -266,3 +533,50 @@ def test_ctrl_c_saves(tmp_path):
     assert f"sb3-diayn train --resume {run}" in output
     assert load_discriminator(run / "Pendulum-v1.zip").n_skills == 3
     assert newest_checkpoint(run).parent == folder
+
+
+@pytest.mark.skipif(ON_WINDOWS, reason="Windows ends a process without a word")
+@pytest.mark.parametrize("to_all", [True, False])
+def test_sigterm_saves(tmp_path, to_all):
+    """To the training alone, as ``kill`` sends it, or to all processes, as schedulers do."""
+    pytest.importorskip("rl_zoo3")
+    words = [sys.executable, "-m", "sb3_diayn.cli", *TRAIN, "-n", "1000000", "--save-freq", "60"]
+    words += ["--vec-env", "subproc", "-f", str(tmp_path), *SMALL]
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        run = tmp_path / "sac" / "Pendulum-v1_1"
+        while not list_checkpoints(run / "checkpoints") and process.poll() is None:
+            time.sleep(0.05)
+        (os.killpg if to_all else os.kill)(process.pid, signal.SIGTERM)
+        try:
+            output, error = process.communicate(timeout=120)
+        finally:
+            process.kill()
+    assert process.returncode == 143, output + error
+    assert f"sb3-diayn train --resume {run}" in output and "Traceback" not in error
+    assert load_discriminator(run / "Pendulum-v1.zip").n_skills == 3
+    assert not (run / "run.json").exists()
+
+
+def test_sigterm_while_the_run_is_saved():
+    """The first one within the block interrupts, and none does outside of it."""
+    pytest.importorskip("rl_zoo3")
+    from sb3_diayn.zoo.failures import TerminatedError, TerminationHandler
+
+    saved, before = [], signal.getsignal(signal.SIGTERM)
+    with pytest.raises(TerminatedError), TerminationHandler() as handler:
+        with handler.interrupting():
+            pass
+        signal.raise_signal(signal.SIGTERM)
+        saved.append("a run")
+    with pytest.raises(TerminatedError), TerminationHandler() as handler:
+        try:
+            with handler.interrupting():
+                signal.raise_signal(signal.SIGTERM)
+                saved.append("never")
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+            saved.append("another")
+    assert saved == ["a run", "another"]
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -1,0 +1,125 @@
+"""Environments by their id: the packages that register them, and why one cannot be made."""
+
+import difflib
+import importlib
+import os
+import re
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import gymnasium as gym
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_diayn.zoo.hyperparams import import_zoo
+
+# Where MuJoCo looks for a way to render, which it does as it is imported.
+RENDERING = re.compile(r"mujoco[\\/](.*[\\/])?(gl_context|egl|glfw|osmesa)\b")
+
+
+def split_id(env_id: str, gym_packages: Sequence[str] = ()) -> tuple[str, list[str]]:
+    """
+    :param env_id: id of an environment, or ``package:id`` as gymnasium takes it
+    :param gym_packages: packages that register environments when they are imported
+    :return: the id alone, and all packages
+    :raises ValueError: if it is neither
+    """
+    package, separator, name = env_id.rpartition(":")
+    if separator and (not package or not name or ":" in package):
+        raise ValueError(f"env={env_id!r} is not an id; expected ID, or PACKAGE:ID.")
+    return name, list(dict.fromkeys([*gym_packages, *([package] if package else [])]))
+
+
+def find_environment(env_id: str, gym_packages: Sequence[str] = ()) -> tuple[str, list[str]]:
+    """
+    Import what registers an environment.
+
+    :param env_id: see :func:`split_id`
+    :param gym_packages: see :func:`split_id`
+    :return: see :func:`split_id`
+    :raises ImportError: if a package cannot be imported
+    :raises ValueError: if the environment is not registered then
+    """
+    name, packages = split_id(env_id, gym_packages)
+    import_zoo()  # which registers environments, too
+    import_packages(packages)
+    if name not in gym.registry:
+        close = difflib.get_close_matches(name, gym.registry, n=3)
+        hint = f"Did you mean {' or '.join(close)}? " if close else ""
+        raise ValueError(
+            f"env={env_id!r} is not registered; expected a gymnasium id. {hint}If a package "
+            "registers it, name that: --gym-packages PACKAGE, or --env PACKAGE:ID."
+        )
+    return name, packages
+
+
+def import_packages(packages: Sequence[str]) -> None:
+    """
+    :param packages: packages that register environments when they are imported
+    :raises ImportError: if one cannot be imported
+    """
+    for package in packages:
+        try:
+            importlib.import_module(package)
+        except Exception as error:  # a package may do anything
+            raise ImportError(
+                f"gym_packages={package!r} cannot be imported ({type(error).__name__}: {error}); "
+                "expected a package that registers environments. Install it, or add its folder to "
+                "PYTHONPATH."
+            ) from error
+
+
+def importing(vec_env_class: Callable[..., VecEnv], packages: Sequence[str]) -> Any:
+    """
+    An environment may make another one by its id, also in a process of its own.
+
+    :param vec_env_class: class of vectorised environments
+    :param packages: packages that register environments when they are imported
+    :return: the same class, whose environments import these packages first, wherever they are made
+    """
+
+    def make(env_fns: list[Callable[[], Any]], **kwargs: Any) -> VecEnv:
+        return vec_env_class([partial(_import_and_make, packages, fn) for fn in env_fns], **kwargs)
+
+    return make if packages else vec_env_class
+
+
+def _import_and_make(packages: Sequence[str], make: Callable[[], Any]) -> Any:
+    import_packages(packages)
+    return make()
+
+
+def why_not_made(env_id: str, env_kwargs: Mapping[str, Any] | None, error: Exception) -> ValueError:
+    """
+    :param env_id: id of an environment
+    :param env_kwargs: its arguments
+    :param error: what was raised when it was made
+    :return: the same in a sentence
+    """
+    if is_of_rendering(error):
+        return ValueError(
+            f"MUJOCO_GL={os.environ.get('MUJOCO_GL')!r} does not work here ({error}); expected egl "
+            "where there is no display, glfw where there is one, or osmesa, with its library. Set "
+            "another one, or unset it."
+        )
+    if isinstance(error, TypeError):
+        return ValueError(
+            f"env_kwargs={dict(env_kwargs or {})} do not fit {env_id} ({error}); expected "
+            "arguments that it takes. Look them up in its documentation."
+        )
+    if isinstance(error, (EOFError, ConnectionError)):
+        return ValueError(
+            f"env={env_id!r} cannot be made in a process of its own, which ended; expected an "
+            "environment. Its error is printed above, or use --vec-env dummy to see it."
+        )
+    return ValueError(f"env={env_id!r} cannot be made: {type(error).__name__}: {error}")
+
+
+def is_of_rendering(error: Exception) -> bool:
+    """
+    :param error: what was raised when an environment was made
+    :return: whether MuJoCo has found no way to render
+    """
+    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    return any(map(RENDERING.search, files))

@@ -1,0 +1,137 @@
+"""Trainings that end before their time: which environment failed, signals, processes to end."""
+
+import multiprocessing.connection
+import signal
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType, TracebackType
+from typing import Any
+
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+
+SECONDS_TO_END = 5  # for a process to end by itself
+
+
+class TrainingError(RuntimeError):
+    """A training has failed. What there was of it is saved, if there was something to save."""
+
+
+class TerminatedError(KeyboardInterrupt):
+    """The signal SIGTERM has arrived, as a scheduler or ``kill`` sends it."""
+
+
+class TerminationHandler:
+    """
+    Turns the first SIGTERM within :meth:`interrupting` into :class:`TerminatedError`, and remembers
+    it elsewhere within the block, so that it interrupts a training but not what saves it::
+
+        with TerminationHandler() as handler:
+            with handler.interrupting():
+                model.learn(...)
+            save(model)
+
+    At the end of the block the error is raised if the signal has arrived meanwhile. A handler of
+    somebody else stays as it is, and outside of the main thread there are no signals.
+    """
+
+    def __init__(self) -> None:
+        self._has_arrived = self._interrupts = self._is_installed = False
+
+    def __enter__(self) -> "TerminationHandler":
+        in_main = threading.current_thread() is threading.main_thread()
+        if in_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, self._handle)
+            self._is_installed = True
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._is_installed:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if self._has_arrived and not isinstance(error, TerminatedError):
+            raise TerminatedError from error
+
+    @contextmanager
+    def interrupting(self) -> Iterator[None]:
+        """:return: a block that the signal interrupts"""
+        self._interrupts = True
+        try:
+            yield
+        finally:
+            self._interrupts = False
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._has_arrived = True
+        if self._interrupts:
+            self._interrupts = False
+            raise TerminatedError
+
+
+def failed_environment(env: VecEnv, error: BaseException) -> tuple[int, str] | None:
+    """
+    :param env: vectorised environments
+    :param error: what ended the training
+    :return: index of the environment that failed, and how; None if no environment did
+    """
+    inner: Any = env.unwrapped
+    if processes := getattr(inner, "processes", []):
+        if not isinstance(error, (EOFError, OSError)):  # how a pipe without a reader shows
+            return None
+        multiprocessing.connection.wait([each.sentinel for each in processes], SECONDS_TO_END)
+        for index, process in enumerate(processes):
+            if not process.is_alive():
+                return index, f"its process has ended with {_exit_words(process.exitcode)}"
+        return None
+    codes = {DummyVecEnv.step_wait.__code__, DummyVecEnv.reset.__code__}
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_code in codes and frame.f_locals["self"] is inner:
+            return frame.f_locals["env_idx"], f"it raised {in_words(error)}"
+    return None
+
+
+def _exit_words(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    with suppress(ValueError):  # a signal without a name
+        return f"signal {signal.Signals(-code).name}"
+    return f"signal {-code}"
+
+
+def in_words(error: BaseException) -> str:
+    """
+    :param error: that was raised
+    :return: what it says, and the line of code that raised it
+    """
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({last.filename}, line {last.lineno})"
+
+
+def close_envs(env: VecEnv, *, has_failed: bool) -> None:
+    """
+    :param env: vectorised environments
+    :param has_failed: whether the training has failed. Then nothing is waited for: a process that
+        is alive may wait itself, for one that is dead
+    """
+    inner: Any = env.unwrapped
+    processes = getattr(inner, "processes", [])
+    if has_failed and processes and not inner.closed:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.join(SECONDS_TO_END)
+            process.kill()
+            process.join()
+        for remote in inner.remotes:
+            remote.close()
+        inner.closed = True
+    try:
+        env.close()
+    except Exception:
+        if not has_failed:
+            raise

@@ -67,31 +67,68 @@ class Batch(NamedTuple):
         )
 
 
-def pair_folds(folds: Folds) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+class FoldRows(NamedTuple):
     """
-    Arrange transitions in two rows, so that both nets read them in one pass.
+    A batch in two rows, one for each fold, so that both nets of ``cross_fit`` read it in one pass.
 
-    Worked example: ``folds`` 0, 1, 0, 0 gives the rows ``[0, 2, 3]`` and ``[1, 0, 0]`` and the
-    weights ``[1/3, 1/3, 1/3]`` and ``[1, 0, 0]``.
-
-    :param folds: of each transition, shape ``(n,)``
-    :return: the transitions of each fold, filled up with the first one of all, shape ``(2, m)``;
-        and weights that give the mean over a fold, 0 where it is filled up
+    :param rows: which transitions, shape ``(2, m)``
+    :param is_real: whether a place is taken; the shorter row is filled up, shape ``(2, m)``
     """
-    of_fold = [np.flatnonzero(folds == fold) for fold in range(N_FOLDS)]
-    size = (N_FOLDS, max(len(rows) for rows in of_fold))
-    paired, weights = np.zeros(size, np.int64), np.zeros(size, np.float32)
-    for fold, rows in enumerate(of_fold):
-        paired[fold, : len(rows)] = rows
-        weights[fold, : len(rows)] = 1 / max(len(rows), 1)
-    return paired, weights
+
+    rows: npt.NDArray[np.int64]
+    is_real: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, folds: Folds) -> "FoldRows":
+        """
+        Worked example: the folds 0, 1, 0, 0 give the rows ``[0, 2, 3]`` and ``[1, 0, 0]``, where
+        the last two only fill up.
+
+        :param folds: of a batch, shape ``(n,)``
+        :return: its rows
+        """
+        of_fold = [np.flatnonzero(folds == fold) for fold in range(N_FOLDS)]
+        shape = (N_FOLDS, max(len(rows) for rows in of_fold))
+        result = cls(np.zeros(shape, np.int64), np.zeros(shape, bool))
+        for fold, rows in enumerate(of_fold):
+            result.rows[fold, : len(rows)] = rows
+            result.is_real[fold, : len(rows)] = True
+        return result
+
+    def first(self, n_transitions: int) -> "FoldRows":
+        """
+        :param n_transitions: of how many transitions, half of them of each fold
+        :return: the rows of the first ones, or all if there are no more
+        """
+        if n_transitions >= np.count_nonzero(self.is_real):
+            return self
+        columns = -(-n_transitions // N_FOLDS)
+        return FoldRows(self.rows[:, :columns], self.is_real[:, :columns])
+
+    def swapped(self) -> "FoldRows":
+        """:return: the rows that each net does not learn from"""
+        return FoldRows(self.rows[::-1], self.is_real[::-1])
+
+    def weights(self) -> npt.NDArray[np.float32]:
+        """:return: factors that give the mean over each fold, 0 where a row is filled up"""
+        counts = np.maximum(self.is_real.sum(axis=1, keepdims=True), 1)
+        weights: npt.NDArray[np.float32] = (self.is_real / counts).astype(np.float32)
+        return weights
+
+    def places(self) -> npt.NDArray[np.int64]:
+        """:return: where each transition is, row after row, shape ``(n,)``"""
+        taken = np.flatnonzero(self.is_real)
+        places = np.empty(len(taken), np.int64)
+        places[self.rows.ravel()[taken]] = taken
+        return places
 
 
 class FoldLinear(nn.Module):
     """
     Two linear layers, one for each fold, in one matrix product.
 
-    :param weight: of both, shape ``(2, n_outputs, n_inputs)``
+    :param weight: of both, shape ``(2, n_inputs, n_outputs)``: gradients then have the layout of
+        the parameters
     :param bias: of both, shape ``(2, n_outputs)``
     """
 
@@ -106,7 +143,7 @@ class FoldLinear(nn.Module):
         :param spectral_norm: divide each by its own largest singular value
         :return: all of them
         """
-        weight = th.stack([layer.weight.detach() for layer in layers])
+        weight = th.stack([layer.weight.detach().T for layer in layers])
         stacked = cls(weight, th.stack([layer.bias.detach() for layer in layers]))
         if spectral_norm:
             normed: list[Any] = [parametrizations.spectral_norm(layer) for layer in layers]
@@ -119,7 +156,7 @@ class FoldLinear(nn.Module):
         :param inputs: of each fold, shape ``(2, n, n_inputs)``
         :return: outputs of each fold, shape ``(2, n, n_outputs)``
         """
-        return th.baddbmm(self.bias.unsqueeze(1), inputs, self.weight.transpose(1, 2))
+        return th.baddbmm(self.bias.unsqueeze(1), inputs, self.weight)
 
 
 class FoldSpectralNorm(nn.Module):
@@ -135,10 +172,10 @@ class FoldSpectralNorm(nn.Module):
 
     def forward(self, weight: th.Tensor) -> th.Tensor:
         """
-        :param weight: of both layers, shape ``(2, n_outputs, n_inputs)``
+        :param weight: of both layers, shape ``(2, n_inputs, n_outputs)``
         :return: the same, each divided by its largest singular value
         """
-        return th.stack([norm(one) for norm, one in zip(self.norms, weight, strict=True)])
+        return th.stack([norm(one.T).T for norm, one in zip(self.norms, weight, strict=True)])
 
 
 class Discriminator(nn.Module):
@@ -236,6 +273,7 @@ class Discriminator(nn.Module):
             if self.learns_features:
                 self.second_extractor = make()
             self.register_buffer("has_learned", th.zeros(N_FOLDS, self.n_skills, dtype=th.bool))
+            self._knows_all = False  # whether all of it is known to be True
         sizes = (input_dim, self.n_skills, options["net_arch"])
         self.net = _make_net(*sizes, cross_fit, spectral_norm)
         self.eval()  # a reward must not move the estimates of the singular values
@@ -257,28 +295,21 @@ class Discriminator(nn.Module):
         if self.cross_fit:  # logits are log-probabilities up to a constant
             obs = map_obs(lambda part: th.cat([part] * N_FOLDS), obs)
             actions = None if actions is None else th.cat([actions] * N_FOLDS)
-            return self.fold_logits(obs, actions).mean(dim=0)
+            return self._fold_logits(obs, actions).view(N_FOLDS, -1, self.n_skills).mean(dim=0)
         logits: th.Tensor = self.net(self._inputs(self.extractor(obs), actions))
         return logits
 
-    def fold_logits(self, obs: PyTorchObs, actions: th.Tensor | None = None) -> th.Tensor:
-        """
-        Ask both nets of ``cross_fit``, of other observations each.
-
-        :param obs: next observations of the environment, first n for the net that learns from fold
-            0, then n for the other one, shape ``(2 n, d)``
-        :param actions: see :meth:`forward`
-        :return: logits over skills, shape ``(2, n, K)``
-        """
+    def _fold_logits(self, obs: PyTorchObs, actions: th.Tensor | None) -> th.Tensor:
+        """The net of fold 0 reads the first half of 2 n observations, the other net the second."""
         if self.learns_features:
-            n = len(next(iter(obs.values())) if isinstance(obs, dict) else obs) // N_FOLDS
-            first, second = (index_obs(obs, rows) for rows in (slice(n), slice(n, None)))
-            features = th.cat([self.extractor(first), self.second_extractor(second)])
+            halves = map_obs(lambda part: part.chunk(N_FOLDS), obs)
+            extractors = (self.extractor, self.second_extractor)
+            features = th.cat([read(index_obs(halves, i)) for i, read in enumerate(extractors)])
         else:
             features = self.extractor(obs)
         inputs = self._inputs(features, actions)
         logits: th.Tensor = self.net(inputs.reshape(N_FOLDS, -1, inputs.shape[1]))
-        return logits
+        return logits.flatten(0, 1)
 
     def _inputs(self, features: th.Tensor, actions: th.Tensor | None) -> th.Tensor:
         """What the first layer reads."""
@@ -310,51 +341,55 @@ class Discriminator(nn.Module):
             return self.held_out(Batch(obs, skill, actions, folds))[0]
         return -F.cross_entropy(self(obs, actions), skill, reduction="none")
 
-    def held_out(self, batch: Batch) -> tuple[th.Tensor, th.Tensor]:
+    def held_out(
+        self, batch: Batch, fold_rows: FoldRows | None = None
+    ) -> tuple[th.Tensor, th.Tensor]:
         """
         Ask of each transition the net that does not learn from it. A net that has never learned
         from a skill cannot tell whether it sees that skill: its answer is p(z), reward 0.
 
         :param batch: transitions with their folds
+        :param fold_rows: of the batch, for those who know them already
         :return: log q(z|s') in nats, shape ``(n,)``, and the share of transitions whose likeliest
             skill is the right one
         """
         assert batch.folds is not None
-        logits, rows, weights = self._paired_logits(batch, 1 - batch.folds)
-        where = np.empty(len(batch.skills), np.int64)  # of each transition among the paired
-        where[rows[weights > 0]] = np.flatnonzero(weights)
-        logits = logits.index_select(0, th.as_tensor(where, device=logits.device))
-        log_q = -F.cross_entropy(logits, batch.skills, reduction="none")
-        has_learned = self.has_learned.view(-1)[self._cells(batch.skills, 1 - batch.folds)]
-        log_q = th.where(has_learned, log_q, self.log_p[batch.skills])
-        return log_q, _accuracy(logits, batch.skills)
+        fold_rows = (fold_rows or FoldRows.of(batch.folds)).swapped()
+        logits, skills = self._read(batch, fold_rows)
+        places = th.as_tensor(fold_rows.places(), device=logits.device)
+        log_q = -F.cross_entropy(logits, skills, reduction="none").index_select(0, places)
+        if not self._knows_all:
+            has_learned = self.has_learned.view(-1)[self._cells(batch.skills, 1 - batch.folds)]
+            log_q = th.where(has_learned, log_q, self.log_p[batch.skills])
+        is_right = (logits.argmax(dim=1) == skills).index_select(0, places)
+        return log_q, th.count_nonzero(is_right) / len(places)
 
-    def fold_loss(self, batch: Batch) -> th.Tensor:
+    def fold_loss(self, batch: Batch, fold_rows: FoldRows) -> th.Tensor:
         """
         :param batch: transitions with their folds
+        :param fold_rows: those to learn from
         :return: the sum, over both nets, of the mean cross-entropy of the transitions from which
             the net learns
         """
         assert batch.folds is not None
-        logits, rows, weights = self._paired_logits(batch, batch.folds)
-        skills = batch.skills[th.as_tensor(rows.ravel(), device=logits.device)]
+        logits, skills = self._read(batch, fold_rows)
         losses = F.cross_entropy(logits, skills, reduction="none")
-        self.has_learned.view(-1)[self._cells(batch.skills, batch.folds)] = True
-        return losses @ th.as_tensor(weights.ravel(), device=losses.device)
+        if not self._knows_all:
+            learned = batch.take(fold_rows.rows[fold_rows.is_real])
+            self.has_learned.view(-1)[self._cells(learned.skills, learned.folds)] = True
+            self._knows_all = bool(self.has_learned.all())
+        return losses @ th.as_tensor(fold_rows.weights().ravel(), device=losses.device)
 
-    def _paired_logits(
-        self, batch: Batch, nets: Folds
-    ) -> tuple[th.Tensor, npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        """Logits of the net that is to read each transition, and :func:`pair_folds` of these."""
-        rows, weights = pair_folds(nets)
-        where = th.as_tensor(rows.ravel(), device=self.log_p.device)
+    def _read(self, batch: Batch, fold_rows: FoldRows) -> tuple[th.Tensor, th.Tensor]:
+        """Logits and skills, row after row."""
+        where = th.as_tensor(fold_rows.rows.ravel(), device=batch.skills.device)
         actions = None if self.action_space is None else batch.actions[where]  # type: ignore[index]
-        logits = self.fold_logits(index_obs(batch.next_obs, where), actions)
-        return logits.flatten(0, 1), rows, weights
+        logits = self._fold_logits(index_obs(batch.next_obs, where), actions)
+        return logits, batch.skills[where]
 
-    def _cells(self, skills: th.Tensor, folds: Folds) -> th.Tensor:
+    def _cells(self, skills: th.Tensor, nets: Any) -> th.Tensor:
         """Where nets and skills are in ``has_learned``, flattened."""
-        return skills + self.n_skills * th.as_tensor(folds, device=skills.device)
+        return skills + self.n_skills * th.as_tensor(nets, device=skills.device)
 
     def reward(
         self,
@@ -387,7 +422,8 @@ class Discriminator(nn.Module):
             ``(n,)``, and the share of observations whose likeliest skill is the right one
         """
         logits = self(obs, actions)
-        return F.cross_entropy(logits, skill, reduction="none"), _accuracy(logits.detach(), skill)
+        accuracy = th.count_nonzero(logits.detach().argmax(dim=1) == skill) / len(skill)
+        return F.cross_entropy(logits, skill, reduction="none"), accuracy
 
     def to_reward(self, log_q: th.Tensor, skill: th.Tensor) -> th.Tensor:
         """
@@ -456,10 +492,6 @@ def _make_net(
             elif spectral_norm:
                 parametrizations.spectral_norm(layers[0])
     return nn.Sequential(*modules)
-
-
-def _accuracy(logits: th.Tensor, skills: th.Tensor) -> th.Tensor:
-    return th.count_nonzero(logits.argmax(dim=1) == skills) / len(skills)
 
 
 State = dict[str, Any]
@@ -533,14 +565,15 @@ class DiscriminatorTrainer:
         then the discriminator is the one that gave the result.
 
         :param batch: transitions
-        :param n_learned: how many of them, the first ones, the discriminator learns from
+        :param n_learned: how many of them, the first ones, the discriminator learns from; with
+            ``cross_fit`` each net from the first ones of its fold, half as many
         :return: log q(z|s') of all of them in nats, no gradient, shape ``(n,)``
         """
+        if self.discriminator.cross_fit:
+            return self._backward_folds(batch, n_learned)
         learned = batch.take(slice(n_learned))
         if self.discriminator.normalize_obs:
             self.discriminator.update_normalizer(learned.next_obs)
-        if self.discriminator.cross_fit:
-            return self._backward_folds(batch, learned)
         self._estimate(True)
         losses, accuracy = self.discriminator.loss(*learned[:3])
         self._estimate(False)
@@ -552,13 +585,19 @@ class DiscriminatorTrainer:
                 log_q = th.cat([log_q, self.discriminator.log_prob(*rest)])
         return log_q
 
-    def _backward_folds(self, batch: Batch, learned: Batch) -> th.Tensor:
+    def _backward_folds(self, batch: Batch, n_learned: int) -> th.Tensor:
         """Each net learns from its own fold; the other net is the one that answers."""
+        assert batch.folds is not None
+        fold_rows = FoldRows.of(batch.folds)
+        learned = fold_rows.first(n_learned)
+        if self.discriminator.normalize_obs:
+            rows = learned.rows[learned.is_real]
+            self.discriminator.update_normalizer(batch.take(rows).next_obs)
         self._estimate(True)
-        loss = self.discriminator.fold_loss(learned)
+        loss = self.discriminator.fold_loss(batch, learned)
         self._estimate(False)
         with th.no_grad():
-            log_q, accuracy = self.discriminator.held_out(batch)
+            log_q, accuracy = self.discriminator.held_out(batch, fold_rows)
         self._finish_backward(loss, loss.detach() / N_FOLDS, accuracy, log_q.mean())
         return log_q
 
@@ -615,11 +654,15 @@ class DiscriminatorTrainer:
         :return: log q(z|s') in nats, no gradient, shape ``(n,)``
         """
         batch_size, n_learned = sizes
-        batch, log_q = Batch(obs, skills, actions, folds), []
+        whole = Batch(obs, skills, actions, folds)
+        if len(skills) <= batch_size:
+            self.step()
+            return self.backward(whole, n_learned)
+        log_q = []
         for start in range(0, len(skills), batch_size):
             self.step()
-            log_q.append(self.backward(batch.take(slice(start, start + batch_size)), n_learned))
-        return log_q[0] if len(log_q) == 1 else th.cat(log_q)
+            log_q.append(self.backward(whole.take(slice(start, start + batch_size)), n_learned))
+        return th.cat(log_q)
 
     def step(self) -> None:
         """Apply the gradient of :meth:`backward`, if there is one that was not applied yet."""

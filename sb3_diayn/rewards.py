@@ -204,7 +204,7 @@ class _NumpyLinear:
             norms: Any = layer.parametrizations["weight"]  # type: ignore[index]
             weight, norm = norms.original, norms[0]
         if fold is not None:
-            weight, bias = weight[fold], bias[fold]
+            weight, bias = weight[fold].T, bias[fold]
             norm = None if norm is None else norm.norms[fold]
         self.weight: FloatArray = weight.detach().numpy()
         self.bias: FloatArray = bias.detach().numpy()

@@ -12,10 +12,10 @@ from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.preprocessing import get_obs_shape
-from stable_baselines3.common.type_aliases import PyTorchObs, ReplayBufferSamples
+from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_diayn.discriminator import Discriminator
+from sb3_diayn.discriminator import Batch, Discriminator, Folds
 from sb3_diayn.observations import (
     FloatArray,
     Obs,
@@ -29,10 +29,9 @@ from sb3_diayn.observations import (
 from sb3_diayn.rewards import SkillReward
 from sb3_diayn.skills import SkillSpace
 
-Learn = Callable[[PyTorchObs, th.Tensor, th.Tensor], th.Tensor]
+Learn = Callable[..., th.Tensor]  # of the fields of a batch
 Indices = npt.NDArray[np.int64]
 Where = Indices  # which transitions: row * n_envs + environment
-Batch = tuple[PyTorchObs, th.Tensor, th.Tensor]  # next observations, skills, actions
 
 
 class SkillReplayBuffer(ReplayBuffer):
@@ -42,11 +41,12 @@ class SkillReplayBuffer(ReplayBuffer):
     Observations with the one-hot are rebuilt when a batch is sampled, and the reward of each
     transition comes from the discriminator of that moment: it is never stale. ``rewards`` holds
     the task rewards. ``skill_reward`` is bound by ``DIAYNCallback`` and not saved with the buffer;
-    so is ``learn``, while the model trains: it takes a batch (next observations, skills, actions),
-    gives its log q(z|s') and lets the discriminator learn from it. ``n_steps`` and ``gamma`` are
-    the model's: with more than one step, batches hold n-step returns as those of SB3's
-    ``NStepReplayBuffer`` do, each of the n rewards being that of this moment. A return ends early
-    where the episode or the skill does.
+    so is ``learn``, while the model trains: it takes the fields of a
+    :class:`~sb3_diayn.discriminator.Batch`, gives its log q(z|s') and lets the discriminator learn
+    from it. ``folds`` says which of two cross-fitted nets learns from a transition. ``n_steps`` and
+    ``gamma`` are the model's: with more than one step, batches hold n-step returns as those of
+    SB3's ``NStepReplayBuffer`` do, each of the n rewards being that of this moment. A return ends
+    early where the episode or the skill does.
     Paper: https://arxiv.org/abs/1802.06070
 
     Example::
@@ -74,6 +74,8 @@ class SkillReplayBuffer(ReplayBuffer):
     :param handle_timeout_termination: see SB3's ``ReplayBuffer``
     :raises ValueError: if ``optimize_memory_usage`` is set, or the space does not end with a skill
     """
+
+    folds: "StretchFolds | None" = None  # also of a buffer that was saved before there were any
 
     def __init__(
         self,
@@ -159,6 +161,14 @@ class SkillReplayBuffer(ReplayBuffer):
         if self.gate is not None and self.skill_reward is not None:
             assert self.skill_reward.min_task_return is not None
             self.gate.add(row, task_reward, done, self.skill_reward.min_task_return)
+        if self.folds is not None:
+            self.folds.add(row, self.skills[row], done)
+
+    def restart_episodes(self) -> None:
+        """The environments begin new episodes: forget those that have not ended."""
+        for running in (self.gate, self.folds):
+            if running is not None:
+                running.restart()
 
     def _as_stored(self, env_obs: Obs) -> Any:
         """With the axis that a ``Discrete`` has in SB3's buffers."""
@@ -172,8 +182,7 @@ class SkillReplayBuffer(ReplayBuffer):
 
         :param batch_size: number of transitions, n
         :param rng: where the draws come from
-        :return: next observations of the environment, shape ``(n, d)``, skills, shape ``(n,)``, and
-            actions, shape ``(n, action_dim)``
+        :return: n transitions
         """
         rows, envs = (rng.integers(n, size=batch_size) for n in (self.size(), self.n_envs))
         where = self._where(rows, envs)
@@ -182,7 +191,8 @@ class SkillReplayBuffer(ReplayBuffer):
     def _transitions(self, where: Where, next_env_obs: Obs) -> Batch:
         skills = self._tensor(self.skills.take(where).astype(np.int64))
         actions = self._tensor(take_rows(self.actions, where))
-        return map_obs(self._tensor, next_env_obs), skills, actions
+        folds = None if self.folds is None else self.folds.of.take(where)
+        return Batch(map_obs(self._tensor, next_env_obs), skills, actions, folds)
 
     def _where(self, rows: Indices, envs: Indices) -> Where:
         return rows * self.n_envs + envs
@@ -197,11 +207,12 @@ class SkillReplayBuffer(ReplayBuffer):
         where = self._where(batch_inds, envs)
         next_env_obs = take_rows(self.next_observations, where)
         transitions = self._transitions(where, next_env_obs)
+        assert transitions.actions is not None
         rewards = self._fresh_rewards(where, transitions, self.learn)
         observations, next_observations = self._as_seen(where, next_env_obs, env)
         samples = ReplayBufferSamples(
             observations=observations,
-            actions=transitions[2],
+            actions=transitions.actions,
             next_observations=next_observations,
             dones=self._terminations(where),
             rewards=rewards,
@@ -283,11 +294,13 @@ class SkillReplayBuffer(ReplayBuffer):
                 "callback=DIAYNCallback() to learn(); it binds the discriminator to the buffer."
             )
         gate = None if self.gate is None else self._tensor(self.gate.is_open.take(where))
-        (obs, skills, actions), task = transitions, self._tensor(self.rewards.take(where))
+        task = self._tensor(self.rewards.take(where))
+        obs, skills, actions, folds = transitions
         if learn is None:
-            rewards = self.skill_reward(obs, skills, task, actions, gate)
+            rewards = self.skill_reward(obs, skills, task, actions, gate, folds)
         else:
-            rewards = self.skill_reward.from_log_q(learn(*transitions), skills, task, gate)
+            log_q = learn(*transitions)
+            rewards = self.skill_reward.from_log_q(log_q, skills, task, gate)
         # A discriminator that has diverged stops the training, once the device says so; until then
         # it must not spoil the policy.
         return th.nan_to_num(rewards, nan=0.0, posinf=0.0, neginf=0.0).unsqueeze(1)
@@ -299,6 +312,57 @@ class SkillReplayBuffer(ReplayBuffer):
 
 class SkillDictReplayBuffer(SkillReplayBuffer, DictReplayBuffer):  # type: ignore[misc]
     """The same for environments with a ``Dict`` space, over SB3's ``DictReplayBuffer``."""
+
+
+class StretchFolds:
+    """
+    Which of two cross-fitted nets learns from each transition of a replay buffer, one byte each.
+
+    A stretch, which is the time for which an episode plays a skill, belongs to one fold as a
+    whole: its states are alike. The stretches of a skill alternate between the folds. The first
+    one of every skill is in the same fold, since a net that knew only some of the skills would
+    take all others for them.
+
+    :param buffer_size: rows of the replay buffer
+    :param n_envs: number of parallel environments
+    :param n_skills: the number of skills, K
+    """
+
+    def __init__(self, buffer_size: int, n_envs: int, n_skills: int) -> None:
+        self.of: Folds = np.zeros((buffer_size, n_envs), np.uint8)
+        self._n_stretches = np.zeros(n_skills, np.int64)
+        self._now: Folds = np.zeros(n_envs, np.uint8)
+        self.restart()
+
+    @classmethod
+    def of_buffer(cls, buffer: SkillReplayBuffer) -> "StretchFolds":
+        """
+        :param buffer: a replay buffer that was filled without folds
+        :return: the folds of its transitions
+        """
+        folds = cls(buffer.buffer_size, buffer.n_envs, buffer.skill_space.n_skills)
+        oldest = buffer.pos if buffer.full else 0
+        for row in (oldest + np.arange(buffer.size())) % buffer.buffer_size:
+            folds.add(row, buffer.skills[row], buffer.dones[row])
+        return folds
+
+    def restart(self) -> None:
+        """The environments begin new episodes."""
+        self._skills = np.full(len(self._now), -1)
+
+    def add(
+        self, row: int | np.integer[Any], skills: npt.NDArray[Any], dones: npt.NDArray[Any]
+    ) -> None:
+        """
+        :param row: of the replay buffer, where one transition of each environment has been stored
+        :param skills: their skills, shape ``(n_envs,)``
+        :param dones: ends of episodes, shape ``(n_envs,)``
+        """
+        for i in np.flatnonzero(skills != self._skills):
+            self._now[i] = self._n_stretches[skills[i]] % 2
+            self._n_stretches[skills[i]] += 1
+        self.of[row] = self._now
+        self._skills = np.where(dones, -1, skills)
 
 
 class EpisodeGate:
@@ -460,13 +524,12 @@ class SkillRollout:
         # A recurrent policy keeps its memory from skill to skill, in training as when it acts.
         buffer.episode_starts = starts
 
-    def pop(self, device: th.device) -> tuple[PyTorchObs, th.Tensor, th.Tensor]:
+    def pop(self, device: th.device) -> Batch:
         """
         Empty the rollout.
 
         :param device: where the tensors go
-        :return: next observations of the environment, shape ``(n, d)``, skills, shape ``(n,)``, and
-            actions, shape ``(n, action_dim)``
+        :return: its transitions
         """
         obs, skills, actions = zip(*self._steps, strict=True)
         self.clear()
@@ -474,7 +537,7 @@ class SkillRollout:
         def to_tensor(*steps: npt.NDArray[Any]) -> th.Tensor:
             return th.as_tensor(np.concatenate(steps), device=device)
 
-        return map_obs(to_tensor, *obs), to_tensor(*skills), to_tensor(*actions)
+        return Batch(map_obs(to_tensor, *obs), to_tensor(*skills), to_tensor(*actions))
 
 
 def _state_values(
@@ -548,8 +611,12 @@ def bind_buffer(
         buffer.gate = None
     else:
         buffer.gate = buffer.gate or EpisodeGate(buffer.buffer_size, buffer.n_envs)
-        if not same_episodes:
-            buffer.gate.restart()
+    if not skill_reward.discriminator.cross_fit:
+        buffer.folds = None
+    else:
+        buffer.folds = buffer.folds or StretchFolds.of_buffer(buffer)
+    if not same_episodes:
+        buffer.restart_episodes()
     # Where SB3 itself says how many steps the buffer is to make.
     buffer.n_steps = model.replay_buffer_kwargs.get("n_steps", 1)
     buffer.gamma = model.replay_buffer_kwargs.get("gamma", model.gamma)

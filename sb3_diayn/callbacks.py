@@ -19,7 +19,6 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, is_vecenv_wrapped
-from torch import nn
 from torch.nn.utils import parametrize
 
 from sb3_diayn.arguments import (
@@ -43,6 +42,7 @@ from sb3_diayn.checks import (
     check_eval_envs,
     check_finite,
     check_gate,
+    check_kind,
     check_model,
     check_normalized,
     check_not_nested,
@@ -60,6 +60,7 @@ from sb3_diayn.discriminator import (
     DiscriminatorTrainer,
     State,
     default_batch_size,
+    plain_layer,
 )
 from sb3_diayn.extractors import (
     ObsFunction,
@@ -125,6 +126,9 @@ class DIAYNCallback(BaseCallback):
     :param batch_size: transitions per update of the discriminator. None: on-policy the model's
         batch size; off-policy half of the model's batch, but 128 at least
     :param n_updates: updates of the discriminator per update of the policy
+    :param n_rollouts: on-policy, rollouts that the discriminator learns from: the newest one and,
+        in each epoch, as many transitions of those before, so that it does not forget the skills
+        that a rollout lacks
     :param obs_indices: what the discriminator reads of the observation. Of a vector: a list of
         indices, a slice or ``"start:stop"``. Of a ``Dict``: a key, a list of keys or a mapping from
         keys to such indices. None for everything
@@ -135,6 +139,8 @@ class DIAYNCallback(BaseCallback):
     :param normalize_obs: scale the discriminator's inputs by a running mean and deviation
     :param spectral_norm: bound how fast log q may change from state to state, see
         :class:`~sb3_diayn.discriminator.Discriminator`
+    :param cross_fit: off-policy, two discriminators: each learns from half of the episodes and
+        rewards the other half. Outside of the training, their average counts
     :param log_q_min: lower bound of log q(z|s') in rewards (nats); None for none. With -log K no
         skill gains from ending its episode early
     :param subtract_log_p: reward log q(z|s') - log p(z), equation 3 of the paper; if False,
@@ -172,12 +178,14 @@ class DIAYNCallback(BaseCallback):
         max_grad_norm: PositiveNumber | None = None,
         batch_size: Count | None = None,
         n_updates: Count = 1,
+        n_rollouts: Count = 1,
         obs_indices: Annotated[ObsIndices, ARCHITECTURE] = None,
         obs_function: ObsFunction | str | None = None,
         normalized_image: Annotated[bool, ARCHITECTURE] = False,
         use_actions: Annotated[bool, ARCHITECTURE] = False,
         normalize_obs: Annotated[bool, ARCHITECTURE] = False,
         spectral_norm: Annotated[bool, ARCHITECTURE] = False,
+        cross_fit: Annotated[bool, ARCHITECTURE] = False,
         log_q_min: NegativeNumber | None = None,
         subtract_log_p: bool = True,
         reward_scale: PositiveNumber = 1.0,
@@ -212,6 +220,7 @@ class DIAYNCallback(BaseCallback):
         check_not_nested(self)
         self.n_skills = check_model(self.model)
         check_gate(self.model, self.options["min_task_return"])
+        check_kind(self.model, self.options)
         self.skill_space = SkillSpace.from_vec_env(self.training_env, self.n_skills)
         check_observations(self.model, self.training_env, self.skill_space)
         # Asked for now: the zoo closes the environments before it saves.
@@ -245,6 +254,8 @@ class DIAYNCallback(BaseCallback):
             if self._live_state is not None:
                 self._live_state.freeze()  # a model of before keeps the discriminator it had
             self._build(saved)
+            if live is not None:
+                self.trainer.past.extend(live.owner.trainer.past)
             self._live_state = LiveState(self, self._obs_function)
             setattr(self.model, STATE_ATTRIBUTE, self._live_state)
         self._continuation = Continuation(self.model, saved, previous, same_episodes)
@@ -289,10 +300,12 @@ class DIAYNCallback(BaseCallback):
             self._given["obs_indices"] = resolve_selection(self._given["obs_indices"], space)
         if saved is not None:
             fixed = {k: v for k, v in self._given.items() if k in architecture(DIAYNCallback)}
-            check_saved(check_state(saved, "the model"), self.n_skills, fixed)
+            check_state(saved, "the model")
+            saved["options"] = _default_options() | saved["options"]  # an older version had fewer
+            check_saved(saved, self.n_skills, fixed)
             check_normalized(saved, normalizes_observations(self.model))
             check_function(self._obs_function, saved["options"].get("obs_function"))
-        self.options = _default_options() | (saved["options"] if saved else {}) | self._given
+        self.options = (saved["options"] if saved else _default_options()) | self._given
         # Initial parameters that are about to be replaced must not move torch's random numbers.
         with th.random.fork_rng(enabled=saved is not None):
             self.discriminator, self.trainer, self.skill_reward = build(
@@ -318,8 +331,8 @@ class DIAYNCallback(BaseCallback):
     def _on_rollout_start(self) -> None:
         if self._continuation.begin_rollout():
             self._returns.start(self.model.n_envs, {})
-            if isinstance(self.model, OffPolicyAlgorithm) and self._buffer.gate is not None:
-                self._buffer.gate.restart()
+            if isinstance(self.model, OffPolicyAlgorithm):
+                self._buffer.restart_episodes()
         on_policy = isinstance(self.model, OnPolicyAlgorithm)
         is_due = self.model.num_timesteps - self._last_sync >= self.options["sync_freq"]
         losses = {k: v for k, v in self.logger.name_to_value.items() if "loss" in k}
@@ -566,9 +579,8 @@ def _copy_to_send(discriminator: Discriminator) -> Discriminator:
     copied = copy.deepcopy(discriminator).cpu()
     for index, layer in enumerate(copied.net):
         # Not remove_parametrizations: the copy shares its class with the original.
-        if isinstance(layer, nn.Linear) and parametrize.is_parametrized(layer):
-            copied.net[index] = nn.Linear(layer.in_features, layer.out_features)
-            copied.net[index].load_state_dict({"weight": layer.weight, "bias": layer.bias})
+        if parametrize.is_parametrized(layer):
+            copied.net[index] = plain_layer(layer)
     return copied
 
 

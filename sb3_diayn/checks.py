@@ -140,6 +140,26 @@ def check_gate(model: BaseAlgorithm, min_task_return: float | None) -> None:
         )
 
 
+def check_kind(model: BaseAlgorithm, options: Mapping[str, Any]) -> None:
+    """
+    :param model: a model
+    :param options: of ``DIAYNCallback``
+    :raises ValueError: if one is for the other kind of algorithm
+    """
+    name = type(model).__name__
+    if options["cross_fit"] and isinstance(model, OnPolicyAlgorithm):
+        raise ValueError(
+            f"cross_fit=True needs a replay buffer, which {name} has not; expected False. Leave it "
+            "out: the discriminator of an on-policy model rewards a rollout before it learns from "
+            "it, so no reward is for an episode that it has learned."
+        )
+    if options["n_rollouts"] > 1 and isinstance(model, OffPolicyAlgorithm):
+        raise ValueError(
+            f"n_rollouts={options['n_rollouts']} is for on-policy models, and {name} has a replay "
+            "buffer; expected 1. Leave it out."
+        )
+
+
 def _check_actions(space: spaces.Space[Any]) -> None:
     """SB3 divides by ``high - low``."""
     if isinstance(space, spaces.Box) and (space.low == space.high).any():

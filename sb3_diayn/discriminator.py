@@ -1,8 +1,10 @@
 """The discriminator q(z | s') and what trains it."""
 
 import math
+from collections import deque
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +15,11 @@ from stable_baselines3.common.torch_layers import create_mlp
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, parametrize
 
-from sb3_diayn.arguments import Layers, NegativeNumber, check_options
+from sb3_diayn.arguments import Count, Layers, NegativeNumber, check_options
 from sb3_diayn.extractors import ObsFunction, ObsIndices, make_extractor
-from sb3_diayn.observations import as_float32, index_obs
+from sb3_diayn.observations import as_float32, index_obs, map_obs
 from sb3_diayn.skills import check_n_skills
 
 # What a discriminator remembers of its training, by the names in SB3's logs.
@@ -29,6 +31,151 @@ HISTORY = (
     "diayn/skill_return",
     "diayn/task_return",
 )
+
+
+Folds = npt.NDArray[np.uint8]
+N_FOLDS = 2
+
+
+class Batch(NamedTuple):
+    """
+    Transitions, as a discriminator reads them.
+
+    :param next_obs: next observations of the environment, shape ``(n, d)``
+    :param skills: the skills that led there, int64, shape ``(n,)``
+    :param actions: see :meth:`Discriminator.forward`
+    :param folds: with ``cross_fit``, which net learns from each transition, shape ``(n,)``. In
+        NumPy: to count them must not wait for a device
+    """
+
+    next_obs: PyTorchObs
+    skills: th.Tensor
+    actions: th.Tensor | None = None
+    folds: Folds | None = None
+
+    def take(self, rows: slice | npt.NDArray[np.int64]) -> "Batch":
+        """
+        :param rows: which transitions
+        :return: these alone
+        """
+        where = rows if isinstance(rows, slice) else th.as_tensor(rows, device=self.skills.device)
+        return Batch(
+            index_obs(self.next_obs, where),
+            self.skills[where],
+            None if self.actions is None else self.actions[where],
+            None if self.folds is None else self.folds[rows],
+        )
+
+
+class FoldRows(NamedTuple):
+    """
+    A batch in two rows, one for each fold, so that both nets of ``cross_fit`` read it in one pass.
+
+    :param rows: which transitions, shape ``(2, m)``
+    :param is_real: whether a place is taken; the shorter row is filled up, shape ``(2, m)``
+    """
+
+    rows: npt.NDArray[np.int64]
+    is_real: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, folds: Folds) -> "FoldRows":
+        """
+        Worked example: the folds 0, 1, 0, 0 give the rows ``[0, 2, 3]`` and ``[1, 0, 0]``, where
+        the last two only fill up.
+
+        :param folds: of a batch, shape ``(n,)``
+        :return: its rows
+        """
+        of_fold = [np.flatnonzero(folds == fold) for fold in range(N_FOLDS)]
+        shape = (N_FOLDS, max(len(rows) for rows in of_fold))
+        result = cls(np.zeros(shape, np.int64), np.zeros(shape, bool))
+        for fold, rows in enumerate(of_fold):
+            result.rows[fold, : len(rows)] = rows
+            result.is_real[fold, : len(rows)] = True
+        return result
+
+    def first(self, n_transitions: int) -> "FoldRows":
+        """
+        :param n_transitions: of how many transitions, half of them of each fold
+        :return: the rows of the first ones, or all if there are no more
+        """
+        if n_transitions >= np.count_nonzero(self.is_real):
+            return self
+        columns = -(-n_transitions // N_FOLDS)
+        return FoldRows(self.rows[:, :columns], self.is_real[:, :columns])
+
+    def swapped(self) -> "FoldRows":
+        """:return: the rows that each net does not learn from"""
+        return FoldRows(self.rows[::-1], self.is_real[::-1])
+
+    def weights(self) -> npt.NDArray[np.float32]:
+        """:return: factors that give the mean over each fold, 0 where a row is filled up"""
+        counts = np.maximum(self.is_real.sum(axis=1, keepdims=True), 1)
+        weights: npt.NDArray[np.float32] = (self.is_real / counts).astype(np.float32)
+        return weights
+
+    def places(self) -> npt.NDArray[np.int64]:
+        """:return: where each transition is, row after row, shape ``(n,)``"""
+        taken = np.flatnonzero(self.is_real)
+        places = np.empty(len(taken), np.int64)
+        places[self.rows.ravel()[taken]] = taken
+        return places
+
+
+class FoldLinear(nn.Module):
+    """
+    Two linear layers, one for each fold, in one matrix product.
+
+    :param weight: of both, shape ``(2, n_inputs, n_outputs)``: gradients then have the layout of
+        the parameters
+    :param bias: of both, shape ``(2, n_outputs)``
+    """
+
+    def __init__(self, weight: th.Tensor, bias: th.Tensor) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
+
+    @classmethod
+    def stack(cls, layers: Sequence[nn.Linear], spectral_norm: bool) -> "FoldLinear":
+        """
+        :param layers: one for each fold
+        :param spectral_norm: divide each by its own largest singular value
+        :return: all of them
+        """
+        weight = th.stack([layer.weight.detach().T for layer in layers])
+        stacked = cls(weight, th.stack([layer.bias.detach() for layer in layers]))
+        if spectral_norm:
+            normed: list[Any] = [parametrizations.spectral_norm(layer) for layer in layers]
+            norms = FoldSpectralNorm([layer.parametrizations.weight[0] for layer in normed])
+            parametrize.register_parametrization(stacked, "weight", norms)
+        return stacked
+
+    def forward(self, inputs: th.Tensor) -> th.Tensor:
+        """
+        :param inputs: of each fold, shape ``(2, n, n_inputs)``
+        :return: outputs of each fold, shape ``(2, n, n_outputs)``
+        """
+        return th.baddbmm(self.bias.unsqueeze(1), inputs, self.weight)
+
+
+class FoldSpectralNorm(nn.Module):
+    """
+    Spectral norm of each of two stacked layers.
+
+    :param norms: of one layer each, as torch makes them
+    """
+
+    def __init__(self, norms: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(norms)
+
+    def forward(self, weight: th.Tensor) -> th.Tensor:
+        """
+        :param weight: of both layers, shape ``(2, n_inputs, n_outputs)``
+        :return: the same, each divided by its largest singular value
+        """
+        return th.stack([norm(one.T).T for norm, one in zip(self.norms, weight, strict=True)])
 
 
 class Discriminator(nn.Module):
@@ -72,6 +219,10 @@ class Discriminator(nn.Module):
     :param spectral_norm: divide the weights of each layer by their largest singular value (Miyato
         et al., 2018, arXiv 1802.05957). Between two states that are d apart, log q(z|s') then
         changes by at most 1.42 d: it must be a distance that tells skills apart
+    :param cross_fit: two nets instead of one, each of which learns from half of the episodes and
+        rewards the other half, so that no reward is for an episode that was learned by heart
+        (cross-fitting: Chernozhukov et al., 2018, arXiv 1608.00060). Without ``folds`` the
+        discriminator is the normalised average of the two in log space
     :raises ValueError: if an option does not fit the space
     """
 
@@ -79,6 +230,7 @@ class Discriminator(nn.Module):
     obs_mean: th.Tensor
     obs_var: th.Tensor
     obs_count: th.Tensor
+    has_learned: th.Tensor
 
     def __init__(
         self,
@@ -94,6 +246,7 @@ class Discriminator(nn.Module):
         log_q_min: NegativeNumber | None = None,
         subtract_log_p: bool = True,
         spectral_norm: bool = False,
+        cross_fit: bool = False,
     ) -> None:
         options = check_options(Discriminator, {"net_arch": net_arch, "log_q_min": log_q_min})
         super().__init__()
@@ -102,9 +255,10 @@ class Discriminator(nn.Module):
         self.action_space = action_space
         self.normalize_obs, self.subtract_log_p = normalize_obs, subtract_log_p
         self.log_q_min: float | None = options["log_q_min"]
-        self.extractor = make_extractor(
-            self.observation_space, obs_indices, obs_function, normalized_image
+        make = partial(
+            make_extractor, self.observation_space, obs_indices, obs_function, normalized_image
         )
+        self.extractor = make()
         if normalize_obs:
             self.extractor.check_fixed()
         n_features = self.extractor.features_dim
@@ -112,14 +266,16 @@ class Discriminator(nn.Module):
         self.register_buffer("obs_mean", th.zeros(n_features))
         self.register_buffer("obs_var", th.ones(n_features))
         self.register_buffer("obs_count", th.tensor(1e-4))
+        self.spectral_norm, self.cross_fit = spectral_norm, cross_fit
         input_dim = n_features + self._action_dim()
-        relu: Any = partial(nn.ReLU, inplace=True)  # half the memory traffic of a batch
-        self.net = nn.Sequential(*create_mlp(input_dim, self.n_skills, options["net_arch"], relu))
-        self.spectral_norm = spectral_norm
-        if spectral_norm:
-            for layer in self.net:
-                if isinstance(layer, nn.Linear):
-                    parametrizations.spectral_norm(layer)
+        if cross_fit:
+            self.learns_features = any(True for _ in self.extractor.parameters())
+            if self.learns_features:
+                self.second_extractor = make()
+            self.register_buffer("has_learned", th.zeros(N_FOLDS, self.n_skills, dtype=th.bool))
+            self._knows_all = False  # whether all of it is known to be True
+        sizes = (input_dim, self.n_skills, options["net_arch"])
+        self.net = _make_net(*sizes, cross_fit, spectral_norm)
         self.eval()  # a reward must not move the estimates of the singular values
 
     def _action_dim(self) -> int:
@@ -136,7 +292,27 @@ class Discriminator(nn.Module):
             [-1, 1], shape ``(n, action_dim)``, or indices, shape ``(n, 1)``
         :return: logits over skills, shape ``(n, K)``
         """
-        features = self.extractor(obs)
+        if self.cross_fit:  # logits are log-probabilities up to a constant
+            obs = map_obs(lambda part: th.cat([part] * N_FOLDS), obs)
+            actions = None if actions is None else th.cat([actions] * N_FOLDS)
+            return self._fold_logits(obs, actions).view(N_FOLDS, -1, self.n_skills).mean(dim=0)
+        logits: th.Tensor = self.net(self._inputs(self.extractor(obs), actions))
+        return logits
+
+    def _fold_logits(self, obs: PyTorchObs, actions: th.Tensor | None) -> th.Tensor:
+        """The net of fold 0 reads the first half of 2 n observations, the other net the second."""
+        if self.learns_features:
+            halves = map_obs(lambda part: part.chunk(N_FOLDS), obs)
+            extractors = (self.extractor, self.second_extractor)
+            features = th.cat([read(index_obs(halves, i)) for i, read in enumerate(extractors)])
+        else:
+            features = self.extractor(obs)
+        inputs = self._inputs(features, actions)
+        logits: th.Tensor = self.net(inputs.reshape(N_FOLDS, -1, inputs.shape[1]))
+        return logits.flatten(0, 1)
+
+    def _inputs(self, features: th.Tensor, actions: th.Tensor | None) -> th.Tensor:
+        """What the first layer reads."""
         if self.normalize_obs:
             features = (features - self.obs_mean) / th.sqrt(self.obs_var + 1e-8)
         if self.action_space is not None:
@@ -144,22 +320,83 @@ class Discriminator(nn.Module):
             if isinstance(self.action_space, spaces.Discrete):
                 actions = F.one_hot(actions.long().flatten(), int(self.action_space.n))
             features = th.cat([features, actions.to(features.dtype)], dim=1)
-        logits: th.Tensor = self.net(features)
-        return logits
+        return features
 
     def log_prob(
-        self, obs: PyTorchObs, skill: th.Tensor, actions: th.Tensor | None = None
+        self,
+        obs: PyTorchObs,
+        skill: th.Tensor,
+        actions: th.Tensor | None = None,
+        folds: Folds | None = None,
     ) -> th.Tensor:
         """
         :param obs: next observations of the environment, shape ``(n, d)``
         :param skill: indices of skills, int64, shape ``(n,)``
         :param actions: see :meth:`forward`
+        :param folds: of ``cross_fit``, see :class:`Batch`: the answers are those of the net of the
+            other fold, as of :meth:`held_out`; None for the average of both nets
         :return: log q(z|s') in nats, at most 0, shape ``(n,)``
         """
+        if folds is not None:
+            return self.held_out(Batch(obs, skill, actions, folds))[0]
         return -F.cross_entropy(self(obs, actions), skill, reduction="none")
 
+    def held_out(
+        self, batch: Batch, fold_rows: FoldRows | None = None
+    ) -> tuple[th.Tensor, th.Tensor]:
+        """
+        Ask of each transition the net that does not learn from it. A net that has never learned
+        from a skill cannot tell whether it sees that skill: its answer is p(z), reward 0.
+
+        :param batch: transitions with their folds
+        :param fold_rows: of the batch, for those who know them already
+        :return: log q(z|s') in nats, shape ``(n,)``, and the share of transitions whose likeliest
+            skill is the right one
+        """
+        assert batch.folds is not None
+        fold_rows = (fold_rows or FoldRows.of(batch.folds)).swapped()
+        logits, skills = self._read(batch, fold_rows)
+        places = th.as_tensor(fold_rows.places(), device=logits.device)
+        log_q = -F.cross_entropy(logits, skills, reduction="none").index_select(0, places)
+        if not self._knows_all:
+            has_learned = self.has_learned.view(-1)[self._cells(batch.skills, 1 - batch.folds)]
+            log_q = th.where(has_learned, log_q, self.log_p[batch.skills])
+        is_right = (logits.argmax(dim=1) == skills).index_select(0, places)
+        return log_q, th.count_nonzero(is_right) / len(places)
+
+    def fold_loss(self, batch: Batch, fold_rows: FoldRows) -> th.Tensor:
+        """
+        :param batch: transitions with their folds
+        :param fold_rows: those to learn from
+        :return: the sum, over both nets, of the mean cross-entropy of the transitions from which
+            the net learns
+        """
+        assert batch.folds is not None
+        logits, skills = self._read(batch, fold_rows)
+        losses = F.cross_entropy(logits, skills, reduction="none")
+        if not self._knows_all:
+            learned = batch.take(fold_rows.rows[fold_rows.is_real])
+            self.has_learned.view(-1)[self._cells(learned.skills, learned.folds)] = True
+            self._knows_all = bool(self.has_learned.all())
+        return losses @ th.as_tensor(fold_rows.weights().ravel(), device=losses.device)
+
+    def _read(self, batch: Batch, fold_rows: FoldRows) -> tuple[th.Tensor, th.Tensor]:
+        """Logits and skills, row after row."""
+        where = th.as_tensor(fold_rows.rows.ravel(), device=batch.skills.device)
+        actions = None if self.action_space is None else batch.actions[where]  # type: ignore[index]
+        logits = self._fold_logits(index_obs(batch.next_obs, where), actions)
+        return logits, batch.skills[where]
+
+    def _cells(self, skills: th.Tensor, nets: Any) -> th.Tensor:
+        """Where nets and skills are in ``has_learned``, flattened."""
+        return skills + self.n_skills * th.as_tensor(nets, device=skills.device)
+
     def reward(
-        self, obs: PyTorchObs, skill: th.Tensor, actions: th.Tensor | None = None
+        self,
+        obs: PyTorchObs,
+        skill: th.Tensor,
+        actions: th.Tensor | None = None,
+        folds: Folds | None = None,
     ) -> th.Tensor:
         """
         The skill reward, log q(z|s') - log p(z): equation 3 of Eysenbach et al. (2019),
@@ -168,10 +405,11 @@ class Discriminator(nn.Module):
         :param obs: next observations of the environment, shape ``(n, d)``
         :param skill: indices of skills, int64, shape ``(n,)``
         :param actions: see :meth:`forward`
+        :param folds: see :meth:`log_prob`
         :return: rewards in nats, no gradient, shape ``(n,)``
         """
         with th.no_grad():
-            return self.to_reward(self.log_prob(obs, skill, actions), skill)
+            return self.to_reward(self.log_prob(obs, skill, actions, folds), skill)
 
     def loss(
         self, obs: PyTorchObs, skill: th.Tensor, actions: th.Tensor | None = None
@@ -228,9 +466,36 @@ class Discriminator(nn.Module):
         return scaled
 
 
+def plain_layer(layer: nn.Module) -> nn.Module:
+    """
+    :param layer: a linear layer, or one of both folds, with spectral norm
+    :return: the same with the norm moved into the weights: torch pickles no parametrizations
+    """
+    if isinstance(layer, FoldLinear):
+        return FoldLinear(layer.weight.detach(), layer.bias.detach())
+    assert isinstance(layer, nn.Linear)
+    plain = nn.Linear(layer.in_features, layer.out_features)
+    plain.load_state_dict({"weight": layer.weight, "bias": layer.bias})
+    return plain
+
+
+def _make_net(
+    input_dim: int, n_skills: int, net_arch: list[int], cross_fit: bool, spectral_norm: bool
+) -> nn.Sequential:
+    relu: Any = partial(nn.ReLU, inplace=True)  # half the memory traffic of a batch
+    nets = [create_mlp(input_dim, n_skills, net_arch, relu) for _ in range(1 + cross_fit)]
+    modules = nets[0]
+    for index, layers in enumerate(zip(*nets, strict=True)):
+        if isinstance(layers[0], nn.Linear):
+            if cross_fit:
+                modules[index] = FoldLinear.stack(layers, spectral_norm)
+            elif spectral_norm:
+                parametrizations.spectral_norm(layers[0])
+    return nn.Sequential(*modules)
+
+
 State = dict[str, Any]
 Arrays = dict[str, npt.NDArray[Any]]
-Batch = tuple[PyTorchObs, th.Tensor, th.Tensor]
 RUNNING_RATE = 0.01  # a running mean over about the last 100 updates
 MAX_HISTORY = 500
 # Half of 256, the smallest part whose skills were compared with those of the whole batch.
@@ -246,7 +511,9 @@ class DiscriminatorTrainer:
     :param learning_rate: of Adam
     :param seed: of the draws of batches; None for a random one
     :param weight_decay: of AdamW (Loshchilov and Hutter, 2019); 0 is plain Adam
-    :param max_grad_norm: bound of the gradient's norm; None for none
+    :param max_grad_norm: bound of the norm of a net's gradient; None for none
+    :param n_rollouts: how many rollouts an on-policy discriminator learns from, see
+        :meth:`learn_rollout`
     """
 
     def __init__(
@@ -256,6 +523,7 @@ class DiscriminatorTrainer:
         seed: int | None,
         weight_decay: float = 0.0,
         max_grad_norm: float | None = None,
+        n_rollouts: Count = 1,
     ) -> None:
         self.discriminator = discriminator
         self.max_grad_norm = max_grad_norm
@@ -266,60 +534,103 @@ class DiscriminatorTrainer:
         self.n_updates = 0
         self.has_gradient = False
         self.history: list[list[float]] = []
-        # Running loss and accuracy stay on the device: reading them would make it wait.
-        self._running = th.zeros(2, device=discriminator.log_p.device)
+        self.past: deque[Batch] = deque(maxlen=n_rollouts - 1)  # rollouts, the newest last
+        # Running loss and accuracy stay on the device: reading them would make it wait. With
+        # ``cross_fit`` there is a third value, the held-out log q(z|s').
+        n_running = 3 if discriminator.cross_fit else 2
+        self._running = th.zeros(n_running, device=discriminator.log_p.device)
 
-    def update(self, obs: PyTorchObs, skills: th.Tensor, actions: th.Tensor | None = None) -> None:
+    def update(
+        self,
+        obs: PyTorchObs,
+        skills: th.Tensor,
+        actions: th.Tensor | None = None,
+        folds: Folds | None = None,
+    ) -> None:
         """
         One gradient step on the cross-entropy of z given s'.
 
-        :param obs: next observations of the environment, shape ``(n, d)``
-        :param skills: the skills that led there, int64, shape ``(n,)``
-        :param actions: see :meth:`Discriminator.forward`
+        :param obs: see :class:`Batch`
+        :param skills: see :class:`Batch`
+        :param actions: see :class:`Batch`
+        :param folds: see :class:`Batch`
         """
-        self.backward(obs, skills, actions)
+        batch = Batch(obs, skills, actions, folds)
+        self.backward(batch, len(skills))
         self.step()
 
-    def backward(
-        self, obs: PyTorchObs, skills: th.Tensor, actions: th.Tensor | None = None
-    ) -> th.Tensor:
+    def backward(self, batch: Batch, n_learned: int) -> th.Tensor:
         """
         The first half of :meth:`update`: the gradient, which :meth:`step` applies later. Until
         then the discriminator is the one that gave the result.
 
-        :param obs: next observations of the environment, shape ``(n, d)``
-        :param skills: the skills that led there, int64, shape ``(n,)``
-        :param actions: see :meth:`Discriminator.forward`
-        :return: log q(z|s') in nats, no gradient, shape ``(n,)``
+        :param batch: transitions
+        :param n_learned: how many of them, the first ones, the discriminator learns from; with
+            ``cross_fit`` each net from the first ones of its fold, half as many
+        :return: log q(z|s') of all of them in nats, no gradient, shape ``(n,)``
         """
+        if self.discriminator.cross_fit:
+            return self._backward_folds(batch, n_learned)
+        learned = batch.take(slice(n_learned))
         if self.discriminator.normalize_obs:
-            self.discriminator.update_normalizer(obs)
-        is_estimating = self.discriminator.spectral_norm  # singular values, by this very pass
-        if is_estimating:
-            self.discriminator.train()
-        losses, accuracy = self.discriminator.loss(obs, skills, actions)
-        if is_estimating:
-            self.discriminator.eval()
-        loss = losses.mean()
+            self.discriminator.update_normalizer(learned.next_obs)
+        self._estimate(True)
+        losses, accuracy = self.discriminator.loss(*learned[:3])
+        self._estimate(False)
+        loss, log_q = losses.mean(), -losses.detach()
+        self._finish_backward(loss, loss.detach(), accuracy)
+        if n_learned < len(batch.skills):
+            with th.no_grad():
+                rest = batch.take(slice(n_learned, None))
+                log_q = th.cat([log_q, self.discriminator.log_prob(*rest)])
+        return log_q
+
+    def _backward_folds(self, batch: Batch, n_learned: int) -> th.Tensor:
+        """Each net learns from its own fold; the other net is the one that answers."""
+        assert batch.folds is not None
+        fold_rows = FoldRows.of(batch.folds)
+        learned = fold_rows.first(n_learned)
+        if self.discriminator.normalize_obs:
+            rows = learned.rows[learned.is_real]
+            self.discriminator.update_normalizer(batch.take(rows).next_obs)
+        self._estimate(True)
+        loss = self.discriminator.fold_loss(batch, learned)
+        self._estimate(False)
+        with th.no_grad():
+            log_q, accuracy = self.discriminator.held_out(batch, fold_rows)
+        self._finish_backward(loss, loss.detach() / N_FOLDS, accuracy, log_q.mean())
+        return log_q
+
+    def _estimate(self, mode: bool) -> None:
+        """Whether forward passes improve the estimates of singular values."""
+        if self.discriminator.spectral_norm:
+            self.discriminator.train(mode)
+
+    def _finish_backward(self, loss: th.Tensor, *metrics: th.Tensor) -> None:
         loss.backward()  # type: ignore[no-untyped-call]
         self.has_gradient = True
         rate = max(RUNNING_RATE, 1 / (self.n_updates + 1))
-        self._running.lerp_(th.stack([loss.detach(), accuracy]), rate)
-        return -losses.detach()
+        self._running.lerp_(th.stack(metrics), rate)
 
-    def update_epochs(self, batch: Batch, n_epochs: int, batch_size: int | None) -> None:
+    def update_epochs(self, rollout: Batch, n_epochs: int, batch_size: int | None) -> None:
         """
-        Updates on all of a rollout, in shuffled smaller batches.
+        Updates on all of a rollout, in shuffled smaller batches. With ``n_rollouts`` above 1 each
+        epoch also has as many transitions of the rollouts before, drawn without replacement.
 
-        :param batch: next observations, skills and actions, see :meth:`update`
+        :param rollout: transitions
         :param n_epochs: how many times
         :param batch_size: of the smaller batches; None for all at once
         """
-        obs, skills, actions = batch
+        n_new, n_past = len(rollout.skills), sum(len(past.skills) for past in self.past)
+        known = _concatenate([*self.past, rollout]) if self.past else rollout
         for _ in range(n_epochs):
-            order = th.as_tensor(self.rng.permutation(len(skills)), device=skills.device)
-            for rows in th.split(order, batch_size or len(skills)):
-                self.update(index_obs(obs, rows), skills[rows], actions[rows])
+            rows = self.rng.permutation(n_new) + n_past
+            if n_past:
+                past = self.rng.choice(n_past, min(n_new, n_past), replace=False)
+                rows = self.rng.permutation(np.concatenate([past, rows]))
+            for start in range(0, len(rows), batch_size or len(rows)):
+                self.update(*known.take(rows[start:][:batch_size]))
+        self.past.append(rollout)
 
     def learn(
         self,
@@ -327,6 +638,7 @@ class DiscriminatorTrainer:
         obs: PyTorchObs,
         skills: th.Tensor,
         actions: th.Tensor | None = None,
+        folds: Folds | None = None,
     ) -> th.Tensor:
         """
         Finish with the batch before and begin with this one. A replay buffer calls it while the
@@ -335,28 +647,28 @@ class DiscriminatorTrainer:
 
         :param sizes: what the policy makes an update with (SBX draws the batches of several updates
             at once), and how many transitions of that the discriminator learns from
-        :param obs: see :meth:`backward`
-        :param skills: see :meth:`backward`
-        :param actions: see :meth:`backward`
-        :return: see :meth:`backward`
+        :param obs: see :class:`Batch`
+        :param skills: see :class:`Batch`
+        :param actions: see :class:`Batch`
+        :param folds: see :class:`Batch`
+        :return: log q(z|s') in nats, no gradient, shape ``(n,)``
         """
         batch_size, n_learned = sizes
+        whole = Batch(obs, skills, actions, folds)
+        if len(skills) <= batch_size:
+            self.step()
+            return self.backward(whole, n_learned)
         log_q = []
         for start in range(0, len(skills), batch_size):
             self.step()
-            middle, end = start + n_learned, start + batch_size
-            log_q.append(self.backward(*_rows(slice(start, middle), obs, skills, actions)))
-            if middle < end:
-                with th.no_grad():
-                    rest = _rows(slice(middle, end), obs, skills, actions)
-                    log_q.append(self.discriminator.log_prob(*rest))
-        return log_q[0] if len(log_q) == 1 else th.cat(log_q)
+            log_q.append(self.backward(whole.take(slice(start, start + batch_size)), n_learned))
+        return th.cat(log_q)
 
     def step(self) -> None:
         """Apply the gradient of :meth:`backward`, if there is one that was not applied yet."""
         if self.has_gradient:
             if self.max_grad_norm is not None:
-                nn.utils.clip_grad_norm_(self.discriminator.net.parameters(), self.max_grad_norm)
+                _clip_gradients(self.discriminator, self.max_grad_norm)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
             self.has_gradient = False
@@ -364,18 +676,23 @@ class DiscriminatorTrainer:
 
     @th.no_grad()
     def update_p_z(
-        self, obs: PyTorchObs, skills: th.Tensor, actions: th.Tensor | None = None
+        self,
+        obs: PyTorchObs,
+        skills: th.Tensor,
+        actions: th.Tensor | None = None,
+        folds: Folds | None = None,
     ) -> None:
         """
         Set p(z) to the softmax of the mean log q(z|s') of each skill, as the original code does
         when it learns p(z). A skill without observations keeps its log p(z) in place of the mean.
 
-        :param obs: next observations of the environment, shape ``(n, d)``
-        :param skills: the skills that led there, int64, shape ``(n,)``
-        :param actions: see :meth:`Discriminator.forward`
+        :param obs: see :class:`Batch`
+        :param skills: see :class:`Batch`
+        :param actions: see :class:`Batch`
+        :param folds: see :class:`Batch`
         """
         log_p = self.discriminator.log_p
-        log_q = self.discriminator.log_prob(obs, skills, actions)
+        log_q = self.discriminator.log_prob(obs, skills, actions, folds)
         counts = th.bincount(skills, minlength=len(log_p))
         sums = th.zeros_like(log_p).index_add_(0, skills, log_q)
         means = th.where(counts > 0, sums / counts.clamp(min=1), log_p)
@@ -384,16 +701,18 @@ class DiscriminatorTrainer:
     def metrics(self) -> dict[str, float]:
         """
         :return: ``discriminator_loss`` and ``log_q_z`` (nats) and ``accuracy``, running means over
-            the last batches; ``effective_skills``, exp(H[p(z)]); and ``n_updates``
+            the last batches, with ``cross_fit`` the latter two held-out; ``effective_skills``,
+            exp(H[p(z)]); and ``n_updates``
         """
-        loss, accuracy = self._running.tolist()
+        loss, accuracy, *held_out = self._running.tolist()
+        log_q_z = held_out[0] if held_out else -loss
         log_p = self.discriminator.log_p
         metrics = {
             "effective_skills": math.exp(-(log_p.exp() * log_p).sum().item()),
             "n_updates": self.n_updates,
         }
         if self.n_updates:
-            metrics |= {"discriminator_loss": loss, "log_q_z": -loss, "accuracy": accuracy}
+            metrics |= {"discriminator_loss": loss, "log_q_z": log_q_z, "accuracy": accuracy}
         return metrics
 
     def remember(self, metrics: dict[str, float]) -> None:
@@ -465,7 +784,19 @@ def default_batch_size(batch_size: int) -> int:
     return max(batch_size // 2, min(batch_size, MIN_PART))
 
 
-def _rows(
-    rows: slice, obs: PyTorchObs, skills: th.Tensor, actions: th.Tensor | None
-) -> tuple[PyTorchObs, th.Tensor, th.Tensor | None]:
-    return index_obs(obs, rows), skills[rows], None if actions is None else actions[rows]
+def _clip_gradients(discriminator: Discriminator, max_norm: float) -> None:
+    """Of each net of ``cross_fit`` by itself: they are to learn nothing from each other."""
+    parameters = list(discriminator.net.parameters())
+    if not discriminator.cross_fit:
+        nn.utils.clip_grad_norm_(parameters, max_norm)
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norms = th.stack([g.flatten(1).norm(dim=1) for g in gradients]).norm(dim=0)
+    factors = (max_norm / (norms + 1e-6)).clamp(max=1.0)
+    for gradient in gradients:
+        gradient.mul_(factors.view(-1, *[1] * (gradient.ndim - 1)))
+
+
+def _concatenate(batches: list[Batch]) -> Batch:
+    obs, skills, actions, _ = zip(*batches, strict=True)
+    return Batch(map_obs(lambda *parts: th.cat(parts), *obs), th.cat(skills), th.cat(actions))

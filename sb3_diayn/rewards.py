@@ -11,7 +11,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from sb3_diayn.discriminator import Discriminator
+from sb3_diayn.discriminator import N_FOLDS, Discriminator, FoldLinear, Folds
 from sb3_diayn.extractors import VectorExtractor, to_batch
 from sb3_diayn.observations import Obs, map_obs
 
@@ -59,6 +59,7 @@ class SkillReward:
         task_reward: th.Tensor,
         actions: th.Tensor | None = None,
         gate: th.Tensor | None = None,
+        folds: Folds | None = None,
     ) -> th.Tensor:
         """
         :param next_obs: next observations of the environment, shape ``(n, d)``
@@ -66,10 +67,11 @@ class SkillReward:
         :param task_reward: the environment's own rewards, shape ``(n,)``
         :param actions: see :meth:`Discriminator.forward`
         :param gate: factors of the skill rewards, 0 or 1, shape ``(n,)``; None for 1
+        :param folds: see :meth:`Discriminator.log_prob`
         :return: rewards, shape ``(n,)``
         """
         with th.no_grad():
-            log_q = self.discriminator.log_prob(next_obs, skill, actions)
+            log_q = self.discriminator.log_prob(next_obs, skill, actions, folds)
             return self.from_log_q(log_q, skill, task_reward, gate)
 
     def from_log_q(
@@ -153,15 +155,16 @@ class SkillReward:
 
 
 class _NumpyReward:
-    """``SkillReward.single`` of a plain net. Its arrays are the memory of the tensors."""
+    """``SkillReward.single`` of plain nets. Its arrays are the memory of the tensors."""
 
     def __init__(self, discriminator: Discriminator, extractor: VectorExtractor) -> None:
         self.discriminator = discriminator
         self.indices = None if extractor.reads_all else extractor.indices.numpy()
         self.mean, self.var = discriminator.obs_mean.numpy(), discriminator.obs_var.numpy()
         self.log_p = discriminator.log_p.numpy()
-        linear = [layer for layer in discriminator.net if isinstance(layer, nn.Linear)]
-        self.layers = [_NumpyLinear(layer) for layer in linear]
+        linear = [layer for layer in discriminator.net if isinstance(layer, nn.Linear | FoldLinear)]
+        folds = range(N_FOLDS) if discriminator.cross_fit else [None]
+        self.nets = [[_NumpyLinear(layer, fold) for layer in linear] for fold in folds]
 
     def __call__(self, next_obs: Obs, skill: int, action: npt.NDArray[Any] | int) -> float:
         with np.errstate(all="ignore"):  # guards.py says it better if the discriminator diverges
@@ -179,23 +182,33 @@ class _NumpyReward:
             row = row[self.indices]
         if self.discriminator.normalize_obs:
             row = (row - self.mean) / np.sqrt(self.var + np.float32(1e-8))
-        *hidden, last = self.layers
-        for layer in hidden:
-            row = np.maximum(layer(row), 0)
-        return last(row)
+        logits = [_net_logits(net, row) for net in self.nets]
+        return logits[0] if len(logits) == 1 else np.float32(0.5) * (logits[0] + logits[1])
+
+
+def _net_logits(layers: "list[_NumpyLinear]", row: FloatArray) -> FloatArray:
+    *hidden, last = layers
+    for layer in hidden:
+        row = np.maximum(layer(row), 0)
+    return last(row)
 
 
 class _NumpyLinear:
-    """``nn.Linear`` for one row, with spectral norm or without."""
+    """``nn.Linear``, or one of a ``FoldLinear``, for one row, with spectral norm or without."""
 
-    def __init__(self, layer: nn.Linear) -> None:
-        self.bias: FloatArray = layer.bias.detach().numpy()
-        self.singular: tuple[FloatArray, FloatArray] | None = None
+    def __init__(self, layer: nn.Linear | FoldLinear, fold: int | None) -> None:
         weight: Any = layer.weight
+        bias: Any = layer.bias
+        norm: Any = None
         if is_parametrized(layer, "weight"):
-            norm: Any = layer.parametrizations["weight"]  # type: ignore[index]
-            weight, self.singular = norm.original, (norm[0]._u.numpy(), norm[0]._v.numpy())
+            norms: Any = layer.parametrizations["weight"]  # type: ignore[index]
+            weight, norm = norms.original, norms[0]
+        if fold is not None:
+            weight, bias = weight[fold].T, bias[fold]
+            norm = None if norm is None else norm.norms[fold]
         self.weight: FloatArray = weight.detach().numpy()
+        self.bias: FloatArray = bias.detach().numpy()
+        self.singular = None if norm is None else (norm._u.numpy(), norm._v.numpy())
 
     def __call__(self, row: FloatArray) -> FloatArray:
         product: FloatArray = self.weight @ row

@@ -8,6 +8,7 @@ process that goes on.
 
 import random
 import warnings
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,8 +27,8 @@ from stable_baselines3.common.vec_env import (
 )
 
 from sb3_diayn.buffers import SkillReplayBuffer
-from sb3_diayn.discriminator import Discriminator
-from sb3_diayn.model_zip import TRAINING
+from sb3_diayn.discriminator import Batch, Discriminator
+from sb3_diayn.model_zip import STATE_ATTRIBUTE, TRAINING
 
 # Format 1, of version 0.1.0, differs in the episodes: they cannot be continued, all else can.
 TRAINING_STATE_FORMAT = 2
@@ -66,6 +67,8 @@ def training_state(model: BaseAlgorithm) -> State:
     }
     if isinstance(model, OffPolicyAlgorithm):
         state["action_noise"] = model.action_noise
+    else:
+        state["rollouts"] = [tuple(rollout) for rollout in _past_rollouts(model)]
     return state
 
 
@@ -94,6 +97,8 @@ def restore_training(model: BaseAlgorithm, state: State) -> bool:
     if isinstance(model, OffPolicyAlgorithm) and model.action_noise is not None:
         # In place: the rollout that is about to start holds on to this object.
         vars(model.action_noise).update(vars(state["action_noise"]))
+    if not isinstance(model, OffPolicyAlgorithm):
+        _past_rollouts(model).extend(Batch(*rollout) for rollout in state.get("rollouts", []))
     _restore_random_states(model, state["random"])
     return exact
 
@@ -176,6 +181,12 @@ def _monitored_rewards(env: VecEnv) -> list[list[float]]:
     puts one there by itself, in this process; one inside counts again as the episode is replayed.
     """
     return env.get_attr("rewards") if all(env.env_is_wrapped(Monitor)) else []
+
+
+def _past_rollouts(model: BaseAlgorithm) -> deque[Batch]:
+    """What the discriminator of an on-policy model learns from with ``n_rollouts`` above 1."""
+    past: deque[Batch] = getattr(model, STATE_ATTRIBUTE).owner.trainer.past
+    return past
 
 
 def _distribution(model: BaseAlgorithm) -> Any:

@@ -41,6 +41,7 @@ def test_what_a_discriminator_is_built_from():
         "use_actions",
         "normalize_obs",
         "spectral_norm",
+        "cross_fit",
     ]
 
 

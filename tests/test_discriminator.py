@@ -7,7 +7,7 @@ from gymnasium import spaces
 
 from sb3_diayn import Discriminator, SkillReward
 from sb3_diayn.extractors import resolve_indices
-from tests.helpers.models import constant_discriminator, log_q
+from tests.helpers.models import constant_discriminator, log_q, split_nets
 
 SPACE = spaces.Box(-np.inf, np.inf, (3,), np.float32)
 BOX_ACTION = spaces.Box(np.array([-2, 0], np.float32), np.array([2, 1], np.float32))
@@ -197,3 +197,26 @@ def test_without_the_option_inputs_are_raw():
     before = discriminator(obs)
     discriminator.update_normalizer(th.randn(50, 3) * 9 + 4)
     th.testing.assert_close(discriminator(obs), before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("options", [{}, {"spectral_norm": True}, {"normalize_obs": True}])
+def test_a_cross_fitted_discriminator_is_the_normalised_average_in_log_space(options):
+    th.manual_seed(0)
+    discriminator = Discriminator(SPACE, 4, net_arch=[16, 8], cross_fit=True, **options)
+    with th.no_grad():
+        discriminator.net[-1].bias.copy_(th.tensor([[2.0, 0, 0, 0], [0, 3.0, 0, 0]]))
+    obs = 3 * th.randn(20, 3)
+    first, second = split_nets(discriminator, net_arch=[16, 8], **options)
+    mean = (first(obs).log_softmax(dim=1) + second(obs).log_softmax(dim=1)) / 2
+    assert mean.exp().sum(dim=1).max() < 0.99  # the mean alone is no distribution
+    every = [discriminator.log_prob(obs, th.full((20,), skill)) for skill in range(4)]
+    log_probs = th.stack(every, dim=1)
+    th.testing.assert_close(log_probs, mean.log_softmax(dim=1))
+    th.testing.assert_close(log_probs.exp().sum(dim=1), th.ones(20))
+
+
+def test_the_nets_of_both_folds_begin_differently():
+    for options in ({}, {"spectral_norm": True}):
+        discriminator = Discriminator(SPACE, 4, net_arch=[16], cross_fit=True, **options)
+        for layer in discriminator.net[::2]:
+            assert not th.allclose(layer.weight[0], layer.weight[1])

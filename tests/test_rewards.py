@@ -27,6 +27,7 @@ SPACE = spaces.Box(-np.inf, np.inf, (3,), np.float32)
             "spectral_norm": st.booleans(),
             "log_q_min": st.sampled_from([None, -1.0]),
             "subtract_log_p": st.booleans(),
+            "cross_fit": st.booleans(),
         }
     ),
     seed=st.integers(0, 1000),
@@ -45,7 +46,8 @@ def test_numpy_and_torch_agree_while_the_discriminator_learns(options, seed):
             assert of_one(obs, skill, 0) == pytest.approx(
                 reward.single(obs, skill, 0), rel=1e-5, abs=1e-5
             )
-        trainer.update(4 * th.randn(64, 3), th.randint(5, (64,)))
+        folds = rng.integers(2, size=64).astype(np.uint8) if options["cross_fit"] else None
+        trainer.update(4 * th.randn(64, 3), th.randint(5, (64,)), folds=folds)
         trainer.update_p_z(4 * th.randn(64, 3), th.randint(5, (64,)))
 
 

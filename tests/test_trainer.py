@@ -7,9 +7,9 @@ import torch as th
 from gymnasium import spaces
 
 from sb3_diayn import Discriminator
-from sb3_diayn.discriminator import DiscriminatorTrainer
+from sb3_diayn.discriminator import Batch, DiscriminatorTrainer, FoldRows
 from sb3_diayn.model_zip import pack_state, unpack_state
-from tests.helpers.models import constant_discriminator
+from tests.helpers.models import constant_discriminator, held_out_log_q, split_nets
 
 SPACE = spaces.Box(-np.inf, np.inf, (2,), np.float32)
 
@@ -123,3 +123,165 @@ def test_a_smaller_batch_is_the_first_part_of_the_policys():
         some.discriminator.parameters(), expected.discriminator.parameters(), strict=True
     ):
         th.testing.assert_close(mine, other, rtol=0, atol=0)
+
+
+# -- cross-fitting ---------------------------------------------------------------------------
+
+
+def folded(trainer: DiscriminatorTrainer, n: int = 32, with_actions: bool = False) -> Batch:
+    actions = th.rand(n, 1) if with_actions else None
+    return Batch(*batch(trainer, n), actions, trainer.rng.integers(2, size=n).astype(np.uint8))
+
+
+def test_rows_of_folds():
+    """The worked example of the docstring."""
+    fold_rows = FoldRows.of(np.array([0, 1, 0, 0], np.uint8))
+    assert fold_rows.rows.tolist() == [[0, 2, 3], [1, 0, 0]]
+    np.testing.assert_allclose(fold_rows.weights(), [[1 / 3] * 3, [1, 0, 0]])
+    assert fold_rows.places().tolist() == [0, 3, 1, 2]
+    some = fold_rows.first(3)  # half of that of each fold, rounded up
+    assert some.rows.tolist() == [[0, 2], [1, 0]]
+    np.testing.assert_allclose(some.weights(), [[0.5, 0.5], [1, 0]])
+    assert fold_rows.first(4) is fold_rows
+
+
+@pytest.mark.parametrize(
+    ("options", "of_trainer"),
+    [
+        ({}, {}),
+        ({"normalize_obs": True}, {}),
+        ({"spectral_norm": True}, {}),
+        ({}, {"max_grad_norm": 0.05, "weight_decay": 0.1}),
+        ({"action_space": spaces.Box(-1.0, 1.0, (1,))}, {}),
+    ],
+)
+@pytest.mark.parametrize("n_learned", [32, 12])
+def test_cross_fitting_is_a_loop_of_two_plain_nets(options, of_trainer, n_learned, monkeypatch):
+    """Each learns from its own half; the other one answers."""
+    trainer = make_trainer(cross_fit=True, **options)
+    trainer.optimizer = th.optim.AdamW(
+        trainer.discriminator.parameters(), 1e-2, weight_decay=of_trainer.get("weight_decay", 0.0)
+    )
+    trainer.max_grad_norm = of_trainer.get("max_grad_norm")
+    trainer.discriminator.has_learned.fill_(True)
+    nets = split_nets(trainer.discriminator, net_arch=[16], **options)
+    hand = [DiscriminatorTrainer(net, 1e-2, 0, **of_trainer) for net in nets]
+    for net in nets:
+        monkeypatch.setattr(net, "update_normalizer", lambda obs: None)
+    for _ in range(20):
+        given = folded(trainer, 64, "action_space" in options)
+        log_q = trainer.learn((32, n_learned), *given)
+        for part in (slice(0, 32), slice(32, 64)):
+            batch = given.take(part)
+            own = [np.flatnonzero(batch.folds == fold) for fold in (0, 1)]
+            if n_learned < 32:
+                own = [rows[: n_learned // 2] for rows in own]
+            for net, rows, each in zip(nets, own, hand, strict=True):
+                each.step()
+                if options.get("normalize_obs"):  # the statistics are those of both halves
+                    Discriminator.update_normalizer(net, batch.next_obs[np.concatenate(own)])
+                each.backward(Batch(*batch.take(rows)[:3]), len(rows))
+            np.testing.assert_allclose(log_q[part], held_out_log_q(nets, batch), atol=1e-5)
+    assert trainer.n_updates == 39
+
+
+def test_the_gradient_of_a_net_depends_on_its_own_fold_alone():
+    gradients = []
+    for changed in (None, 0, 1):
+        trainer = make_trainer(cross_fit=True)
+        given = folded(trainer)
+        if changed is not None:
+            given.next_obs[th.as_tensor(given.folds == changed)] += 1
+        trainer.backward(given, 32)
+        gradients.append([p.grad for p in trainer.discriminator.net.parameters()])
+    for before, first, second in zip(*gradients, strict=True):
+        th.testing.assert_close(first[1], before[1], rtol=0, atol=0)
+        th.testing.assert_close(second[0], before[0], rtol=0, atol=0)
+        assert not th.allclose(first[0], before[0]) and not th.allclose(second[1], before[1])
+
+
+def test_a_net_that_has_not_learned_from_a_skill_pays_nothing_for_it():
+    trainer = make_trainer(cross_fit=True)
+    obs, skills = th.randn(6, 2), th.tensor([0, 1, 2, 0, 1, 0])
+    folds = np.array([0, 0, 0, 1, 1, 0], np.uint8)
+    trainer.update(obs, skills, folds=folds)
+    # Net 0 has learned from all three skills, net 1 from 0 and 1.
+    assert trainer.discriminator.has_learned.tolist() == [[True] * 3, [True, True, False]]
+    rewards = trainer.discriminator.reward(obs, skills, folds=folds)
+    assert (rewards == 0).tolist() == [False, False, True, False, False, False]
+
+
+def test_one_fold_alone_teaches_one_net():
+    trainer = make_trainer(cross_fit=True)
+    before = [p.detach().clone() for p in trainer.discriminator.net.parameters()]
+    obs, skills = batch(trainer)
+    folds = np.zeros(32, np.uint8)
+    for _ in range(5):
+        trainer.update(obs, skills, folds=folds)
+    for then, now in zip(before, trainer.discriminator.net.parameters(), strict=True):
+        assert not th.equal(then[0], now[0]) and th.equal(then[1], now[1])
+    assert (trainer.discriminator.reward(obs, skills, folds=folds) == 0).all()
+
+
+def test_held_out_metrics_show_what_was_learned_by_heart():
+    """Random labels: what a net has seen it can learn, the other half it cannot know."""
+    trainer = make_trainer(cross_fit=True)
+    given = Batch(th.randn(40, 2), th.arange(40) % 3, None, np.tile([0, 1], 20).astype(np.uint8))
+    for _ in range(400):
+        trainer.update(*given)
+    metrics = trainer.metrics()
+    assert metrics["discriminator_loss"] < 0.6  # log 3 = 1.1
+    assert metrics["log_q_z"] < -1.1 and metrics["accuracy"] < 0.7
+
+
+def test_a_restored_cross_fitted_trainer_continues_bit_for_bit():
+    trainer = make_trainer(cross_fit=True)
+    for _ in range(10):
+        trainer.update(*folded(trainer))
+    other = make_trainer(seed=1, cross_fit=True)
+    other.restore(unpack_state(json.loads(json.dumps(pack_state(trainer.state())))))
+    for each in (trainer, other):
+        for _ in range(10):
+            each.update(*folded(each))
+    assert other.metrics() == trainer.metrics()
+    mine, theirs = trainer.discriminator.state_dict(), other.discriminator.state_dict()
+    assert mine.keys() == theirs.keys()
+    assert all(th.equal(mine[name], theirs[name]) for name in mine)
+
+
+# -- rollouts of before ----------------------------------------------------------------------
+
+
+def rollouts(trainer: DiscriminatorTrainer, n_rollouts: int, batch_size: int | None = None):
+    """What each epoch of two learns from: the numbers of the rollouts, of 10 transitions each."""
+    seen: list[list[int]] = []
+    trainer.update = lambda obs, *rest: seen.append(obs[:, 0].int().tolist())
+    for number in range(n_rollouts):
+        rollout = Batch(th.full((10, 2), float(number)), th.zeros(10).long(), th.zeros(10, 1))
+        trainer.update_epochs(rollout, 2, batch_size)
+    return seen
+
+
+def test_with_three_rollouts_no_older_one_is_learned_from():
+    trainer = DiscriminatorTrainer(Discriminator(SPACE, 3), 1e-2, 0, n_rollouts=3)
+    seen = rollouts(trainer, 6)
+    for number in range(6):
+        for epoch in seen[2 * number : 2 * number + 2]:
+            # All of the newest, and as many of the two before: 10 of 20, without replacement.
+            assert epoch.count(number) == 10
+            assert len(epoch) == (20 if number else 10)
+            assert set(epoch) <= set(range(max(0, number - 2), number + 1))
+            assert all(epoch.count(before) <= 10 for before in range(6))
+    assert set(seen[-1]) == {3, 4, 5}
+    assert seen[-1] != seen[-2]  # each epoch draws for itself
+
+
+def test_smaller_batches_are_parts_of_an_epoch():
+    trainer = DiscriminatorTrainer(Discriminator(SPACE, 3), 1e-2, 0, n_rollouts=2)
+    assert [len(each) for each in rollouts(trainer, 2, 8)] == [8, 2, 8, 2, *[8, 8, 4] * 2]
+
+
+def test_one_rollout_is_forgotten():
+    trainer = make_trainer()
+    assert [set(epoch) for epoch in rollouts(trainer, 3)] == [{0}, {0}, {1}, {1}, {2}, {2}]
+    assert len(trainer.past) == 0

@@ -79,6 +79,39 @@ def constant_discriminator(probabilities: list[float], n_features: int = 2) -> D
     return discriminator
 
 
+def split_nets(discriminator: Discriminator, **options: Any) -> list[Discriminator]:
+    """
+    The two nets of a cross-fitted discriminator as two plain ones.
+
+    ``options`` are the ones that it was made with.
+    """
+    nets = []
+    for fold in (0, 1):
+        net = Discriminator(discriminator.observation_space, discriminator.n_skills, **options)
+        state = {}
+        for name, value in discriminator.state_dict().items():
+            if name.startswith("net.") and ".norms." not in name:
+                state[name] = value[fold].T.clone() if value.ndim == 3 else value[fold].clone()
+            elif f".norms.{fold}." in name:
+                state[name.replace(f".norms.{fold}", "")] = value.clone()
+            elif name.startswith("second_extractor.") and fold:
+                state[name.removeprefix("second_")] = value.clone()
+            elif name in net.state_dict() and name not in state and "norms" not in name:
+                state[name] = value.clone()
+        net.load_state_dict(state)
+        nets.append(net)
+    return nets
+
+
+def held_out_log_q(nets: list[Discriminator], batch: Any) -> np.ndarray:
+    """log q(z|s') of each transition by the plain net of the other fold, one after the other."""
+    values = []
+    for row in range(len(batch.skills)):
+        one = batch.take(slice(row, row + 1))
+        values.append(log_q(nets[1 - int(one.folds[0])], one.next_obs, one.skills, one.actions)[0])
+    return np.array(values)
+
+
 def log_q(discriminator: Discriminator, obs: Any, skills: Any, actions: Any = None) -> np.ndarray:
     """log q(z|s') by NumPy from the logits, in float64."""
     with th.no_grad():

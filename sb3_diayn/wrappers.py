@@ -21,7 +21,6 @@ from sb3_diayn.skills import SkillSampler, SkillSpace, check_duration, probabili
 
 # An episode without end must not fill the memory.
 MAX_RECORD_BYTES = 8_000_000
-INITIAL_ROWS = 64
 # So many resets with one and the same seed are no coincidence.
 MAX_SAME_SEEDS = 3
 IMMUTABLE = (int, float, str, bytes, np.generic, type(None))
@@ -308,8 +307,8 @@ class EpisodeRecord:
     A simulator that draws its random numbers from ``np_random`` then comes back to the bit, without
     having to give away its state.
 
-    The actions are rows of one array that grows up to ``MAX_RECORD_BYTES``: a list of arrays would
-    take 240 bytes for three numbers.
+    The actions are kept as bytes, up to ``MAX_RECORD_BYTES``: a list of arrays would take 240 bytes
+    for three numbers.
 
     :param generator: state of the environment's generator before the reset
     :param seed: that the reset got
@@ -330,32 +329,29 @@ class EpisodeRecord:
             "options": options,
             "sampler": sampler,
         }
-        self._actions: npt.NDArray[Any] | None = np.empty(0)  # None if there were too many
-        self._n_actions = 0
+        self._actions: bytearray | None = bytearray()  # None if there were too many
+        self._kind: tuple[Any, tuple[int, ...]] | None = None
 
     def add(self, action: Any) -> None:
         """:param action: that the environment got; copied"""
         if self._actions is None:
             return
         row = np.asarray(action)
-        if self._n_actions == 0:
-            self._actions = np.empty((INITIAL_ROWS, *row.shape), row.dtype)
-        is_full = self._n_actions == len(self._actions)
-        is_alike = row.dtype == self._actions.dtype and row.shape == self._actions.shape[1:]
-        n_bytes = self._actions.nbytes * (1 + is_full)
-        if n_bytes > MAX_RECORD_BYTES or not is_alike or row.dtype.hasobject:
+        kind = (row.dtype, row.shape)
+        self._kind = self._kind or kind
+        is_full = len(self._actions) + row.nbytes > MAX_RECORD_BYTES
+        if is_full or kind != self._kind or row.dtype.hasobject:
             self._actions = None
-            return
-        if is_full:
-            self._actions = np.concatenate([self._actions, np.empty_like(self._actions)])
-        self._actions[self._n_actions] = row
-        self._n_actions += 1
+        else:
+            self._actions += row.tobytes()
 
     def state(self) -> dict[str, Any] | None:
         """:return: all of it, by name; None if there were too many actions to keep"""
         if self._actions is None:
             return None
-        return {**self._reset, "actions": self._actions[: self._n_actions].copy()}
+        dtype, shape = self._kind or (np.dtype(np.float32), ())
+        actions = np.frombuffer(bytes(self._actions), dtype).reshape(-1, *shape)
+        return {**self._reset, "actions": actions}
 
 
 class _Info(dict[str, Any]):

@@ -98,6 +98,13 @@ CASES: dict[str, tuple[Any, Any, dict[str, Any], dict[str, Any]]] = {
         OFF_POLICY,
         {"learn_p_z": True, "p_z_update_freq": 30},
     ),
+    "SAC, cross-fitted": (
+        SAC,
+        lambda: envs("ragged", 2, skill_duration=9),
+        OFF_POLICY,
+        {"cross_fit": True},
+    ),
+    "PPO, three rollouts": (PPO, lambda: envs("ragged", 2), ON_POLICY, {"n_rollouts": 3}),
     "SAC, gSDE": (
         SAC,
         lambda: envs("ragged", 2),

@@ -83,6 +83,7 @@ class Case:
             "floor": bare,
             "with DIAYN": DIAYNCallback(net_arch=net_arch),
             "with DIAYN, whole batch": DIAYNCallback(net_arch=net_arch, batch_size=256),
+            "with DIAYN, cross-fitted": DIAYNCallback(net_arch=net_arch, cross_fit=True),
         }
 
 

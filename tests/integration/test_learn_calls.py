@@ -69,6 +69,8 @@ def learn(
     learned["progress"] = callback.state()["progress"]
     if callback.options["min_task_return"] is not None:
         learned["gate"] = model.replay_buffer.gate.is_open
+    if callback.options["cross_fit"]:
+        learned["folds"] = model.replay_buffer.folds.of
     return learned, log.rows
 
 
@@ -84,6 +86,13 @@ CASES = {
         "Pendulum-v1",
         OFF_POLICY | {"callback": {"learn_p_z": True, "p_z_update_freq": 35}},
     ),
+    "SAC, cross-fitted": (
+        SAC,
+        "Pendulum-v1",
+        OFF_POLICY
+        | {"n_envs": 2, "callback": {"cross_fit": True}, "wrapper": {"skill_duration": 7}},
+    ),
+    "PPO, three rollouts": (PPO, "CartPole-v1", ON_POLICY | {"callback": {"n_rollouts": 3}}),
     "SAC, n_steps": (SAC, "Pendulum-v1", OFF_POLICY | {"n_steps": 3}),
     "SAC, skill_duration": (
         SAC,

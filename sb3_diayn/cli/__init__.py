@@ -9,15 +9,15 @@ from collections.abc import Sequence
 import gymnasium as gym
 
 from sb3_diayn.cli import downstream, evaluation, sweep, training
-from sb3_diayn.zoo.failures import TerminatedError, TrainingError
+from sb3_diayn.zoo.failures import RunError, TerminatedError
 from sb3_diayn.zoo.versions import VERSION
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """
     :param argv: arguments, None for those of the process
-    :return: exit code: 0 if all went well, 1 if a training has failed, 2 for a mistake of the
-        caller, 130 after Ctrl-C, 143 after SIGTERM
+    :return: exit code: 0 if all went well, 1 if an environment or a training has failed, 2 for a
+        mistake of the caller, 130 after Ctrl-C, 143 after SIGTERM
     """
     words = sys.argv[1:] if argv is None else argv
     command = shlex.join(["sb3-diayn", *words])
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return 130
-    except TrainingError as error:
+    except RunError as error:
         if getattr(args, "verbose", 0):
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)

@@ -27,6 +27,7 @@ from sb3_diayn.cli.options import (
 )
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.files import require_extra
+from sb3_diayn.zoo.failures import RunError
 from sb3_diayn.zoo.hyperparams import config_path, preset_path
 from sb3_diayn.zoo.provenance import save_provenance
 from sb3_diayn.zoo.runs import Run, find_run
@@ -71,7 +72,10 @@ def train_command(args: argparse.Namespace) -> None:
     run = find_run(folder)
     n_episodes = args.episodes or (1 if args.no_report else N_EPISODES)
     seed = run.saved_options["seed"]  # a random one if none was given
-    evaluation = evaluate_run(run, args, n_episodes=n_episodes, seed=seed)
+    try:
+        evaluation = evaluate_run(run, args, n_episodes=n_episodes, seed=seed)
+    except RunError as error:
+        raise RunError(f"{error}\nThe run is trained and saved in {folder}") from error
     evaluation.save(folder / "evaluation.json")
     if not args.no_report:
         _report(run, args, evaluation, seed)

@@ -13,6 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 from sb3_diayn.downstream.export import export_skill, export_vec_normalize
 from sb3_diayn.downstream.finetuning import WarmUp
 from sb3_diayn.files import replacing, write_through_memory
+from sb3_diayn.zoo.failures import naming_failures
 from sb3_diayn.zoo.hyperparams import CLASS_KEYS, check_names, class_entries, import_zoo
 from sb3_diayn.zoo.runs import Run, load_yaml
 from sb3_diayn.zoo.training import TrainingOptions, learn_and_save, seeded
@@ -59,9 +60,10 @@ def task_returns(run: Run, model: BaseAlgorithm, n_episodes: int, seed: int) -> 
     :return: the task return of each, played deterministically
     """
     env = run.make_env(seed=seed)
-    returns, _ = evaluate_policy(
-        model, env, n_eval_episodes=n_episodes, return_episode_rewards=True, warn=False
-    )
+    with naming_failures(run.env_id, env):
+        returns, _ = evaluate_policy(
+            model, env, n_eval_episodes=n_episodes, return_episode_rewards=True, warn=False
+        )
     env.close()
     return list(returns)  # type: ignore[arg-type]
 

@@ -4,6 +4,7 @@ import multiprocessing.connection
 import signal
 import threading
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
@@ -14,7 +15,11 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 SECONDS_TO_END = 5  # for a process to end by itself
 
 
-class TrainingError(RuntimeError):
+class RunError(RuntimeError):
+    """An environment has failed."""
+
+
+class TrainingError(RunError):
     """A training has failed. What there was of it is saved, if there was something to save."""
 
 
@@ -95,6 +100,41 @@ def failed_environment(env: VecEnv, error: BaseException) -> tuple[int, str] | N
     return None
 
 
+def failure_in_words(
+    env_id: str, env: VecEnv, error: BaseException, moment: str = ""
+) -> str | None:
+    """
+    :param env_id: id of the environments
+    :param env: vectorised environments
+    :param error: what was raised
+    :param moment: when it failed, for example ``" in step 3"``
+    :return: which environment failed, and how; None if no environment did
+    """
+    found = failed_environment(env, error)
+    if found is None:
+        return None
+    place = f"number {found[0]} of the environments 0 to {env.num_envs - 1}"
+    return f"env={env_id!r} has failed{moment}, {place}: {found[1]}."
+
+
+@contextmanager
+def naming_failures(env_id: str, env: VecEnv) -> Iterator[None]:
+    """
+    :param env_id: id of the environments
+    :param env: vectorised environments, which are played in the block
+    :raises RunError: if one of them fails, unless its error is a sentence already
+    """
+    try:
+        yield
+    except ValueError:
+        raise
+    except Exception as error:
+        reason = failure_in_words(env_id, env, error)
+        if reason is None:
+            raise
+        raise RunError(reason) from error
+
+
 def _exit_words(code: int) -> str:
     if code >= 0:
         return f"exit code {code}"
@@ -118,9 +158,15 @@ def close_envs(env: VecEnv, *, has_failed: bool) -> None:
     :param has_failed: whether the training has failed. Then nothing is waited for: a process that
         is alive may wait itself, for one that is dead
     """
+    if not has_failed:
+        try:
+            env.close()
+            return
+        except Exception as error:
+            warnings.warn(f"The environments could not be closed: {in_words(error)}", stacklevel=2)
     inner: Any = env.unwrapped
     processes = getattr(inner, "processes", [])
-    if has_failed and processes and not inner.closed:
+    if processes and not inner.closed:
         for process in processes:
             process.terminate()
         for process in processes:
@@ -130,8 +176,5 @@ def close_envs(env: VecEnv, *, has_failed: bool) -> None:
         for remote in inner.remotes:
             remote.close()
         inner.closed = True
-    try:
+    with suppress(Exception):
         env.close()
-    except Exception:
-        if not has_failed:
-            raise

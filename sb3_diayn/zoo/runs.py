@@ -25,6 +25,7 @@ from sb3_diayn.extractors import import_function
 from sb3_diayn.files import require_extra
 from sb3_diayn.model_zip import discriminator_from_state, load_state, training_history
 from sb3_diayn.zoo.environments import find_environment, split_id, why_not_made
+from sb3_diayn.zoo.failures import naming_failures
 from sb3_diayn.zoo.hyperparams import get_arguments, import_zoo
 from sb3_diayn.zoo.versions import installed_versions
 
@@ -214,6 +215,7 @@ class Run:
         :param device: PyTorch device of the model
         :param render_mode: None, "human" or "rgb_array"
         :return: the model, and environments that fit it
+        :raises RunError: if an environment fails in the block
         :raises ValueError: if the environment does not fit the model
         """
         model = self.load_model(device=device)
@@ -232,7 +234,8 @@ class Run:
                         f"{expected}; expected the same. Check the environment's id and its "
                         "arguments."
                     )
-            yield model, env
+            with naming_failures(self.env_id, env):
+                yield model, env
         finally:
             env.close()
 

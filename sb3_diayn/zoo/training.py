@@ -49,7 +49,7 @@ from sb3_diayn.zoo.failures import (
     TerminationHandler,
     TrainingError,
     close_envs,
-    failed_environment,
+    failure_in_words,
     in_words,
 )
 from sb3_diayn.zoo.hyperparams import default_algo, import_zoo, read_config
@@ -404,16 +404,13 @@ def _reason(manager: Any, model: BaseAlgorithm, error: BaseException) -> str | N
     """Which environment has failed, when and how, if one has."""
     if isinstance(error, KeyboardInterrupt):
         return None  # Ctrl-C ends the processes of the environments, too
-    env_id, n_steps = manager.env_name.gym_id, model.num_timesteps - model._num_timesteps_at_start
+    n_steps = model.num_timesteps - model._num_timesteps_at_start
     for env in _envs(manager, model):
-        found = failed_environment(env, error)
-        if found is not None:
-            index, how = found
-            moment = f"in step {n_steps // model.n_envs + 1}" if env is model.env else "evaluating"
-            return (
-                f"env={env_id!r} has failed {moment}, number {index} of the environments 0 to "
-                f"{env.num_envs - 1}: {how}. The training was at step {model.num_timesteps}."
-            )
+        is_training = env is model.env
+        moment = f" in step {n_steps // model.n_envs + 1}" if is_training else " in an evaluation"
+        reason = failure_in_words(manager.env_name.gym_id, env, error, moment)
+        if reason is not None:
+            return f"{reason} The training was at step {model.num_timesteps}."
     return None
 
 

@@ -16,6 +16,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from sb3_diayn.evaluation.callback import SkillEvaluationCallback
 from sb3_diayn.files import write_bytes
+from sb3_diayn.zoo.failures import close_envs, naming_failures
 from sb3_diayn.zoo.hyperparams import default_algo, override
 from sb3_diayn.zoo.runs import MAX_ENVS
 from sb3_diayn.zoo.training import TrainingOptions, complete, make_manager, seeded
@@ -102,15 +103,19 @@ class SkillSearch(ExperimentManager):  # type: ignore[misc]  # the zoo has no ty
             eval_freq=max(1, self.n_timesteps // self.n_evaluations),
             n_episodes=self.n_skill_episodes,
         )
+        has_failed = True
         try:
-            hyperparams = self._preprocess_action_noise(hyperparams, hyperparams, env)
-            model = ALGOS[self.algo](env=env, device=self.device, **hyperparams)
-            model.learn(self.n_timesteps, callback=[*callbacks, evaluation])
+            env_id, eval_env = self.env_name.gym_id, evaluation.given_env
+            with naming_failures(env_id, env), naming_failures(env_id, eval_env):
+                hyperparams = self._preprocess_action_noise(hyperparams, hyperparams, env)
+                model = ALGOS[self.algo](env=env, device=self.device, **hyperparams)
+                model.learn(self.n_timesteps, callback=[*callbacks, evaluation])
+            has_failed = False
         except (AssertionError, ValueError) as error:  # what NaN brings about, as in the zoo
             raise optuna.TrialPruned(str(error)) from error
         finally:
-            env.close()
-            evaluation.given_env.close()
+            close_envs(env, has_failed=has_failed)
+            close_envs(evaluation.given_env, has_failed=has_failed)
         if evaluation.is_pruned:
             raise optuna.TrialPruned()
         return evaluation.history[-1]["mutual_information"]

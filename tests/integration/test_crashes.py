@@ -396,8 +396,37 @@ def test_an_environment_that_fails_before_anything_is_learned(tmp_path, capfd):
 def test_an_environment_that_fails_in_an_evaluation(tmp_path, capfd):
     pytest.importorskip("rl_zoo3")
     run, error = fail(tmp_path, capfd, "--eval-freq", 20)
-    assert "has failed evaluating, number 0 of the environments 0 to 0: it raised" in error
+    assert "has failed in an evaluation, number 0 of the environments 0 to 0: it raised" in error
     assert list(run.glob("*.zip"))
+
+
+def test_an_environment_that_fails_after_the_training(tmp_path, capfd):
+    """In the evaluation at its end, and in the commands that play the run."""
+    pytest.importorskip("rl_zoo3")
+    words = [*FAILING_TRAIN, "-f", tmp_path, "-n", 12, "--episodes", 5, *TINY]
+    assert cli(*words, "--env-kwargs", "step:8") == 1
+    error = capfd.readouterr().err
+    run = tmp_path / "sac" / "sb3_diayn_tests-Failing-v0_1"
+    assert "has failed, number 0 of the environments 0 to 14: it raised RuntimeError" in error
+    assert f"The run is trained and saved in {run}" in error
+    for command in ("play", "evaluate"):
+        words = [command, run, "--env-kwargs", "step:5", "--device", "cpu"]
+        assert cli(*words) == 1
+        error = capfd.readouterr().err
+        assert "the simulator broke" in error and "Traceback" not in error
+
+
+def test_a_search_whose_environment_fails_in_a_process_of_its_own(tmp_path, capfd, monkeypatch):
+    """It does not wait for the processes that are alive."""
+    pytest.importorskip("optuna")
+    pytest.importorskip("rl_zoo3")
+    monkeypatch.setattr("sys.argv", ["sb3-diayn", "tune"])
+    words = ["tune", "--algo", "ppo", "--env", FAILING, "--n-trials", 1, "-n", 256, "-f", tmp_path]
+    words += ["--n-skills", 3, "--vec-env", "subproc", "--env-kwargs", "how:exit", "index:1"]
+    words += ["--seed", 2]
+    assert cli(*words, "--hyperparams", "n_envs:2", "n_steps:64", "batch_size:16") == 1
+    assert "number 1 of the environments 0 to 1: its process has ended" in capfd.readouterr().err
+    assert not multiprocessing.active_children()
 
 
 class FailingCallback(BaseCallback):

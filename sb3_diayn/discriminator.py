@@ -513,7 +513,7 @@ class DiscriminatorTrainer:
     :param weight_decay: of AdamW (Loshchilov and Hutter, 2019); 0 is plain Adam
     :param max_grad_norm: bound of the norm of a net's gradient; None for none
     :param n_rollouts: how many rollouts an on-policy discriminator learns from, see
-        :meth:`learn_rollout`
+        :meth:`update_epochs`
     """
 
     def __init__(

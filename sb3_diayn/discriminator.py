@@ -598,7 +598,8 @@ class DiscriminatorTrainer:
         self._estimate(False)
         with th.no_grad():
             log_q, accuracy = self.discriminator.held_out(batch, fold_rows)
-        self._finish_backward(loss, loss.detach() / N_FOLDS, accuracy, log_q.mean())
+        n_learning = int(learned.is_real.any(axis=1).sum())  # a fold may be empty
+        self._finish_backward(loss, loss.detach() / n_learning, accuracy, log_q.mean())
         return log_q
 
     def _estimate(self, mode: bool) -> None:

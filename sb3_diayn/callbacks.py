@@ -38,11 +38,11 @@ from sb3_diayn.arguments import (
 from sb3_diayn.buffers import SkillRollout, batch_device, bind_buffer
 from sb3_diayn.checkpoints import last_good_checkpoint
 from sb3_diayn.checks import (
+    check_algorithm_options,
     check_buffer,
     check_eval_envs,
     check_finite,
     check_gate,
-    check_kind,
     check_model,
     check_normalized,
     check_not_nested,
@@ -220,7 +220,7 @@ class DIAYNCallback(BaseCallback):
         check_not_nested(self)
         self.n_skills = check_model(self.model)
         check_gate(self.model, self.options["min_task_return"])
-        check_kind(self.model, self.options)
+        check_algorithm_options(self.model, self.options)
         self.skill_space = SkillSpace.from_vec_env(self.training_env, self.n_skills)
         check_observations(self.model, self.training_env, self.skill_space)
         # Asked for now: the zoo closes the environments before it saves.

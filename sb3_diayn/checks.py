@@ -140,7 +140,7 @@ def check_gate(model: BaseAlgorithm, min_task_return: float | None) -> None:
         )
 
 
-def check_kind(model: BaseAlgorithm, options: Mapping[str, Any]) -> None:
+def check_algorithm_options(model: BaseAlgorithm, options: Mapping[str, Any]) -> None:
     """
     :param model: a model
     :param options: of ``DIAYNCallback``

@@ -513,7 +513,7 @@ class DiscriminatorTrainer:
     :param weight_decay: of AdamW (Loshchilov and Hutter, 2019); 0 is plain Adam
     :param max_grad_norm: bound of the norm of a net's gradient; None for none
     :param n_rollouts: how many rollouts an on-policy discriminator learns from, see
-        :meth:`learn_rollout`
+        :meth:`update_epochs`
     """
 
     def __init__(
@@ -598,7 +598,8 @@ class DiscriminatorTrainer:
         self._estimate(False)
         with th.no_grad():
             log_q, accuracy = self.discriminator.held_out(batch, fold_rows)
-        self._finish_backward(loss, loss.detach() / N_FOLDS, accuracy, log_q.mean())
+        n_learning = int(learned.is_real.any(axis=1).sum())  # a fold may be empty
+        self._finish_backward(loss, loss.detach() / n_learning, accuracy, log_q.mean())
         return log_q
 
     def _estimate(self, mode: bool) -> None:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
+from torch.nn import functional as F
 
 from sb3_diayn import Discriminator
 from sb3_diayn.discriminator import Batch, DiscriminatorTrainer, FoldRows
@@ -216,8 +217,11 @@ def test_one_fold_alone_teaches_one_net():
     before = [p.detach().clone() for p in trainer.discriminator.net.parameters()]
     obs, skills = batch(trainer)
     folds = np.zeros(32, np.uint8)
-    for _ in range(5):
+    first_loss = F.cross_entropy(split_nets(trainer.discriminator, net_arch=[16])[0](obs), skills)
+    for step in range(5):
         trainer.update(obs, skills, folds=folds)
+        if step == 0:
+            assert trainer.metrics()["discriminator_loss"] == pytest.approx(first_loss.item())
     for then, now in zip(before, trainer.discriminator.net.parameters(), strict=True):
         assert not th.equal(then[0], now[0]) and th.equal(then[1], now[1])
     assert (trainer.discriminator.reward(obs, skills, folds=folds) == 0).all()

@@ -13,7 +13,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 from sb3_diayn import DIAYNWrapper, Discriminator, SkillReward, load_discriminator
 from sb3_diayn.buffers import EpisodeGate
 from sb3_diayn.callbacks import attach_wrappers
-from sb3_diayn.discriminator import DiscriminatorTrainer
+from sb3_diayn.discriminator import Batch, DiscriminatorTrainer
 from tests.helpers.envs import StepEnv
 from tests.helpers.models import K, counting, counting_vec, make_callback, make_sac
 
@@ -117,7 +117,7 @@ def test_the_bound_of_the_gradient(monkeypatch, bound, expected):
     trainer = DiscriminatorTrainer(
         Discriminator(SPACE, 2, net_arch=[16]), 1e-2, 0, max_grad_norm=bound
     )
-    trainer.backward(*separable_batch())
+    trainer.backward(Batch(*separable_batch()), 64)
     gradients = [p.grad for p in trainer.discriminator.net.parameters()]
     free = th.cat([g.flatten() for g in gradients]).norm().item()
     assert free > 0.1

@@ -4,6 +4,7 @@ import argparse
 import re
 import sys
 from collections.abc import Mapping
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from sb3_diayn.cli.options import (
     run_options,
 )
 from sb3_diayn.evaluation.diagnosis import diagnose
-from sb3_diayn.evaluation.report import number, save_figures, write_report
+from sb3_diayn.evaluation.report import headlines, number, save_figures, write_report
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.evaluation.trajectories import play_skills
 from sb3_diayn.files import check_writable, require_extra
@@ -185,6 +186,8 @@ def compare(args: argparse.Namespace) -> None:
 def evaluate_run(run: Run, args: argparse.Namespace, **options: Any) -> SkillEvaluation:
     """Evaluate as the options of a command say, or as ``options`` of ``Run.evaluate`` do."""
     known = {"n_episodes": args.episodes, "seed": args.seed, "device": args.device}
+    names = ("deterministic", "baseline")
+    known |= {name: getattr(args, name) for name in names if hasattr(args, name)}
     progress_bar = not args.no_progress and sys.stderr.isatty()
     return run.evaluate(progress_bar=progress_bar, **(known | options))
 
@@ -244,13 +247,14 @@ def parse_skills(text: str | None, n_skills: int) -> list[int]:
 
 def print_table(evaluation: SkillEvaluation) -> None:
     """Print the skills, the best task return first."""
-    table = Table(title="Skills, played deterministically")
+    table = Table(title=", ".join(filter(None, ["Skills", evaluation.how_played])))
     columns = {
         "skill": "skill",
         "task_return": "task return",
         "length": "steps",
         "accuracy": "recognised",
         "log_q": "log q(z|s')",
+        "held_out_log_q": "held-out log c(z|s')",
     }
     for heading in columns.values():
         table.add_column(heading, justify="right")
@@ -263,8 +267,11 @@ def print_table(evaluation: SkillEvaluation) -> None:
             f"{cells[2]:.0f}",
             f"{cells[3]:.0%}",
             f"{cells[4]:.2f}",
+            "n/a" if isnan(cells[5]) else f"{cells[5]:.2f}",
         )
     Console().print(table)
+    for name, (value, remark) in headlines(evaluation).items():
+        print(f"{name}: {value} ({remark})")
 
 
 def print_verdicts(evaluation: SkillEvaluation) -> None:
@@ -283,6 +290,7 @@ def show_comparison(
         from sb3_diayn.evaluation import comparison
     frame = comparison.compare(evaluations, groups=groups)
     short = {"n_skills": "K", "distinct_skills": "distinct", "coverage": "cells"}
+    short |= {"recognized_skills": "known to D", "calibration_error": "calibration"}
     short |= {"best_task_return": "best", "median_task_return": "median"}
     tables = {"Runs": frame.drop(columns="group").rename(columns=short)}
     for group, summary in comparison.summarize_groups(frame).groupby(level="group", sort=False):

@@ -14,6 +14,7 @@ from rich.table import Table
 from sb3_diayn.cli.options import (
     Commands,
     add_command,
+    baseline_options,
     env_kwargs_options,
     film_options,
     measuring_options,
@@ -64,7 +65,8 @@ def play(args: argparse.Namespace) -> None:
 
 def add_report(commands: Commands) -> None:
     """The options of ``sb3-diayn report``."""
-    parents = (run_options(), measuring_options(), env_kwargs_options(), film_options())
+    measuring = (measuring_options(), baseline_options())
+    parents = (run_options(), *measuring, env_kwargs_options(), film_options())
     output = output_options("DIR", "RUN/report")
     add = add_command(commands, "report", report, *parents, output).add_argument
     add("--no-films", action="store_true", help="leave out the films, which take minutes")
@@ -96,7 +98,8 @@ def report(args: argparse.Namespace) -> None:
 def add_evaluate(commands: Commands) -> None:
     """The options of ``sb3-diayn evaluate``."""
     output = output_options("FILE", "RUN/evaluation.json; may end in .npz")
-    parents = (run_options(), measuring_options(), env_kwargs_options(), output)
+    measuring = (measuring_options(), baseline_options())
+    parents = (run_options(), *measuring, env_kwargs_options(), output)
     add_command(commands, "evaluate", evaluate, *parents)
 
 

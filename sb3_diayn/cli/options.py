@@ -131,9 +131,16 @@ def measuring_options() -> Parser:
     parser.add_argument("--episodes", type=positive, default=5, help="episodes of each skill")
     text = "take the mode instead of sampled actions, which makes even untrained skills distinct"
     parser.add_argument("--deterministic", action="store_true", help=text)
-    text = "also count the distinct skills of a policy that has learned nothing"
-    parser.add_argument("--baseline", action="store_true", help=text)
     parser.add_argument("--no-progress", action="store_true", help="no progress bar")
+    return parser
+
+
+def baseline_options() -> Parser:
+    """Whether to compare with an untrained policy."""
+    parser = Parser(add_help=False)
+    text = "also count the distinct skills of a policy that has learned nothing"
+    action = argparse.BooleanOptionalAction
+    parser.add_argument("--baseline", action=action, default=True, help=text)
     return parser
 
 

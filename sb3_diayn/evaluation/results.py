@@ -90,7 +90,8 @@ class SkillEvaluation:
     :param held_out_log_q: mean log c(z|s') per skill in nats of the held-out classifier, which
         reads what the discriminator reads, shape ``(K,)``, see
         :func:`sb3_diayn.evaluation.held_out.classify_held_out`
-    :param held_out_confusion: as ``confusion``, of the held-out classifier, shape ``(K, K)``
+    :param held_out_confusion: mean probability that the held-out classifier gives to each skill
+        (column) in the states of each skill (row), shape ``(K, K)``
     :param held_out_log_q_everything: as ``held_out_log_q``, of a held-out classifier that reads
         the whole observation, shape ``(K,)``
     :param untrained_log_q: as ``held_out_log_q``, for a policy that has learned nothing, shape

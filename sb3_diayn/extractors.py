@@ -229,9 +229,16 @@ class SpaceExtractor(nn.Module):
         :param obs: a batch of observations, as SB3 stores them
         :return: features, float32, shape ``(n, features_dim)``
         """
-        chosen = _select(shape_like(obs, self.space), self.selection)
-        features: th.Tensor = self.extractor(preprocess_obs(chosen, self.input_space))
+        features: th.Tensor = self.extractor(preprocess_obs(self.select(obs), self.input_space))
         return features
+
+    def select(self, obs: PyTorchObs) -> PyTorchObs:
+        """
+        :param obs: a batch of observations, as SB3 stores them
+        :return: the part that is read, of ``input_space``
+        """
+        chosen: PyTorchObs = _select(shape_like(obs, self.space), self.selection)
+        return chosen
 
 
 class FunctionExtractor(nn.Module):

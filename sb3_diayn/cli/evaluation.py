@@ -4,6 +4,7 @@ import argparse
 import re
 import sys
 from collections.abc import Mapping
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from sb3_diayn.cli.options import (
     N_EPISODES,
     Commands,
     add_command,
+    baseline_options,
     env_kwargs_options,
     film_options,
     measuring_options,
@@ -23,7 +25,7 @@ from sb3_diayn.cli.options import (
     run_options,
 )
 from sb3_diayn.evaluation.diagnosis import diagnose
-from sb3_diayn.evaluation.report import number, save_figures, write_report
+from sb3_diayn.evaluation.report import headlines, number, save_figures, write_report
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.evaluation.trajectories import play_skills
 from sb3_diayn.files import check_writable, require_extra
@@ -64,7 +66,8 @@ def play(args: argparse.Namespace) -> None:
 
 def add_report(commands: Commands) -> None:
     """The options of ``sb3-diayn report``."""
-    parents = (run_options(), measuring_options(), env_kwargs_options(), film_options())
+    measuring = (measuring_options(), baseline_options())
+    parents = (run_options(), *measuring, env_kwargs_options(), film_options())
     output = output_options("DIR", "RUN/report")
     add = add_command(commands, "report", report, *parents, output).add_argument
     add("--no-films", action="store_true", help="leave out the films, which take minutes")
@@ -96,7 +99,8 @@ def report(args: argparse.Namespace) -> None:
 def add_evaluate(commands: Commands) -> None:
     """The options of ``sb3-diayn evaluate``."""
     output = output_options("FILE", "RUN/evaluation.json; may end in .npz")
-    parents = (run_options(), measuring_options(), env_kwargs_options(), output)
+    measuring = (measuring_options(), baseline_options())
+    parents = (run_options(), *measuring, env_kwargs_options(), output)
     add_command(commands, "evaluate", evaluate, *parents)
 
 
@@ -199,6 +203,8 @@ def evaluate_run(run: Run, args: argparse.Namespace, **options: Any) -> SkillEva
     """Evaluate as the options of a command say, or as ``options`` of ``Run.evaluate`` do."""
     known: dict[str, Any] = {"n_episodes": args.episodes or N_EPISODES, "seed": args.seed or 0}
     known["device"] = args.device
+    names = ("deterministic", "baseline")
+    known |= {name: getattr(args, name) for name in names if hasattr(args, name)}
     progress_bar = not args.no_progress and sys.stderr.isatty()
     return run.evaluate(progress_bar=progress_bar, **(known | options))
 
@@ -263,13 +269,14 @@ def parse_skills(text: str | None, n_skills: int) -> list[int]:
 
 def print_table(evaluation: SkillEvaluation) -> None:
     """Print the skills, the best task return first."""
-    table = Table(title="Skills, played deterministically")
+    table = Table(title=", ".join(filter(None, ["Skills", evaluation.how_played])))
     columns = {
         "skill": "skill",
         "task_return": "task return",
         "length": "steps",
         "accuracy": "recognised",
         "log_q": "log q(z|s')",
+        "held_out_log_q": "held-out log c(z|s')",
     }
     for heading in columns.values():
         table.add_column(heading, justify="right")
@@ -282,8 +289,11 @@ def print_table(evaluation: SkillEvaluation) -> None:
             f"{cells[2]:.0f}",
             f"{cells[3]:.0%}",
             f"{cells[4]:.2f}",
+            "n/a" if isnan(cells[5]) else f"{cells[5]:.2f}",
         )
     Console().print(table)
+    for name, (value, remark) in headlines(evaluation).items():
+        print(f"{name}: {value} ({remark})")
 
 
 def print_verdicts(evaluation: SkillEvaluation) -> None:
@@ -302,6 +312,7 @@ def show_comparison(
         from sb3_diayn.evaluation import comparison
     frame = comparison.compare(evaluations, groups=groups)
     short = {"n_skills": "K", "distinct_skills": "distinct", "coverage": "cells"}
+    short |= {"recognized_skills": "known to D", "calibration_error": "calibration"}
     short |= {"best_task_return": "best", "median_task_return": "median"}
     tables = {"Runs": frame.drop(columns="group").rename(columns=short)}
     for group, summary in comparison.summarize_groups(frame).groupby(level="group", sort=False):

@@ -133,6 +133,8 @@ def measuring_options(*, reuses_report: bool = False) -> Parser:
     """How to evaluate a run, if the evaluation of its report does not serve."""
     parser = Parser(add_help=False, parents=[playing_options()])
     add_episodes(parser, reuses_report=reuses_report)
+    text = "take the mode instead of sampled actions, which makes even untrained skills distinct"
+    parser.add_argument("--deterministic", action="store_true", help=text)
     parser.add_argument("--no-progress", action="store_true", help="no progress bar")
     if reuses_report:
         parser.set_defaults(seed=None)  # for any
@@ -149,6 +151,15 @@ def add_episodes(parser: Parser, *, reuses_report: bool = False) -> None:
     else:
         text = "episodes of each skill"
         parser.add_argument("--episodes", type=positive, default=N_EPISODES, help=text)
+
+
+def baseline_options() -> Parser:
+    """Whether to compare with an untrained policy."""
+    parser = Parser(add_help=False)
+    text = "also count the distinct skills of a policy that has learned nothing"
+    action = argparse.BooleanOptionalAction
+    parser.add_argument("--baseline", action=action, default=True, help=text)
+    return parser
 
 
 def env_kwargs_options() -> Parser:

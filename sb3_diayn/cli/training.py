@@ -48,7 +48,7 @@ def train_options() -> Parser:
     add("--preset", metavar="NAME", help=text)
     add("-i", "--resume", metavar="RUN", help="resume this run or checkpoint, in a new folder")
     add("--no-report", action="store_true", help="write no report at the end")
-    text = "episodes of each skill for the evaluation; default: 5, with --no-report 1"
+    text = "episodes of each skill for the evaluation; default: 5, with --no-report 2"
     add("--episodes", type=positive, help=text)
     add("--films", action="store_true", help="film each skill for the report: takes minutes")
     return parser
@@ -70,7 +70,7 @@ def train_command(args: argparse.Namespace) -> None:
     folder = train(resume=args.resume, **settings_of(args))
     wall_time, cpu_time = time.perf_counter() - start, time.process_time() - cpu_start
     run = find_run(folder)
-    n_episodes = args.episodes or (1 if args.no_report else N_EPISODES)
+    n_episodes = args.episodes or (2 if args.no_report else N_EPISODES)
     seed = run.saved_options["seed"]  # a random one if none was given
     try:
         evaluation = evaluate_run(run, args, n_episodes=n_episodes, seed=seed)
@@ -120,7 +120,7 @@ def add_tune(commands: Commands) -> None:
     add("--pruner", choices=["median", "halving", "none"], default="median", help="its pruner")
     add("--n-startup-trials", type=int, default=10, help="random trials before the sampler")
     add("--n-evaluations", type=positive, default=4, help="evaluations of each trial")
-    add("--episodes", type=positive, default=1, help="episodes of each skill in an evaluation")
+    add("--episodes", type=positive, default=2, help="episodes of each skill in an evaluation")
     text = "what to search in place of all: one value, choices, or the two ends of a number"
     add("--space", type=key_and_values, nargs="+", default=[], metavar="NAME=V,V", help=text)
 

@@ -35,10 +35,12 @@ class SkillEvaluationCallback(BaseCallback):
     not disturbed: with the same seed it gives bit-equal parameters.
     Paper: https://arxiv.org/abs/1802.06070
 
-    It logs under ``diayn_eval/``: ``mutual_information`` (nats), ``distinct_skills``,
-    ``accuracy`` (share of states), ``task_return_mean`` and ``task_return_best`` over skills,
-    ``coverage`` (cells of all skills together), ``sensitivity``, and for TensorBoard the histogram
-    ``task_returns`` with one value per skill. See :class:`SkillEvaluation` for what they mean.
+    It logs under ``diayn_eval/``: ``held_out_bound`` (nats) and ``distinct_skills``, its
+    exponential; ``discriminator_bound`` (nats, also by its old name ``mutual_information``),
+    ``accuracy`` (share of states) and ``calibration_error``; ``task_return_mean`` and
+    ``task_return_best`` over skills, ``coverage`` (cells of all skills together), ``sensitivity``,
+    and for TensorBoard the histogram ``task_returns`` with one value per skill. See
+    :class:`SkillEvaluation` for what they mean.
 
     It is passed together with ``DIAYNCallback``, in Python or in the zoo's YAML::
 
@@ -67,7 +69,8 @@ class SkillEvaluationCallback(BaseCallback):
     :param eval_env: a ``DIAYNWrapper`` environment or vectorised ones, not the training ones;
         None to build ``n_envs`` copies of the training environment from its ``spec``
     :param eval_freq: environment steps between two evaluations
-    :param n_episodes: episodes of each skill
+    :param n_episodes: episodes of each skill. With a single one the number of distinct skills is
+        not known
     :param n_envs: environments to build, in this process
     :param deterministic: play the mode of the policy instead of samples
     :param seed: of environments and sampled actions, the same for each evaluation
@@ -76,10 +79,14 @@ class SkillEvaluationCallback(BaseCallback):
         ``VecNormalize``. ``"auto"`` for the folder ``skills`` in the folder where an
         ``EvalCallback`` or ``CheckpointCallback`` of the same training saves: in the zoo, the
         run's folder. None to save nothing
-    :param save_best: save the model whenever its mutual information is the highest so far. Unlike
-        ``best_model`` of ``EvalCallback``, which is judged by the task return of a few random
-        skills
-    :param stop_at_mutual_information: nats at which to stop the training; None for never
+    :param save_best: save the model whenever it has more distinct skills than any before; where
+        their number is not known, whenever the discriminator's own bound is the highest so far.
+        Unlike ``best_model`` of ``EvalCallback``, which is judged by the task return of a few
+        random skills
+    :param stop_at_distinct_skills: number of distinct skills at which to stop the training; None
+        for never
+    :param stop_at_mutual_information: the discriminator's own bound in nats at which to stop; None
+        for never
     :param verbose: 1 to print each evaluation, 0 for silence
     :raises ValueError: if a number is not positive; in ``learn`` if the environment cannot be
         built, the model has no discriminator or ``"auto"`` finds no folder
@@ -90,13 +97,14 @@ class SkillEvaluationCallback(BaseCallback):
         eval_env: Any = None,
         *,
         eval_freq: int = 10_000,
-        n_episodes: int = 1,
+        n_episodes: int = 2,
         n_envs: int = 10,
-        deterministic: bool = True,
+        deterministic: bool = False,
         seed: int = 0,
         max_steps: int | None = None,
         save_path: str | Path | None = None,
         save_best: bool = True,
+        stop_at_distinct_skills: float | None = None,
         stop_at_mutual_information: float | None = None,
         verbose: int = 0,
     ) -> None:
@@ -107,11 +115,17 @@ class SkillEvaluationCallback(BaseCallback):
         self.deterministic, self.seed = deterministic, seed
         self.max_steps = None if max_steps is None else check_positive("max_steps", max_steps)
         self.save_path, self.save_best = save_path, save_best
+        if stop_at_distinct_skills is not None and n_episodes < 2:
+            raise ValueError(
+                f"n_episodes={n_episodes} tells no number of distinct skills; expected at least 2 "
+                "with stop_at_distinct_skills."
+            )
+        self.stop_at_distinct_skills = stop_at_distinct_skills
         self.stop_at_mutual_information = stop_at_mutual_information
         self.given_env = eval_env
         self.history: list[dict[str, float]] = []
         self.last_evaluation: SkillEvaluation | None = None
-        self.best_mutual_information = -np.inf
+        self.best_bound = -np.inf
         self._env: VecEnv | None = None
 
     # -- set-up ------------------------------------------------------------------------------
@@ -173,9 +187,12 @@ class SkillEvaluationCallback(BaseCallback):
         row = _numbers(evaluation)
         self.history.append({"num_timesteps": self.num_timesteps, **row})
         self._log(evaluation, row)
-        self._save(row["mutual_information"])
-        target = self.stop_at_mutual_information
-        return target is None or row["mutual_information"] < target
+        self._save(_first_known(row["held_out_bound"], row["discriminator_bound"]))
+        targets = {
+            "distinct_skills": self.stop_at_distinct_skills,
+            "mutual_information": self.stop_at_mutual_information,
+        }
+        return not any(t is not None and row[name] >= t for name, t in targets.items())
 
     def _evaluate(self) -> SkillEvaluation:
         assert self._env is not None
@@ -200,14 +217,16 @@ class SkillEvaluationCallback(BaseCallback):
         self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
         self.logger.dump(self.num_timesteps)
         if self.verbose >= 1:
+            distinct = row["distinct_skills"]
+            known = "n/a" if np.isnan(distinct) else f"{distinct:.1f}"
             print(
-                f"Skills after {self.num_timesteps} steps: {row['distinct_skills']:.1f} distinct, "
+                f"Skills after {self.num_timesteps} steps: {known} distinct, "
                 f"best task return {row['task_return_best']:.1f}"
             )
 
-    def _save(self, mutual_information: float) -> None:
-        is_best = mutual_information > self.best_mutual_information
-        self.best_mutual_information = max(mutual_information, self.best_mutual_information)
+    def _save(self, bound: float) -> None:
+        is_best = bound > self.best_bound
+        self.best_bound = max(bound, self.best_bound)
         if self._folder is None:
             return
         write_bytes(self._folder / HISTORY_FILE, json.dumps(self.history, indent=1).encode())
@@ -229,14 +248,21 @@ def _numbers(evaluation: SkillEvaluation) -> dict[str, float]:
     """The numbers that are logged and saved, by name."""
     returns = evaluation.task_returns.mean(axis=1)
     return {
-        "mutual_information": evaluation.mutual_information,
+        "held_out_bound": evaluation.held_out_bound,
         "distinct_skills": evaluation.distinct_skills,
+        "discriminator_bound": evaluation.discriminator_bound,
+        "mutual_information": evaluation.discriminator_bound,
         "accuracy": float(evaluation.accuracy.mean()),
+        "calibration_error": evaluation.calibration_error,
         "task_return_mean": float(returns.mean()),
         "task_return_best": float(returns.max()),
         "coverage": float(evaluation.info["total_coverage"]),
         "sensitivity": evaluation.sensitivity,
     }
+
+
+def _first_known(*values: float) -> float:
+    return next(value for value in values if not np.isnan(value))
 
 
 def _spec_without_skills(spec: EnvSpec | None) -> EnvSpec:

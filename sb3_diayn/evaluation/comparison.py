@@ -15,7 +15,9 @@ __all__ = ["METRICS", "compare", "interval", "plot_comparison", "summarize_group
 
 METRICS = {
     "distinct_skills": "distinct skills",
+    "recognized_skills": "skills that the discriminator knows",
     "accuracy": "accuracy (share of states)",
+    "calibration_error": "calibration error",
     "best_task_return": "best task return of a skill",
     "median_task_return": "median task return of skills",
     "coverage": "cells visited by all skills",
@@ -75,11 +77,11 @@ def interval(values: npt.ArrayLike, seed: int | None = 0) -> dict[str, float]:
     :param values: one per run
     :param seed: of the resampling; None for no fixed seed
     :return: ``mean``, and ``low`` and ``high``, the ends of its 95 % percentile bootstrap
-        interval, NaN for a single run
+        interval, NaN for a single run. All are NaN if one of the values is unknown
     """
     data = np.asarray(values, dtype=float)
     low = high = float("nan")
-    if len(data) > 1:
+    if len(data) > 1 and not np.isnan(data).any():
         # The default method, BCa, is undefined if all runs agree, and no better with few runs.
         result = bootstrap(
             (data,),
@@ -102,8 +104,8 @@ def plot_comparison(frame: pd.DataFrame, *, axes: npt.NDArray[Any] | None = None
     """
     groups = list(dict.fromkeys(frame["group"]))
     if axes is None:
-        size = (10, 2 * (1.2 + 0.35 * len(groups)) + 1)
-        axes = plt.subplots(2, 3, figsize=size, sharey=True, layout="constrained")[1]
+        size = (13, 2 * (1.2 + 0.35 * len(groups)) + 1)
+        axes = plt.subplots(2, 4, figsize=size, sharey=True, layout="constrained")[1]
     summary = summarize_groups(frame)
     position = {group: index for index, group in enumerate(groups)}
     for ax, (metric, label) in zip(np.ravel(axes), METRICS.items(), strict=True):
@@ -132,7 +134,9 @@ def _measurements(evaluation: SkillEvaluation) -> dict[str, Any]:
         "n_skills": evaluation.n_skills,
         "steps": evaluation.info.get("num_timesteps"),
         "distinct_skills": evaluation.distinct_skills,
+        "recognized_skills": evaluation.recognized_skills,
         "accuracy": float(evaluation.accuracy.mean()),
+        "calibration_error": evaluation.calibration_error,
         "best_task_return": float(means.max()),
         "median_task_return": float(np.median(means)),
         "coverage": evaluation.info["total_coverage"],

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sb3_diayn.evaluation import metrics
 from sb3_diayn.evaluation.results import SkillEvaluation
 
 # Below a tenth of log K the fresh states hold hardly any trace of the skill.
@@ -14,6 +15,11 @@ NEAR_CHANCE = 0.1
 # From half of log K on the skills are distinct, whatever the number of steps or the sensitivity of
 # the policy: small differences between actions add up over an episode.
 DISTINCT = 0.5
+# With less than half of the nats that a held-out classifier finds, the discriminator rewards the
+# policy for something else than being distinct.
+KNOWN = 0.5
+# How much more confident than right a discriminator is that has memorised its episodes.
+OVERCONFIDENT = 0.1
 # The easiest environments (MountainCarContinuous) need some 20,000 steps. At a quarter of that,
 # the discriminator has hardly seen the replay buffer.
 FEW_STEPS = 5000
@@ -38,8 +44,8 @@ class Diagnosis:
     """
     One finding.
 
-    :param kind: ``"too_early"``, ``"ignores_skill"``, ``"lagging_discriminator"``,
-        ``"collapsed"``, ``"static"``, ``"narrow_discriminator"`` or ``"healthy"``
+    :param kind: ``"too_early"``, ``"ignores_skill"``, ``"alike"``, ``"unknown_to_discriminator"``,
+        ``"static"``, ``"narrow_discriminator"`` or ``"healthy"``
     :param severity: ``"warning"`` or ``"note"``
     :param message: what was found, with its number
     :param advice: what to try
@@ -55,8 +61,9 @@ class Diagnosis:
 
 def diagnose(evaluation: SkillEvaluation) -> list[Diagnosis]:
     """
-    Look for the known ways in which skills fail. A finding that would follow from another one is
-    left out: skills that are not distinct yet are not called collapsed.
+    Look for the known ways in which skills fail: they are alike, or distinct without the
+    discriminator knowing it, or distinct but static. A finding that would follow from another one
+    is left out: skills of a training that has hardly begun are not called alike.
 
     Example::
 
@@ -81,8 +88,8 @@ def diagnose(evaluation: SkillEvaluation) -> list[Diagnosis]:
         found = [_too_early(evaluation), *_static(evaluation)]
     else:
         found = [
-            *_lagging(evaluation),
-            *_collapsed(evaluation),
+            *_alike(evaluation),
+            *_unknown_to_discriminator(evaluation),
             *_static(evaluation),
             *_narrow(evaluation),
         ]
@@ -91,9 +98,18 @@ def diagnose(evaluation: SkillEvaluation) -> list[Diagnosis]:
     return found
 
 
+def _information(evaluation: SkillEvaluation) -> float:
+    """The larger of the known lower bounds on I(S; Z) in nats: both hold on fresh episodes."""
+    return float(np.nanmax([evaluation.held_out_bound, evaluation.discriminator_bound]))
+
+
 def _information_share(evaluation: SkillEvaluation) -> float:
-    """The mutual information as a share of log K."""
-    return float(evaluation.mutual_information / np.log(evaluation.n_skills))
+    """The information as a share of log K."""
+    return float(_information(evaluation) / np.log(evaluation.n_skills))
+
+
+def _has_held_out(evaluation: SkillEvaluation) -> bool:
+    return bool(np.isfinite(evaluation.held_out_bound))
 
 
 def _has_few_steps(evaluation: SkillEvaluation) -> bool:
@@ -118,9 +134,8 @@ def _too_early(evaluation: SkillEvaluation) -> Diagnosis:
     return Diagnosis(
         "too_early",
         "warning",
-        f"Too early to tell{after}: the discriminator recognises {_accuracy(evaluation)}, and the "
-        f"mutual information is {evaluation.mutual_information:.2f} of at most "
-        f"{np.log(evaluation.n_skills):.2f} nats.",
+        f"Too early to tell{after}: {_distinct(evaluation)}, and the discriminator recognises "
+        f"{_accuracy(evaluation)}.",
         "Train longer and watch diayn/log_q_z, which should rise from -log K. If it stays there, "
         "try fewer skills (n_skills), more updates (n_updates of DIAYNCallback, gradient_steps of "
         "the model) or normalize_obs: true.",
@@ -139,41 +154,27 @@ def _ignored(evaluation: SkillEvaluation) -> Diagnosis:
     )
 
 
-def _lagging(evaluation: SkillEvaluation) -> list[Diagnosis]:
-    if _information_share(evaluation) >= NEAR_CHANCE:
-        return []
-    worst = np.argsort(evaluation.log_q)[:3]
-    named = ", ".join(f"{k} ({evaluation.log_q[k]:.1f} nats)" for k in worst)
-    return [
-        Diagnosis(
-            "lagging_discriminator",
-            "warning",
-            f"The discriminator is confidently wrong on fresh states: it recognises "
-            f"{_accuracy(evaluation)}, but the mean log q(z|s') is "
-            f"{evaluation.log_q.mean():.2f} nats, with skills {named} at the bottom.",
-            "It knows the episodes that it was trained on, but not the next ones: collect more "
-            "episodes of each skill per update (n_envs), shorten them (skill_duration), or train "
-            "longer. diayn/log_q_z is measured on replayed states and does not show this.",
-            tuple(int(k) for k in worst),
-        )
-    ]
-
-
-def _collapsed(evaluation: SkillEvaluation) -> list[Diagnosis]:
-    agreement = _agreement(evaluation.confusion)
+def _alike(evaluation: SkillEvaluation) -> list[Diagnosis]:
+    is_known = _has_held_out(evaluation)
+    agreement = _agreement(evaluation.held_out_confusion if is_known else evaluation.confusion)
     groups = _connected_groups(agreement >= EQUAL_SKILLS_AGREEMENT)
-    if not groups:
+    if not groups and (not is_known or _information_share(evaluation) >= DISTINCT):
         return []
-    shares = [agreement[np.ix_(g, g)][np.triu_indices(len(g), 1)].mean() for g in groups]
-    named = [
-        f"{' = '.join(map(str, g))} ({share:.0%})" for g, share in zip(groups, shares, strict=True)
-    ]
+    message = f"Skills are alike: {_distinct(evaluation)}."
+    if groups:
+        classifier = "a held-out classifier" if is_known else "the discriminator"
+        shares = [agreement[np.ix_(g, g)][np.triu_indices(len(g), 1)].mean() for g in groups]
+        pairs = zip(groups, shares, strict=True)
+        named = [f"{' = '.join(map(str, g))} ({share:.0%})" for g, share in pairs]
+        message += (
+            f" Those that {classifier} takes for each other, with the share of its answers that "
+            f"agree: {_enumerate(named)}."
+        )
     return [
         Diagnosis(
-            "collapsed",
+            "alike",
             "warning",
-            "Skills that the discriminator confuses with each other, with the share of its "
-            f"answers that agree: {_enumerate(named)}.",
+            message,
             "Train longer, ask for fewer skills (n_skills), raise the entropy coefficient "
             "(ent_coef) so that skills are pushed apart, or give the discriminator other "
             "coordinates (obs_indices).",
@@ -182,23 +183,72 @@ def _collapsed(evaluation: SkillEvaluation) -> list[Diagnosis]:
     ]
 
 
+def _unknown_to_discriminator(evaluation: SkillEvaluation) -> list[Diagnosis]:
+    known, distinct = evaluation.discriminator_bound, evaluation.held_out_bound
+    if _has_held_out(evaluation):
+        is_unknown = known < KNOWN * distinct and _information_share(evaluation) >= NEAR_CHANCE
+    else:  # what it recognises shows that the skills are distinct to some degree
+        is_unknown = _information_share(evaluation) < NEAR_CHANCE
+    if not is_unknown:
+        return []
+    worst = np.argsort(evaluation.log_q)[:3]
+    named = ", ".join(f"{k} ({evaluation.log_q[k]:.1f} nats)" for k in worst)
+    excess = metrics.overconfidence(evaluation.reliability)
+    return [
+        Diagnosis(
+            "unknown_to_discriminator",
+            "warning",
+            "The discriminator does not know the skills of fresh episodes: "
+            f"{_distinct(evaluation)}, but its own bound is {known:.2f} nats. It recognises "
+            f"{_accuracy(evaluation)} and is {_confidence(evaluation, excess)}. At the bottom are "
+            f"skills {named}.",
+            IGNORANCE_ADVICE if excess < OVERCONFIDENT else MEMORY_ADVICE,
+            tuple(int(k) for k in worst),
+        )
+    ]
+
+
+IGNORANCE_ADVICE = (
+    "Let it learn more: more updates (n_updates of DIAYNCallback), a larger learning_rate or "
+    "net_arch, or normalize_obs: true."
+)
+MEMORY_ADVICE = (
+    "It knows the episodes that it was trained on, but not the next ones: collect more episodes of "
+    "each skill per update (n_envs), shorten them (skill_duration), or train longer. "
+    "diayn/log_q_z is measured on replayed states and does not show this."
+)
+
+
+def _confidence(evaluation: SkillEvaluation, excess: float) -> str:
+    if np.isnan(excess):  # in old files
+        return "sure and wrong of some"
+    confidence = evaluation.accuracy.mean() + excess
+    return f"{confidence:.0%} sure (calibration error {evaluation.calibration_error:.2f})"
+
+
+TRAVEL_ADVICE = (
+    "Let the discriminator read positions or velocities only (obs_indices; for MuJoCo also "
+    "exclude_current_positions_from_observation: false), with normalize_obs and spectral_norm so "
+    "that longer ways earn more, or use shorter episodes or a skill_duration. The provided "
+    "ppo_travel.yml does all of this."
+)
+
+
 def _static(evaluation: SkillEvaluation) -> list[Diagnosis]:
     skills = np.flatnonzero(evaluation.movement < STATIC_MOVEMENT)
     if len(skills) == 0:
         return []
     named = _enumerate([f"{k} ({evaluation.movement[k]:.2f})" for k in skills])
     is_most = len(skills) >= MANY_STATIC * evaluation.n_skills
+    are_distinct = _information_share(evaluation) >= DISTINCT
     return [
         Diagnosis(
             "static",
             "warning" if is_most else "note",
-            f"{len(skills)} of {evaluation.n_skills} skills hold a pose: in the second half of an "
-            f"episode they move less than {STATIC_MOVEMENT} standard deviations of all states: "
-            f"{named}.",
-            "Let the discriminator read positions or velocities only (obs_indices; for MuJoCo also "
-            "exclude_current_positions_from_observation: false), with normalize_obs and "
-            "spectral_norm so that longer ways earn more, or use shorter episodes or a "
-            "skill_duration. The provided ppo_travel.yml does all of this.",
+            f"{len(skills)} of {evaluation.n_skills} skills {'are distinct but ' * are_distinct}"
+            f"hold a pose: in the second half of an episode they move less than {STATIC_MOVEMENT} "
+            f"standard deviations of all states: {named}.",
+            TRAVEL_ADVICE if are_distinct else "They are not distinct yet: that comes first.",
             tuple(int(k) for k in skills),
         )
     ]
@@ -232,11 +282,19 @@ def _healthy(evaluation: SkillEvaluation) -> Diagnosis:
     return Diagnosis(
         "healthy",
         "note",
-        f"{evaluation.distinct_skills:.1f} of {evaluation.n_skills} skills are distinct "
-        f"(mutual information {evaluation.mutual_information:.2f} of at most "
-        f"{np.log(evaluation.n_skills):.2f} nats); the discriminator recognises "
-        f"{_accuracy(evaluation)}.",
+        f"No problem was found: {_distinct(evaluation)}. The discriminator recognises "
+        f"{_accuracy(evaluation)}, and its own bound is {evaluation.discriminator_bound:.2f} nats.",
         "Look at the films, and choose a skill to use or to fine-tune.",
+    )
+
+
+def _distinct(evaluation: SkillEvaluation) -> str:
+    n_skills, why = evaluation.n_skills, evaluation.info.get("why_no_held_out")
+    if not _has_held_out(evaluation):
+        return f"the number of distinct skills is unknown ({why or 'an old evaluation'})"
+    return (
+        f"{evaluation.distinct_skills:.1f} of {n_skills} skills are distinct "
+        f"({evaluation.held_out_bound:.2f} of {np.log(n_skills):.2f} nats)"
     )
 
 

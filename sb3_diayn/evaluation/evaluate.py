@@ -1,5 +1,7 @@
 """Measures what the skills of a model do, on fresh episodes."""
 
+import copy
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -15,11 +17,12 @@ from tqdm.auto import tqdm
 from sb3_diayn.arguments import check_positive
 from sb3_diayn.discriminator import Discriminator
 from sb3_diayn.evaluation import metrics
+from sb3_diayn.evaluation.held_out import classify_held_out
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.evaluation.trajectories import Trajectory, as_vec_env, play_skills, preserve_state
-from sb3_diayn.extractors import VectorExtractor
+from sb3_diayn.extractors import SpaceExtractor, VectorExtractor
 from sb3_diayn.model_zip import model_discriminator
-from sb3_diayn.observations import Obs, index_obs, map_obs, map_spaces
+from sb3_diayn.observations import Obs, flatten, index_obs, map_obs, map_spaces
 from sb3_diayn.skills import SkillSpace
 
 Array = npt.NDArray[Any]
@@ -36,15 +39,20 @@ def evaluate_skills(
     env: Any,
     *,
     n_episodes: int = 5,
-    deterministic: bool = True,
+    deterministic: bool = False,
     seed: int | None = 0,
     discriminator: Discriminator | None = None,
     max_steps: int | None = None,
+    baseline: bool = False,
     progress_bar: bool = False,
 ) -> SkillEvaluation:
     """
     Play each skill on fresh episodes, as many at once as there are environments, and measure it.
     Paper: https://arxiv.org/abs/1802.06070
+
+    .. warning::
+        With ``deterministic=True`` nothing hides how the mean action depends on the skill, so even
+        a policy that has learned nothing seems to have distinct skills: ten of 20 on Hopper-v5.
 
     Example::
 
@@ -62,11 +70,13 @@ def evaluate_skills(
     :param model: a model trained with ``DIAYNCallback``, just trained or loaded from its zip
     :param env: a ``DIAYNWrapper`` environment or vectorised ones (faster). Not the training ones
         during a ``learn``: they are reset, and the next ``learn`` begins new episodes
-    :param n_episodes: episodes of each skill, E
-    :param deterministic: play the mode of the policy instead of samples
+    :param n_episodes: episodes of each skill, E. The number of distinct skills needs two
+    :param deterministic: play the mode of the policy instead of samples, which were trained
     :param seed: of environments and sampled actions; None for no fixed seed
     :param discriminator: None for the model's own
     :param max_steps: see :func:`~sb3_diayn.evaluation.trajectories.play_skills`
+    :param baseline: also count the distinct skills of a policy of the same class that has learned
+        nothing, played in the same way
     :param progress_bar: show one
     :return: the measurements
     :raises ValueError: if ``n_episodes`` is not a positive integer, the model has no discriminator
@@ -77,16 +87,22 @@ def evaluate_skills(
     with preserve_state(model, vec_env):
         discriminator = discriminator or model_discriminator(model)
         _check_n_skills(vec_env, discriminator)
-        skills = [z for z in range(discriminator.n_skills) for _ in range(n_episodes)]
-        episodes = play_skills(
-            model, vec_env, skills, deterministic=deterministic, seed=seed, max_steps=max_steps
-        )
-        bar = tqdm(episodes, total=len(skills), desc="Playing skills", disable=not progress_bar)
-        trajectories = sorted(bar, key=lambda trajectory: trajectory.skill)
+        shape = (discriminator.n_skills, n_episodes)
+
+        def play(model: BaseAlgorithm, label: str) -> list[Trajectory]:
+            skills = np.repeat(np.arange(shape[0]), n_episodes).tolist()
+            options = {"deterministic": deterministic, "seed": seed, "max_steps": max_steps}
+            episodes = play_skills(model, vec_env, skills, **options)  # type: ignore[arg-type]
+            bar = tqdm(episodes, total=len(skills), desc=label, disable=not progress_bar)
+            return sorted(bar, key=lambda trajectory: trajectory.skill)
+
+        trajectories = play(model, "Playing skills")
         evaluation = summarize(trajectories, discriminator, n_episodes)
-        evaluation.sensitivity = policy_sensitivity(
-            model, vec_env, trajectories, discriminator.n_skills
-        )
+        evaluation.sensitivity = policy_sensitivity(model, vec_env, trajectories, shape[0])
+        if baseline and "why_no_held_out" not in evaluation.info:
+            untrained = play(untrained_model(model, seed), "Playing an untrained policy")
+            features = _features(untrained, discriminator)
+            evaluation.untrained_log_q = classify_held_out(_nested(features, shape)).log_q
     evaluation.info |= {
         "algo": type(model).__name__,
         "deterministic": deterministic,
@@ -107,14 +123,37 @@ def summarize(
     """
     shape = (discriminator.n_skills, n_episodes)
     info, movements = _measure_movement(trajectories, shape)
+    reason, held_out = _measure_distinctness(trajectories, discriminator, shape)
     return SkillEvaluation(
-        info={"n_episodes": n_episodes, **input_names(discriminator), **info},
+        info={"n_episodes": n_episodes, **input_names(discriminator), **info, **reason},
         task_returns=_per_episode([t.task_rewards.sum() for t in trajectories], shape),
         lengths=_per_episode([len(t) for t in trajectories], shape).astype(int),
         sensitivity=float("nan"),
         **_measure_recognition(trajectories, discriminator, shape),
+        **held_out,
         **movements,
     )
+
+
+def untrained_model(model: BaseAlgorithm, seed: int | None = None) -> BaseAlgorithm:
+    """
+    :param model: any SB3 model
+    :param seed: of the weights; None for no fixed seed
+    :return: the same model with a policy that has learned nothing, to be played only
+    :raises ValueError: if the policy is not PyTorch's, as with SBX
+    """
+    policy = model.policy
+    if not any(True for _ in policy.parameters()):
+        raise ValueError(
+            f"baseline=True cannot build {type(policy).__name__} again; expected a policy of "
+            "PyTorch. Leave it out."
+        )
+    untrained = copy.copy(model)
+    with th.random.fork_rng(devices=[]):
+        if seed is not None:
+            th.manual_seed(seed)
+        untrained.policy = type(policy)(**policy._get_constructor_parameters()).to(model.device)
+    return untrained
 
 
 def policy_sensitivity(
@@ -195,6 +234,52 @@ def _check_n_skills(env: VecEnv, discriminator: Discriminator) -> None:
         )
 
 
+# -- distinctness ----------------------------------------------------------------------------
+
+
+def _measure_distinctness(
+    trajectories: Sequence[Trajectory], discriminator: Discriminator, shape: tuple[int, int]
+) -> tuple[dict[str, str], dict[str, Array]]:
+    """Why there are no numbers of a held-out classifier, if there are none; and the numbers."""
+    if shape[1] < 2:
+        reason = "it needs at least two episodes of each skill"
+        return {"why_no_held_out": reason}, {}
+    try:
+        read = classify_held_out(_nested(_features(trajectories, discriminator), shape))
+        everything = read
+        if not _reads_everything(discriminator):
+            everything = classify_held_out(_nested([t.states for t in trajectories], shape))
+    except ImportError as error:
+        warnings.warn(f"The number of distinct skills is left out. {error}", stacklevel=4)
+        return {"why_no_held_out": str(error)}, {}
+    return {}, {
+        "held_out_log_q": read.log_q,
+        "held_out_confusion": read.confusion,
+        "held_out_log_q_everything": everything.log_q,
+    }
+
+
+def _reads_everything(discriminator: Discriminator) -> bool:
+    extractor = discriminator.extractor
+    is_whole = isinstance(extractor, VectorExtractor) and extractor.reads_all
+    return is_whole and discriminator.action_space is None
+
+
+def _features(trajectories: Sequence[Trajectory], discriminator: Discriminator) -> list[Array]:
+    """What the discriminator reads in each trajectory, before its own convolutions."""
+    extractor, features = discriminator.extractor, []
+    for obs, _, actions in _batches(trajectories, discriminator):
+        with th.no_grad():
+            if isinstance(extractor, SpaceExtractor):
+                chosen = map_obs(th.Tensor.numpy, extractor.select(obs))
+                read = flatten(chosen, extractor.input_space)
+            else:
+                read = extractor(obs).numpy()
+        inputs = [read] if discriminator.action_space is None else [read, actions.numpy()]
+        features.append(np.concatenate(inputs, axis=1))
+    return features
+
+
 # -- recognition -----------------------------------------------------------------------------
 
 
@@ -202,7 +287,7 @@ def _measure_recognition(
     trajectories: Sequence[Trajectory], discriminator: Discriminator, shape: tuple[int, int]
 ) -> dict[str, Array]:
     """How well the discriminator recognises the skills."""
-    log_qs, guesses = _recognize(trajectories, discriminator)
+    log_qs, guesses, confidences = _recognize(trajectories, discriminator)
     played = np.concatenate([np.full(len(t), t.skill) for t in trajectories])
     log_p = discriminator.log_p.numpy()
     returns = [(q - log_p[t.skill]).sum() for q, t in zip(log_qs, trajectories, strict=True)]
@@ -210,7 +295,8 @@ def _measure_recognition(
     return {
         "skill_returns": _per_episode(returns, shape),
         "log_q": np.array([q.mean() for q in _per_skill(log_qs, shape)]),
-        "confusion": metrics.confusion_matrix(played, np.concatenate(guesses), shape[0]),
+        "confusion": metrics.confusion_matrix(played, guesses, shape[0]),
+        "reliability": metrics.reliability(confidences, guesses == played),
         "importance": importance(
             _concatenate(observations, th.cat), th.cat(skills), th.cat(actions), discriminator
         ),
@@ -219,15 +305,20 @@ def _measure_recognition(
 
 def _recognize(
     trajectories: Sequence[Trajectory], discriminator: Discriminator
-) -> tuple[list[Array], list[Array]]:
-    """For each trajectory log q(z|s') of its skill, and the most likely skill, shape ``(T,)``."""
-    log_qs, guesses = [], []
+) -> tuple[list[Array], Array, Array]:
+    """
+    For each trajectory log q(z|s') of its skill, shape ``(T,)``; and of all states the likeliest
+    skill and its probability.
+    """
+    log_qs, guesses, confidences = [], [], []
     with th.no_grad():
         for obs, skills, actions in _batches(trajectories, discriminator):
             log_probs = th.log_softmax(discriminator(obs, actions), dim=1)
             log_qs.append(log_probs.gather(1, skills[:, None]).squeeze(1).double().numpy())
-            guesses.append(log_probs.argmax(dim=1).numpy())
-    return log_qs, guesses
+            confidence, guess = log_probs.double().exp().max(dim=1)
+            guesses.append(guess.numpy())
+            confidences.append(confidence.numpy())
+    return log_qs, np.concatenate(guesses), np.concatenate(confidences)
 
 
 def _batches(
@@ -337,10 +428,15 @@ def _per_episode(values: Sequence[float], shape: tuple[int, int]) -> Array:
     return np.array(values, dtype=float).reshape(shape)
 
 
+def _nested(values: Sequence[Array], shape: tuple[int, int]) -> list[Sequence[Array]]:
+    """The arrays of the episodes of each skill."""
+    n_skills, n_episodes = shape
+    return [values[k * n_episodes : (k + 1) * n_episodes] for k in range(n_skills)]
+
+
 def _per_skill(values: Sequence[Array], shape: tuple[int, int]) -> list[Array]:
     """Join the arrays of all episodes of each skill."""
-    n_skills, n_episodes = shape
-    return [np.concatenate(values[k * n_episodes : (k + 1) * n_episodes]) for k in range(n_skills)]
+    return [np.concatenate(episodes) for episodes in _nested(values, shape)]
 
 
 def _concatenate(observations: Sequence[Obs], function: Callable[..., Any]) -> Obs:

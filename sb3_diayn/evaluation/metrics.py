@@ -7,6 +7,8 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
+N_BINS = 10  # of a reliability diagram
+
 
 def confusion_matrix(skills: npt.ArrayLike, guesses: npt.ArrayLike, n_skills: int) -> Array:
     """
@@ -26,13 +28,50 @@ def confusion_matrix(skills: npt.ArrayLike, guesses: npt.ArrayLike, n_skills: in
 def mutual_information(log_q: Array, n_skills: int) -> float:
     """
     The lower bound on I(S; Z) that DIAYN maximises (section 2.2 of Eysenbach et al., 2019,
-    https://arxiv.org/abs/1802.06070), for skills drawn uniformly: E[log q(z|s')] + log K.
+    https://arxiv.org/abs/1802.06070), for skills drawn uniformly: E[log q(z|s')] + log K. It holds
+    for any classifier q (Barber and Agakov, 2003); a worse one gives a lower value.
 
     :param log_q: mean log q(z|s') of each skill in nats, shape ``(K,)``
     :param n_skills: the number of skills, K
     :return: nats, at most log K; its exponential is a number of skills
     """
     return float(np.mean(log_q) + np.log(n_skills))
+
+
+def reliability(confidences: Array, hits: Array) -> Array:
+    """
+    The numbers of a reliability diagram (Guo et al., 2017, https://arxiv.org/abs/1706.04599).
+
+    :param confidences: probability of the likeliest skill for each state, shape ``(n,)``
+    :param hits: whether it is the right one, shape ``(n,)``
+    :return: for each of ``N_BINS`` equal bins of the confidence the share of the states in it,
+        their mean confidence and their accuracy, shape ``(N_BINS, 3)``; zeros for an empty bin
+    """
+    bins = np.minimum((np.asarray(confidences) * N_BINS).astype(int), N_BINS - 1)
+    counts, sums, right = (
+        np.bincount(bins, weights, minlength=N_BINS) for weights in (None, confidences, hits)
+    )
+    per_state = np.maximum(counts, 1)
+    return np.stack([counts / len(bins), sums / per_state, right / per_state], axis=1)
+
+
+def calibration_error(bins: Array) -> float:
+    """
+    :param bins: from :func:`reliability`
+    :return: the expected calibration error: the mean distance between confidence and accuracy;
+        0 is perfect
+    """
+    share, confidence, accuracy = bins.T
+    return float((share * np.abs(confidence - accuracy)).sum())
+
+
+def overconfidence(bins: Array) -> float:
+    """
+    :param bins: from :func:`reliability`
+    :return: the mean confidence minus the accuracy
+    """
+    share, confidence, accuracy = bins.T
+    return float((share * (confidence - accuracy)).sum())
 
 
 def path_length(points: Array) -> float:

@@ -30,6 +30,7 @@ __all__ = [
     "plot_confusion",
     "plot_coverage",
     "plot_discriminator_regions",
+    "plot_reliability",
     "plot_task_returns",
     "plot_training",
     "plot_trajectories",
@@ -178,6 +179,36 @@ def plot_confusion(evaluation: SkillEvaluation, *, ax: Axes | None = None) -> Ax
     ax.tick_params(rotation=0)
     ax.set(xlabel="skill the discriminator sees", ylabel="skill played")
     ax.set_title(f"Confusion of skills (mean accuracy {evaluation.accuracy.mean():.2f})")
+    return ax
+
+
+def plot_reliability(evaluation: SkillEvaluation, *, ax: Axes | None = None) -> Axes:
+    """
+    Draw how often the discriminator is right when it is so and so sure, with the share of the
+    states as bars. Below the diagonal it is surer than it is right.
+    Paper: https://arxiv.org/abs/1706.04599
+
+    :param evaluation: what to draw
+    :param ax: where to draw; None for a new figure
+    :return: the axes
+    :raises ValueError: if the evaluation is of version 0.1.0, which did not measure it
+    """
+    share, confidence, accuracy = evaluation.reliability.T
+    if np.isnan(share).any():
+        raise ValueError(
+            "evaluation.reliability is unknown; expected an evaluation of a version later than "
+            "0.1.0. Evaluate the model again."
+        )
+    ax = _axes_or_new(ax)
+    blue, orange, *_ = skill_colors(2)
+    edges, is_known = np.arange(len(share)) / len(share), share > 0
+    ax.bar(edges, share, 1 / len(share), align="edge", color=orange, alpha=0.4, label="share")
+    ax.plot([0, 1], [0, 1], color="black", linestyle="--", label="as sure as right")
+    ax.plot(confidence[is_known], accuracy[is_known], "o-", color=blue, label="discriminator")
+    ax.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="confidence (probability of the likeliest skill)")
+    ax.set_ylabel("accuracy, share of the states")
+    ax.legend(loc="upper left", frameon=False)
+    ax.set_title(f"Reliability (calibration error {evaluation.calibration_error:.2f})")
     return ax
 
 

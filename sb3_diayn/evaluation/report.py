@@ -121,17 +121,38 @@ def headlines(evaluation: SkillEvaluation) -> dict[str, tuple[str, str]]:
     :return: the most important numbers, by name: the number, and a remark
     """
     means = evaluation.task_returns.mean(axis=1)
-    n_skills = evaluation.n_skills
-    nats = f"{number(evaluation.mutual_information)} of {math.log(n_skills):.2f} nats"
-    distinct = "< 1" if evaluation.distinct_skills < 1 else number(evaluation.distinct_skills)
+    n_skills, bound = evaluation.n_skills, evaluation.discriminator_bound
+    own = f"its own bound, {number(bound)} of {math.log(n_skills):.2f} nats"
     coordinates = " and ".join(evaluation.info["coordinates"]).replace("_", " ")
     return {
-        "Distinct skills": (f"{distinct} of {n_skills}", nats),
+        "Distinct skills": (_count(evaluation.distinct_skills, n_skills), _distinct(evaluation)),
+        "Known to the discriminator": (_count(evaluation.recognized_skills, n_skills), own),
         "Accuracy": (f"{evaluation.accuracy.mean():.0%}", f"guessing: {1 / n_skills:.0%}"),
+        "Calibration error": (number(evaluation.calibration_error), "0 is perfect"),
         "Best task return": (number(means.max()), f"skill {means.argmax()}"),
         "Median task return": (number(float(np.median(means))), "over skills"),
         "Coverage": (f"{evaluation.info['total_coverage']} cells", coordinates),
     }
+
+
+def _count(value: float, n_skills: int) -> str:
+    if np.isnan(value):
+        return "n/a"
+    return f"{'< 1' if value < 1 else number(value)} of {n_skills}"
+
+
+def _distinct(evaluation: SkillEvaluation) -> str:
+    """The remark on the number of distinct skills."""
+    if np.isnan(evaluation.held_out_bound):
+        return str(evaluation.info.get("why_no_held_out", "an evaluation of version 0.1.0"))
+    most = math.log(evaluation.n_skills)
+    remarks = [f"held-out classifier, {number(evaluation.held_out_bound)} of {most:.2f} nats"]
+    if not np.array_equal(evaluation.held_out_log_q, evaluation.held_out_log_q_everything):
+        everything = number(evaluation.distinct_skills_everything)
+        remarks.append(f"{everything} with the whole observation")
+    if not np.isnan(evaluation.distinct_skills_untrained):
+        remarks.append(f"untrained: {evaluation.distinct_skills_untrained:.1f}")
+    return "; ".join(remarks)
 
 
 def number(value: float) -> str:
@@ -157,14 +178,15 @@ def model_card(description: Description, evaluation: SkillEvaluation, markdown: 
         from huggingface_hub import EvalResult, ModelCardData
     returns = evaluation.task_returns
     best = int(returns.mean(axis=1).argmax())
-    metrics = {
+    metrics: dict[str, tuple[str, float | str]] = {
         "mean_reward": (
             f"mean_reward (skill {best}, the best)",
             f"{returns[best].mean():.2f} +/- {returns[best].std():.2f}",
         ),
-        "distinct_skills": ("distinct skills", round(evaluation.distinct_skills, 2)),
         "accuracy": ("discriminator accuracy", round(float(evaluation.accuracy.mean()), 4)),
     }
+    if not np.isnan(evaluation.distinct_skills):  # metadata have no word for unknown
+        metrics["distinct_skills"] = ("distinct skills", round(evaluation.distinct_skills, 2))
     task, env_id = "reinforcement-learning", description.env_id
     data = ModelCardData(
         library_name="stable-baselines3",
@@ -212,6 +234,9 @@ def save_figures(
     figures = {
         file: (title, partial(plot, evaluation)) for file, (title, plot) in of_evaluation.items()
     }
+    if np.isfinite(evaluation.calibration_error):
+        plot = partial(plotting.plot_reliability, evaluation)
+        figures["reliability.png"] = "How sure the discriminator is, and how often right", plot
     logged = [history[name] for name in plotting.PROGRESS_COLUMNS] if history else [np.nan]
     if history and np.isfinite(logged).all(axis=0).sum() > 1:  # one point makes no line
         plot = partial(plotting.plot_training, history, n_skills=evaluation.n_skills)

@@ -2,7 +2,7 @@
 
 import io
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +18,21 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
-EVALUATION_FORMAT = 1
+EVALUATION_FORMAT = 2
+# What evaluations of format 1 lack: it is NaN there, which means unknown.
+SINCE_FORMAT_2 = (
+    "held_out_log_q",
+    "held_out_confusion",
+    "held_out_log_q_everything",
+    "untrained_log_q",
+    "reliability",
+)
 SUFFIXES = (".json", ".npz")
+
+
+def _unknown() -> Array:
+    """Its shape depends on the number of skills, so the evaluation itself puts NaN there."""
+    return np.empty(0)
 
 
 @dataclass
@@ -39,11 +52,14 @@ class SkillEvaluation:
         >>> evaluation = evaluate_skills(model, env, n_episodes=2)
         >>> evaluation.task_returns.shape, evaluation.confusion.shape
         ((3, 2), (3, 3))
-        >>> evaluation.mutual_information < 1.1  # at most log 3 nats
+        >>> evaluation.held_out_bound < 1.1  # at most log 3 nats
         True
         >>> evaluation.save("evaluation.json")
         >>> SkillEvaluation.load("evaluation.json").distinct_skills == evaluation.distinct_skills
         True
+
+    What is unknown is NaN: the numbers of the held-out classifier with a single episode of each
+    skill, without scikit-learn and in files of version 0.1.0. ``info["why_no_held_out"]`` says why.
 
     :param info: what was evaluated and how: plain values by name
     :param task_returns: sum of the environment's own rewards, shape ``(K, E)``
@@ -71,6 +87,17 @@ class SkillEvaluation:
     :param importance: by how many nats log q falls when one coordinate of the observation is
         shuffled, shape ``(d,)``; for other observations than vectors, one key (or everything),
         named in ``info["parts"]``
+    :param held_out_log_q: mean log c(z|s') per skill in nats of the held-out classifier, which
+        reads what the discriminator reads, shape ``(K,)``, see
+        :func:`sb3_diayn.evaluation.held_out.classify_held_out`
+    :param held_out_confusion: mean probability that the held-out classifier gives to each skill
+        (column) in the states of each skill (row), shape ``(K, K)``
+    :param held_out_log_q_everything: as ``held_out_log_q``, of a held-out classifier that reads
+        the whole observation, shape ``(K,)``
+    :param untrained_log_q: as ``held_out_log_q``, for a policy that has learned nothing, shape
+        ``(K,)``; NaN unless it was asked for
+    :param reliability: how sure the discriminator is and how often it is right, see
+        :func:`sb3_diayn.evaluation.metrics.reliability`, shape ``(10, 3)``
     """
 
     info: dict[str, Any]
@@ -87,6 +114,20 @@ class SkillEvaluation:
     mean_state_distances: Array
     sensitivity: float
     importance: Array
+    held_out_log_q: Array = field(default_factory=_unknown)
+    held_out_confusion: Array = field(default_factory=_unknown)
+    held_out_log_q_everything: Array = field(default_factory=_unknown)
+    untrained_log_q: Array = field(default_factory=_unknown)
+    reliability: Array = field(default_factory=_unknown)
+
+    def __post_init__(self) -> None:
+        for name in SINCE_FORMAT_2:
+            if getattr(self, name).size == 0:
+                setattr(self, name, np.full(self._shape_of(name), np.nan))
+
+    def _shape_of(self, name: str) -> tuple[int, ...]:
+        k = self.n_skills
+        return {"held_out_confusion": (k, k), "reliability": (metrics.N_BINS, 3)}.get(name, (k,))
 
     @property
     def n_skills(self) -> int:
@@ -99,14 +140,54 @@ class SkillEvaluation:
         return self.confusion.diagonal()
 
     @property
-    def mutual_information(self) -> float:
-        """:return: lower bound on I(S; Z) in nats, see :func:`sb3_diayn.evaluation.metrics`"""
-        return metrics.mutual_information(self.log_q, self.n_skills)
+    def held_out_bound(self) -> float:
+        """
+        :return: the held-out classifier's lower bound on I(S; Z) in nats, see
+            :func:`sb3_diayn.evaluation.metrics.mutual_information`
+        """
+        return metrics.mutual_information(self.held_out_log_q, self.n_skills)
 
     @property
     def distinct_skills(self) -> float:
-        """:return: the mutual information as a number of skills, its exponential"""
-        return float(np.exp(self.mutual_information))
+        """:return: the held-out bound as a number of skills, its exponential"""
+        return float(np.exp(self.held_out_bound))
+
+    @property
+    def distinct_skills_everything(self) -> float:
+        """:return: the same of the classifier that reads the whole observation"""
+        log_q = self.held_out_log_q_everything
+        return float(np.exp(metrics.mutual_information(log_q, self.n_skills)))
+
+    @property
+    def distinct_skills_untrained(self) -> float:
+        """:return: the same as ``distinct_skills``, of a policy that has learned nothing"""
+        return float(np.exp(metrics.mutual_information(self.untrained_log_q, self.n_skills)))
+
+    @property
+    def discriminator_bound(self) -> float:
+        """:return: the discriminator's own lower bound on I(S; Z) in nats; it can be negative"""
+        return metrics.mutual_information(self.log_q, self.n_skills)
+
+    @property
+    def recognized_skills(self) -> float:
+        """:return: the discriminator's own bound as a number of skills, its exponential"""
+        return float(np.exp(self.discriminator_bound))
+
+    @property
+    def mutual_information(self) -> float:
+        """:return: ``discriminator_bound`` by its old name"""
+        return self.discriminator_bound
+
+    @property
+    def calibration_error(self) -> float:
+        """:return: the discriminator's expected calibration error; 0 is perfect"""
+        return metrics.calibration_error(self.reliability)
+
+    @property
+    def how_played(self) -> str:
+        """:return: how the actions were chosen, in words; empty for unknown"""
+        words = {True: "deterministically", False: "with sampled actions"}
+        return words.get(self.info.get("deterministic"), "")  # type: ignore[arg-type]
 
     def to_dataframe(self) -> "pd.DataFrame":
         """
@@ -132,6 +213,7 @@ class SkillEvaluation:
             "skill_return": self.skill_returns.mean(axis=1),
             "accuracy": self.accuracy,
             "log_q": self.log_q,
+            "held_out_log_q": self.held_out_log_q,
             "distance": self.distances.mean(axis=1),
             "displacement": self.displacements.mean(axis=1),
             "coverage": self.coverage,
@@ -166,13 +248,16 @@ class SkillEvaluation:
         file = _check_suffix(path)
         try:
             content = _read(file)
-            arrays = {f.name: np.asarray(content[f.name]) for f in fields(cls) if f.name != "info"}
-            sensitivity, version = float(arrays.pop("sensitivity")), content["format_version"]
+            version = content["format_version"]
+            names = {f.name for f in fields(cls)} - {"info"}
+            names -= set(SINCE_FORMAT_2) if version == 1 else set()
+            arrays = {name: np.asarray(content[name]) for name in names}
+            sensitivity = float(arrays.pop("sensitivity"))
         except FileNotFoundError:
             raise
         except Exception as error:  # a file of another kind can raise nearly anything
             raise _wrong_file(path, f"{type(error).__name__}: {error}") from error
-        if version != EVALUATION_FORMAT:
+        if version not in (1, EVALUATION_FORMAT):
             raise _wrong_file(path, f"format {version}")
         evaluation = cls(info=content["info"], sensitivity=sensitivity, **arrays)
         if wrong := _wrong_shapes(evaluation):
@@ -224,6 +309,6 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _wrong_file(path: str | Path, reason: str) -> ValueError:
     return ValueError(
-        f"path={str(path)!r} is not an evaluation of format {EVALUATION_FORMAT} ({reason}); "
+        f"path={str(path)!r} is not an evaluation of format 1 or {EVALUATION_FORMAT} ({reason}); "
         "expected a file that SkillEvaluation.save wrote. Evaluate the model again."
     )

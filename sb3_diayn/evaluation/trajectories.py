@@ -1,5 +1,6 @@
 """Fresh episodes of chosen skills, played in parallel."""
 
+import copy
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -150,12 +151,12 @@ def _forget_episodes(model: BaseAlgorithm, env: VecEnv) -> None:
 @contextmanager
 def preserve_state(model: BaseAlgorithm, env: VecEnv, seed: int | None = None) -> Iterator[None]:
     """
-    Restore global random states and the modes of policy and ``VecNormalize`` after the block.
+    Restore all random states and the modes of policy and ``VecNormalize`` after the block.
     Within it, ``VecNormalize`` does not update its statistics.
 
     :param model: any SB3 model
     :param env: vectorised environments
-    :param seed: of torch within the block; None to keep its random state
+    :param seed: of sampled actions within the block; None to keep the random states
     """
     normalizer = unwrap_vec_normalize(env)
     was_training = model.policy.training
@@ -163,14 +164,18 @@ def preserve_state(model: BaseAlgorithm, env: VecEnv, seed: int | None = None) -
     if normalizer is not None:
         normalizer.training = False
     devices = [model.device] if model.device.type == "cuda" else []
-    numpy_state = np.random.get_state()
+    numpy_state, action_space = np.random.get_state(), model.action_space
+    model.action_space = copy.deepcopy(action_space)  # DQN samples its random actions from it
     with th.random.fork_rng(devices=devices):
         try:
             if seed is not None:
                 th.manual_seed(seed)
+                np.random.seed(seed % 2**32)
+                model.action_space.seed(seed)
             yield
         finally:
             np.random.set_state(numpy_state)
+            model.action_space = action_space
             model.policy.set_training_mode(was_training)
             if normalizer is not None:
                 normalizer.training = was_learning

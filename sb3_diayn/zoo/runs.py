@@ -40,7 +40,7 @@ class Run:
     Example::
 
         run = find_run("logs/sac/Hopper-v5_1")
-        print(run.evaluate(n_episodes=1).distinct_skills)
+        print(run.evaluate().distinct_skills)
         with run.open(render_mode="human") as (model, env):
             for episode in play_skills(model, env, range(run.n_skills)):
                 print(episode.skill, episode.task_rewards.sum())
@@ -243,14 +243,18 @@ class Run:
         self,
         *,
         n_episodes: int = 5,
+        deterministic: bool = False,
         seed: int | None = 0,
         device: str = "auto",
+        baseline: bool = False,
         progress_bar: bool = False,
     ) -> SkillEvaluation:
         """
         :param n_episodes: fresh episodes of each skill
+        :param deterministic: play the mode of the policy instead of samples
         :param seed: seed of the environments and of sampled actions
         :param device: PyTorch device of the model
+        :param baseline: see :func:`~sb3_diayn.evaluation.evaluate.evaluate_skills`
         :param progress_bar: show one
         :return: what was measured
         """
@@ -261,7 +265,9 @@ class Run:
                 env,
                 discriminator=self.load_discriminator(),
                 n_episodes=n_episodes,
+                deterministic=deterministic,
                 seed=seed,
+                baseline=baseline,
                 progress_bar=progress_bar,
             )
         evaluation.info |= self.evaluated

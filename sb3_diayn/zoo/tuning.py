@@ -14,6 +14,7 @@ from rl_zoo3.hyperparams_opt import HYPERPARAMS_SAMPLER
 from rl_zoo3.utils import ALGOS
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
+from sb3_diayn.arguments import check_positive
 from sb3_diayn.evaluation.callback import SkillEvaluationCallback
 from sb3_diayn.files import write_bytes
 from sb3_diayn.zoo.failures import close_envs, naming_failures
@@ -26,7 +27,7 @@ Space = Mapping[str, Sequence[Any]]
 
 class TrialCallback(SkillEvaluationCallback):
     """
-    Reports the mutual information of each evaluation to a trial, and ends a pruned trial. All that
+    Reports the held-out bound of each evaluation to a trial, and ends a pruned trial. All that
     was measured becomes the trial's attributes: skills that fall at once may be easy to
     distinguish, which only their returns and their coverage show.
 
@@ -42,7 +43,7 @@ class TrialCallback(SkillEvaluationCallback):
         n_evaluations = len(self.history)
         continues = super()._on_step()
         if len(self.history) > n_evaluations:
-            self.trial.report(self.history[-1]["mutual_information"], len(self.history))
+            self.trial.report(self.history[-1]["held_out_bound"], len(self.history))
             for name, value in self.history[-1].items():
                 self.trial.set_user_attr(name, value)
             self.is_pruned = self.trial.should_prune()
@@ -51,8 +52,9 @@ class TrialCallback(SkillEvaluationCallback):
 
 class SkillSearch(ExperimentManager):  # type: ignore[misc]  # the zoo has no types
     """
-    The zoo's search with another objective: the mutual information of skills and states in nats,
-    on fresh episodes of every skill, in place of the return of a few.
+    The zoo's search with another objective, in place of the return of a few episodes: a held-out
+    classifier's lower bound on the mutual information of skills and states in nats, on fresh
+    episodes of every skill.
 
     :param fixed_hyperparams: in the zoo's format, for all that is not searched
     :param pinned: hyperparameters that stay as they are
@@ -86,7 +88,7 @@ class SkillSearch(ExperimentManager):  # type: ignore[misc]  # the zoo has no ty
     def objective(self, trial: optuna.Trial) -> float:
         """
         :param trial: to ask and to report to
-        :return: the last evaluation's mutual information in nats
+        :return: the last evaluation's held-out bound in nats
         :raises optuna.TrialPruned: if it is pruned, or the hyperparameters do not work
         """
         hyperparams = self.with_trial(trial)
@@ -118,7 +120,7 @@ class SkillSearch(ExperimentManager):  # type: ignore[misc]  # the zoo has no ty
             close_envs(evaluation.given_env, has_failed=has_failed)
         if evaluation.is_pruned:
             raise optuna.TrialPruned()
-        return evaluation.history[-1]["mutual_information"]
+        return evaluation.history[-1]["held_out_bound"]
 
     def best_hyperparams(self) -> dict[str, Any]:
         """:return: all hyperparameters of the study's best trial in the zoo's format"""
@@ -130,7 +132,7 @@ def tune(
     env: str | None = None,
     *,
     space: Space | None = None,
-    n_episodes: int = 1,
+    n_episodes: int = 2,
     storage: str | None = None,
     study_name: str | None = None,
     study: Mapping[str, Any] | None = None,
@@ -141,7 +143,7 @@ def tune(
 
     :param env: id of the environment
     :param space: what to search in place of all of it, see :func:`sample`
-    :param n_episodes: episodes of each skill in an evaluation
+    :param n_episodes: episodes of each skill in an evaluation, at least 2
     :param storage: database of the study; None for one in the log folder
     :param study_name: the study to start or to join; None for algorithm and environment
     :param study: how to search, as the zoo's ``ExperimentManager`` calls it: ``n_trials``,
@@ -151,6 +153,11 @@ def tune(
     :raises ValueError: if the algorithm cannot be searched, the space does not fit, or no trial has
         reached its end
     """
+    if check_positive("n_episodes", n_episodes) < 2:
+        raise ValueError(
+            f"n_episodes={n_episodes} leaves no episode for a held-out classifier; expected at "
+            "least 2."
+        )
     given = TrainingOptions(env=env, **options)
     algo = given.algo or default_algo(given.conf_file)
     if algo not in HYPERPARAMS_SAMPLER or algo == "ars":

@@ -33,6 +33,10 @@ def straight_walks(n_skills: int, *, n_episodes: int = 2, **changes: Any) -> Ski
         mean_state_distances=np.zeros((n_skills, n_skills)),
         sensitivity=0.5,
         importance=np.zeros(2),
+        held_out_log_q=np.zeros(n_skills),
+        held_out_confusion=np.eye(n_skills),
+        held_out_log_q_everything=np.zeros(n_skills),
+        reliability=np.array([[0.0] * 3] * 9 + [[1.0] * 3]),
     )
     info = evaluation.info | changes.pop("info", {})
     return replace(evaluation, info=info, **changes)

@@ -25,7 +25,10 @@ from tests.helpers.scripted import K, point_env, point_vec
 
 ID = "sb3_diayn_tests/PointEnv-v0"
 NAMES = {
+    "held_out_bound",
+    "discriminator_bound",
     "mutual_information",
+    "calibration_error",
     "distinct_skills",
     "accuracy",
     "task_return_mean",
@@ -124,6 +127,28 @@ def test_stopping_at_a_mutual_information():
 
 
 @pytest.mark.slow
+def test_stopping_at_a_number_of_distinct_skills():
+    callback = SkillEvaluationCallback(eval_freq=20, stop_at_distinct_skills=0.5)
+    assert learn(make_sac(training_env()), callback).num_timesteps == 20
+    callback = SkillEvaluationCallback(eval_freq=20, stop_at_distinct_skills=K + 1)
+    assert learn(make_sac(training_env()), callback).num_timesteps == 60
+    with pytest.raises(ValueError, match=r"n_episodes=1.*expected at least 2"):
+        SkillEvaluationCallback(n_episodes=1, stop_at_distinct_skills=3)
+
+
+@pytest.mark.slow
+def test_one_episode_tells_no_number_of_distinct_skills(tmp_path, capsys):
+    callback = SkillEvaluationCallback(
+        eval_freq=30, n_episodes=1, save_path=tmp_path, verbose=1, stop_at_mutual_information=100
+    )
+    assert learn(make_sac(training_env()), callback).num_timesteps == 60
+    assert all(np.isnan(row["distinct_skills"]) for row in callback.history)
+    assert "n/a distinct" in capsys.readouterr().out
+    best = max(callback.history, key=lambda row: row["discriminator_bound"])
+    assert SAC.load(tmp_path / "best_model", device="cpu").num_timesteps == best["num_timesteps"]
+
+
+@pytest.mark.slow
 def test_every_format_of_the_logger(tmp_path, capsys):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     model = make_sac(training_env())
@@ -219,7 +244,7 @@ def test_history_and_best_model_are_saved(tmp_path):
     files = {path.name for path in (tmp_path / "a").iterdir()}
     assert files == {"evaluations.json", "best_model.zip", "vecnormalize.pkl"}
     assert json.loads((tmp_path / "a" / "evaluations.json").read_text()) == callback.history
-    best = max(callback.history, key=lambda row: row["mutual_information"])
+    best = max(callback.history, key=lambda row: row["held_out_bound"])
     saved = SAC.load(tmp_path / "a" / "best_model", device="cpu")
     assert saved.num_timesteps == best["num_timesteps"]
     assert load_discriminator(tmp_path / "a" / "best_model").n_skills == K

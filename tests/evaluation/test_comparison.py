@@ -34,8 +34,8 @@ def test_one_row_per_run(frame):
     row = frame.loc["seed 2"]
     assert row["group"] == "Point-v0 SAC K=4"
     assert (row["n_skills"], row["steps"], row["coverage"]) == (4, 100, 12)
-    assert row["distinct_skills"] == pytest.approx(4)
-    assert row["accuracy"] == 1
+    assert row["distinct_skills"] == row["recognized_skills"] == pytest.approx(4)
+    assert (row["accuracy"], row["calibration_error"]) == (1, 0)
     assert (row["best_task_return"], row["median_task_return"]) == (20, 18.5)
     assert row["movement"] == 0.5
 
@@ -54,6 +54,19 @@ def test_a_single_run_has_no_interval(frame):
     row = summarize_groups(frame).loc[("Point-v0 TQC K=4", "best_task_return")]
     assert (row["runs"], row["mean"]) == (1, 0)
     assert np.isnan([row["low"], row["high"]]).all()
+
+
+def test_what_is_unknown_of_one_run_is_unknown_of_its_group():
+    old = make_evaluation(1.0)
+    old.held_out_log_q[:] = np.nan
+    frame = compare({"old": old, "new": make_evaluation(1.0)})
+    summary = summarize_groups(frame)
+    assert np.isnan(frame.loc["old", "distinct_skills"])
+    unknown = summary.loc[("Point-v0 SAC K=4", "distinct_skills")]
+    assert np.isnan(unknown[["mean", "low", "high"]].to_numpy(float)).all()
+    assert summary.loc[("Point-v0 SAC K=4", "recognized_skills"), "mean"] == pytest.approx(4)
+    plot_comparison(frame).flat[0].figure.canvas.draw()
+    plt.close("all")
 
 
 def test_the_interval_is_reproducible(frame):
@@ -76,7 +89,7 @@ def test_bad_input():
 def test_plot(frame):
     axes = plot_comparison(frame)
     assert axes.size == len(METRICS)
-    ax = axes.flat[2]
+    ax = axes.flat[list(METRICS).index("best_task_return")]
     np.testing.assert_allclose(ax.collections[0].get_offsets()[:, 0], [10, 20, 30, 40, 50, 0])
     labels = [label.get_text() for label in axes.flat[0].get_yticklabels()]
     assert labels == ["Point-v0 SAC K=4", "Point-v0 TQC K=4"]

@@ -8,9 +8,19 @@ from sb3_diayn.evaluation.diagnosis import Diagnosis, diagnose
 from sb3_diayn.evaluation.evaluate import evaluate_skills
 from sb3_diayn.evaluation.results import SkillEvaluation
 from tests.helpers.models import constant_discriminator
-from tests.helpers.scripted import K, compass, frozen, ignorant, point_vec, walker
+from tests.helpers.scripted import (
+    DIRECTIONS,
+    K,
+    compass,
+    frozen,
+    ignorant,
+    point_vec,
+    scripted,
+    walker,
+)
 
 N = 10
+SURE = np.array([[0.0, 0, 0]] * 9 + [[1.0, 0.95, 0.9]])  # in 95 %, and right in 90 %
 
 
 def good(**changes) -> SkillEvaluation:
@@ -31,8 +41,17 @@ def good(**changes) -> SkillEvaluation:
         mean_state_distances=np.ones((N, N)),
         sensitivity=0.5,
         importance=np.ones(N),
+        held_out_log_q=np.full(N, -0.2),
+        held_out_confusion=np.eye(N),
+        reliability=SURE,
     )
     return replace(evaluation, **changes)
+
+
+def unknown(**changes) -> SkillEvaluation:
+    """The same without a held-out classifier."""
+    nan = {"held_out_log_q": np.full(N, np.nan), "held_out_confusion": np.full((N, N), np.nan)}
+    return good(**(nan | changes))
 
 
 def kinds(evaluation: SkillEvaluation) -> list[str]:
@@ -47,7 +66,8 @@ def only(evaluation: SkillEvaluation) -> Diagnosis:
 def test_healthy_tells_the_number_of_distinct_skills():
     diagnosis = only(good())
     assert (diagnosis.kind, diagnosis.severity) == ("healthy", "note")
-    assert f"{10 * math.exp(-0.1):.1f} of 10 skills" in diagnosis.message  # 9.0
+    assert f"{10 * math.exp(-0.2):.1f} of 10 skills are distinct" in diagnosis.message  # 8.2
+    assert f"own bound is {math.log(10) - 0.1:.2f} nats" in diagnosis.message
     assert "90% of the states (10% by chance)" in diagnosis.message
 
 
@@ -56,17 +76,32 @@ def test_healthy_tells_the_number_of_distinct_skills():
 
 def measured(model, discriminator=None):
     discriminator = discriminator or compass()
-    return evaluate_skills(model, point_vec(), n_episodes=1, discriminator=discriminator)
+    return evaluate_skills(model, point_vec(), n_episodes=3, discriminator=discriminator)
 
 
 def test_a_walker_is_healthy():
     assert "4.0 of 4 skills" in only(measured(walker())).message
 
 
+def test_a_walker_whose_discriminator_has_learned_nothing():
+    finding, *others = diagnose(measured(walker(), constant_discriminator([0.25] * K)))
+    assert finding.kind == "unknown_to_discriminator" and not others
+    assert "4.0 of 4 skills are distinct" in finding.message
+    assert "Let it learn more" in finding.advice  # it is as unsure as it is wrong
+
+
+def test_twins_are_alike_even_if_the_discriminator_is_sure():
+    twins = scripted(lambda obs, skills: DIRECTIONS[skills // 2])
+    finding = diagnose(measured(twins))[0]
+    assert (finding.kind, finding.skills) == ("alike", (0, 1, 2, 3))
+    assert "0 = 1" in finding.message and "2 = 3" in finding.message
+
+
 def test_a_frozen_policy_ignores_the_skill_and_is_static():
     first, second = diagnose(measured(frozen(), constant_discriminator([0.25] * K)))
     assert first.kind == "ignores_skill" and "0.000" in first.message
     assert (second.kind, second.severity, second.skills) == ("static", "warning", (0, 1, 2, 3))
+    assert "distinct" not in second.message and "obs_indices" not in second.advice
 
 
 def test_a_policy_that_ignores_the_skill():
@@ -78,19 +113,19 @@ def test_a_policy_that_ignores_the_skill():
 
 
 @pytest.mark.parametrize("pattern", [[[0.5, 0.5], [0.5, 0.5]], [[1, 0], [1, 0]], [[0, 1], [0, 1]]])
-def test_two_skills_taken_for_each_other_are_collapsed(pattern):
+def test_two_skills_taken_for_each_other_are_alike(pattern):
     confusion = np.eye(N)
     confusion[np.ix_([2, 7], [2, 7])] = pattern
-    diagnosis = only(good(confusion=confusion))
-    assert (diagnosis.kind, diagnosis.skills) == ("collapsed", (2, 7))
+    diagnosis = only(good(held_out_confusion=confusion))
+    assert (diagnosis.kind, diagnosis.skills) == ("alike", (2, 7))
     assert "2 = 7 (100%)" in diagnosis.message
 
 
-def test_collapsed_skills_form_groups():
+def test_skills_that_are_alike_form_groups():
     confusion = np.eye(N)
     confusion[np.ix_([0, 3, 4], [0, 3, 4])] = 1 / 3
     confusion[np.ix_([8, 9], [8, 9])] = [[0.6, 0.4], [0.4, 0.6]]
-    diagnosis = only(good(confusion=confusion))
+    diagnosis = only(good(held_out_confusion=confusion))
     assert "0 = 3 = 4 (100%), 8 = 9 (80%)" in diagnosis.message
     assert diagnosis.skills == (0, 3, 4, 8, 9)
 
@@ -99,15 +134,15 @@ def test_a_group_is_linked_through_its_members():
     """0 and 2 agree with 1 in 80 % of the answers, with each other in 60 %: below the limit."""
     confusion = np.eye(N)
     confusion[:3, :3] = [[0.5, 0.4, 0.1], [0.3, 0.4, 0.3], [0.1, 0.4, 0.5]]
-    diagnosis = only(good(confusion=confusion))
+    diagnosis = only(good(held_out_confusion=confusion))
     assert "0 = 1 = 2 (73%)" in diagnosis.message  # (80 + 60 + 80) / 3
     assert diagnosis.skills == (0, 1, 2)
 
 
-def test_a_third_of_mutual_confusion_is_no_collapse():
+def test_a_third_of_mutual_confusion_is_not_alike():
     confusion = np.eye(N)
     confusion[np.ix_([2, 7], [2, 7])] = [[0.66, 0.34], [0.34, 0.66]]
-    assert kinds(good(confusion=confusion)) == ["healthy"]
+    assert kinds(good(held_out_confusion=confusion)) == ["healthy"]
 
 
 @pytest.mark.parametrize(("n", "severity"), [(1, "note"), (4, "note"), (5, "warning")])
@@ -115,7 +150,7 @@ def test_static_skills_warn_when_they_are_half(n, severity):
     diagnosis = diagnose(good(movement=np.r_[np.full(n, 0.02), np.ones(N - n)]))[0]
     assert (diagnosis.kind, diagnosis.severity) == ("static", severity)
     assert diagnosis.skills == tuple(range(n))
-    assert diagnosis.message.startswith(f"{n} of 10 skills hold a pose")
+    assert diagnosis.message.startswith(f"{n} of 10 skills are distinct but hold a pose")
     assert "0 (0.02)" in diagnosis.message and "obs_indices" in diagnosis.advice
 
 
@@ -146,31 +181,75 @@ def test_not_narrow(changes):
 
 def test_few_steps_come_before_everything():
     changes = {"log_q": np.full(N, -2.0), "movement": np.zeros(N), "sensitivity": 0.0}
+    changes["held_out_log_q"] = np.full(N, -2.0)
     evaluation = good(info={"num_timesteps": 4000}, **changes)
     assert kinds(evaluation) == ["too_early"]
     assert "after 4,000 steps" in only(evaluation).message
     assert kinds(good(info={"num_timesteps": 4000})) == ["healthy"]  # distinct all the same
 
 
-def test_near_chance_is_not_called_collapsed():
+def test_near_chance_is_not_called_alike():
     changes = {"log_q": np.full(N, -math.log(N)), "confusion": np.full((N, N), 1 / N)}
+    changes |= {f"held_out_{name}": value for name, value in changes.items()}
     assert kinds(good(**changes)) == ["too_early"]
     assert kinds(good(movement=np.zeros(N), **changes)) == ["too_early", "static"]
 
 
-def test_a_discriminator_that_is_confidently_wrong_lags_behind():
-    diagnosis = only(good(log_q=np.r_[-23.0, np.full(N - 1, -1.0)]))
-    assert diagnosis.kind == "lagging_discriminator"
-    assert "-3.20 nats" in diagnosis.message and "0 (-23.0 nats)" in diagnosis.message
+def test_a_discriminator_that_does_not_know_the_skills():
+    """Its own bound is less than half of log 10 - 0.2 = 2.1 nats."""
+    wrong, known = np.r_[-23.0, np.full(N - 1, -1.0)], np.full(N, -math.log(N) + 1.1)
+    diagnosis = only(good(log_q=wrong))
+    assert diagnosis.kind == "unknown_to_discriminator"
+    assert "8.2 of 10 skills are distinct" in diagnosis.message
+    assert f"own bound is {math.log(N) - 3.2:.2f} nats" in diagnosis.message  # -0.90
+    assert "95% sure (calibration error 0.05)" in diagnosis.message
+    assert "0 (-23.0 nats)" in diagnosis.message
+    assert kinds(good(log_q=known)) == ["healthy"]
+
+
+@pytest.mark.parametrize(("confidence", "words"), [(0.95, "memor"), (1.0, "trained on")])
+def test_advice_for_a_discriminator_depends_on_how_sure_it_is(confidence, words):
+    """Five or ten points surer than right."""
+    reliability = np.array([[0.0, 0, 0]] * 9 + [[1.0, confidence, 0.89]])
+    diagnosis = only(good(log_q=np.full(N, -2.0), reliability=reliability))
+    assert ("trained on" in diagnosis.advice) == (words == "trained on")
+    assert ("Let it learn more" in diagnosis.advice) == (words != "trained on")
+
+
+def test_skills_that_overlap_without_a_pair_are_alike():
+    """exp(1) of 10 skills, and each answer is given to three of them."""
+    log_q = np.full(N, 1 - math.log(N))
+    confusion = sum(np.roll(np.eye(N), shift, axis=1) for shift in range(3)) / 3
+    changes = {"log_q": log_q, "held_out_log_q": log_q, "held_out_confusion": confusion}
+    diagnosis = only(good(**changes))
+    assert (diagnosis.kind, diagnosis.skills) == ("alike", ())
+    assert "2.7 of 10 skills are distinct (1.00 of 2.30 nats)" in diagnosis.message
+
+
+def test_without_a_held_out_classifier_the_discriminator_is_all_there_is():
+    healthy = only(unknown())
+    assert healthy.kind == "healthy"
+    assert "unknown (an old evaluation)" in healthy.message
+    assert "unknown (too few)" in only(unknown(info={"why_no_held_out": "too few"})).message
+    wrong = only(unknown(log_q=np.full(N, -3.0), reliability=np.full((10, 3), np.nan)))
+    assert wrong.kind == "unknown_to_discriminator" and "nan" not in wrong.message
+    confusion = np.eye(N)
+    confusion[np.ix_([2, 7], [2, 7])] = 0.5
+    alike = only(unknown(confusion=confusion))
+    assert (alike.kind, alike.skills) == ("alike", (2, 7))
+    assert "the discriminator takes for each other" in alike.message
 
 
 def test_distinct_skills_are_not_ignored_however_little_their_actions_differ():
     assert kinds(good(sensitivity=0.001)) == ["healthy"]
-    assert kinds(good(sensitivity=0.001, log_q=np.full(N, -2.0))) == ["ignores_skill"]
-    assert kinds(good(sensitivity=float("nan"), log_q=np.full(N, -2.0))) == ["healthy"]
+    few = {"log_q": np.full(N, -2.0), "held_out_log_q": np.full(N, -2.0)}
+    assert kinds(good(sensitivity=0.001, **few)) == ["ignores_skill"]
+    assert kinds(good(sensitivity=float("nan"), **few)) == ["alike"]
 
 
 def test_long_lists_are_cut():
     n = 40
-    evaluation = good(confusion=np.eye(n), log_q=np.full(n, -0.1), movement=np.zeros(n))
+    few = {"confusion": np.eye(n), "log_q": np.full(n, -0.1)}
+    held_out = {f"held_out_{name}": value for name, value in few.items()}
+    evaluation = good(**few, **held_out, movement=np.zeros(n))
     assert diagnose(evaluation)[0].message.endswith("9 (0.00) and 30 more.")

@@ -1,4 +1,6 @@
+import copy
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -6,13 +8,22 @@ import torch as th
 from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from sb3_diayn import DIAYNWrapper
-from sb3_diayn.evaluation.evaluate import evaluate_skills, summarize
-from sb3_diayn.evaluation.trajectories import Trajectory
+from sb3_diayn import DIAYNWrapper, Discriminator
+from sb3_diayn.evaluation.evaluate import evaluate_skills, summarize, untrained_model
+from sb3_diayn.evaluation.trajectories import Trajectory, play_skills
 from sb3_diayn.model_zip import model_discriminator
 from tests.helpers.envs import CountingEnv, PointEnv
 from tests.helpers.models import constant_discriminator, make_callback, make_dqn, make_ppo, make_sac
-from tests.helpers.scripted import K, compass, frozen, ignorant, point_vec, walker
+from tests.helpers.scripted import (
+    DIRECTIONS,
+    K,
+    compass,
+    frozen,
+    ignorant,
+    point_vec,
+    scripted,
+    walker,
+)
 
 
 def evaluate(model, env=None, **kwargs):
@@ -27,8 +38,11 @@ def test_a_walker_in_every_direction():
     """20 steps at speed 1: 19 between first and last record, a cell of 0.25 m for each."""
     e = evaluate(walker(), n_episodes=2)
     assert np.array_equal(e.confusion, np.eye(K))
-    assert e.mutual_information == pytest.approx(math.log(K), abs=1e-6)
-    assert e.distinct_skills == pytest.approx(K, abs=1e-5)
+    assert e.discriminator_bound == e.mutual_information == pytest.approx(math.log(K), abs=1e-6)
+    assert e.recognized_skills == pytest.approx(K, abs=1e-5)
+    assert e.calibration_error == pytest.approx(0, abs=1e-6)
+    assert e.distinct_skills == pytest.approx(K, abs=0.02)
+    assert np.array_equal(e.held_out_log_q, e.held_out_log_q_everything)
     assert e.skill_returns == pytest.approx(np.full((K, 2), 20 * math.log(K)), abs=1e-4)
     assert np.array_equal(e.lengths, np.full((K, 2), 20))
     assert e.distances == pytest.approx(np.full((K, 2), 19), abs=1e-5)
@@ -70,13 +84,16 @@ def test_distances_between_mean_states():
 
 
 def test_a_frozen_policy():
-    e = evaluate(frozen(), discriminator=constant_discriminator([0.25] * K))
+    flat = constant_discriminator([0.25] * K)
+    e = evaluate(frozen(), discriminator=flat, n_episodes=2)
     assert e.accuracy.mean() == 1 / K  # the first skill is guessed for all states
+    assert e.calibration_error == pytest.approx(0, abs=1e-6)  # it knows that it guesses
+    assert e.distinct_skills == pytest.approx(1, abs=0.05)
     assert e.mutual_information == pytest.approx(0, abs=1e-6)
-    assert e.skill_returns == pytest.approx(np.zeros((K, 1)), abs=1e-5)
+    assert e.skill_returns == pytest.approx(np.zeros((K, 2)), abs=1e-5)
     assert e.movement == pytest.approx(np.zeros(K), abs=1e-6)
     assert np.abs(e.displacements).max() == 0
-    assert e.coverage.tolist() == [1] * K
+    assert e.coverage.max() <= 2  # a cell of each episode
     assert (e.sensitivity, e.importance.tolist()) == (0, [0, 0])
 
 
@@ -144,6 +161,76 @@ def test_a_recurrent_policy():
     assert np.isfinite(e.sensitivity) and (e.lengths == 20).all()
 
 
+# -- distinct skills ---------------------------------------------------------------------------
+
+
+def test_two_pairs_of_twins_are_two_skills():
+    twins = scripted(lambda obs, skills: DIRECTIONS[skills // 2])
+    e = evaluate(twins, n_episodes=6)
+    assert e.distinct_skills == pytest.approx(K / 2, abs=0.1)
+    assert e.held_out_confusion[:2, :2].sum() == pytest.approx(2, abs=0.1)
+
+
+def test_a_discriminator_that_knows_nothing_of_distinct_skills():
+    e = evaluate(walker(), discriminator=constant_discriminator([0.25] * K), n_episodes=2)
+    assert e.distinct_skills == pytest.approx(K, abs=0.02)
+    assert e.recognized_skills == pytest.approx(1, abs=1e-5)
+
+
+def test_what_the_discriminator_does_not_read_counts_for_everything_only():
+    reads_x = Discriminator(PointEnv().observation_space, K, net_arch=(), obs_indices=[0])
+    e = evaluate(walker(), discriminator=reads_x, n_episodes=6)
+    # Left and right are known, up and down are a pair: log K - log 2 / 2.
+    assert 2.2 < e.distinct_skills < 2 * math.sqrt(2) + 0.05
+    assert e.distinct_skills_everything == pytest.approx(K, abs=0.02)
+
+
+def test_actions_that_the_discriminator_reads_count():
+    """Each skill pushes in a direction of its own, but only the first coordinate is seen."""
+    point = PointEnv()
+    reads_actions = Discriminator(
+        point.observation_space, K, net_arch=(), obs_indices=[0], action_space=point.action_space
+    )
+    e = evaluate(walker(), discriminator=reads_actions, n_episodes=2)
+    assert e.distinct_skills == pytest.approx(K, abs=0.02)
+
+
+def test_one_episode_of_each_skill_tells_no_number():
+    e = evaluate(walker(), n_episodes=1, baseline=True)
+    assert np.isnan([e.distinct_skills, e.distinct_skills_untrained]).all()
+    assert "two episodes" in e.info["why_no_held_out"]
+    assert e.recognized_skills == pytest.approx(K, abs=1e-5)
+
+
+def test_without_scikit_learn_all_else_is_measured(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.ensemble", None)
+    with pytest.warns(UserWarning, match=r"left out.*pip install 'sb3-diayn\[report\]'"):
+        e = evaluate(walker(), n_episodes=2)
+    assert np.isnan(e.distinct_skills) and "sb3-diayn[report]" in e.info["why_no_held_out"]
+    assert e.recognized_skills == pytest.approx(K, abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_an_untrained_policy_is_distinct_only_without_its_noise(deterministic):
+    """Its mean actions differ by far less than its noise, which the mode leaves out."""
+    model = make_sac(point_vec())
+    e = evaluate(model, n_episodes=4, baseline=True, deterministic=deterministic, seed=1)
+    assert (e.distinct_skills_untrained > 2) == deterministic
+    assert e.distinct_skills == pytest.approx(e.distinct_skills_untrained, abs=0.6)
+
+
+def test_an_untrained_model_is_another_policy_of_the_same_class():
+    model = make_sac(point_vec())
+    trained = [p.clone() for p in model.policy.parameters()]
+    first, second, third = (untrained_model(model, seed) for seed in (1, 1, 2))
+    assert type(first.policy) is type(model.policy) and first.policy is not model.policy
+    weights = [next(m.policy.actor.parameters()) for m in (first, second, third, model)]
+    assert th.equal(weights[0], weights[1])
+    assert not th.equal(weights[0], weights[2]) and not th.equal(weights[0], weights[3])
+    assert all(map(th.equal, trained, model.policy.parameters()))
+
+
 # -- nothing is changed ------------------------------------------------------------------------
 
 
@@ -169,10 +256,32 @@ def test_model_and_random_states_are_as_found(deterministic):
 
 def test_the_same_seed_gives_the_same_numbers():
     model = make_ppo(point_vec())
-    first, second = (evaluate(model, deterministic=False, seed=4) for _ in range(2))
+    first, second = (evaluate(model, n_episodes=2, seed=4) for _ in range(2))
     assert np.array_equal(first.task_returns, second.task_returns)
-    other = evaluate(model, deterministic=False, seed=5)
+    assert first.distinct_skills == second.distinct_skills
+    other = evaluate(model, n_episodes=2, seed=5)
     assert not np.array_equal(first.task_returns, other.task_returns)
+
+
+def test_random_actions_follow_the_seed_and_leave_the_generator_alone():
+    """DQN draws them from NumPy's generator and from the model's action space."""
+    env = DummyVecEnv([lambda: DIAYNWrapper(CountingEnv(discrete=True), K)])
+    model = make_dqn(env)
+    model.exploration_rate = 0.5
+    model.action_space.seed(3)
+    expected = copy.deepcopy(model.action_space)
+    np.random.seed(1)
+    uniform = constant_discriminator([0.25] * K)
+    runs = [
+        [t.actions.tolist() for t in play_skills(model, env, [0, 1], deterministic=False, seed=s)]
+        for s in (7, 7, 8)
+    ]
+    assert runs[0] == runs[1] != runs[2]
+    evaluate(model, env, discriminator=uniform, n_episodes=2)
+    assert [model.action_space.sample() for _ in range(9)] == [expected.sample() for _ in range(9)]
+    np_draw = np.random.rand()
+    np.random.seed(1)
+    assert np_draw == np.random.rand()
 
 
 def test_the_discriminator_comes_from_the_zip(tmp_path):

@@ -19,6 +19,17 @@ def test_mutual_information(log_q, expected):
     assert metrics.mutual_information(log_q, len(log_q)) == pytest.approx(expected, abs=1e-5)
 
 
+def test_reliability_of_five_states():
+    """Two of five states in the bin from 0.5, one of them right; three in the last, all right."""
+    confidences, hits = np.array([0.5, 0.6 - 1e-9, 0.9, 1, 1]), np.array([1, 0, 1, 1, 1])
+    bins = metrics.reliability(confidences, hits)
+    assert bins[5] == pytest.approx([0.4, 0.55, 0.5])
+    assert bins[9] == pytest.approx([0.6, 2.9 / 3, 1.0])
+    assert bins[[0, 1, 2, 3, 4, 6, 7, 8]].max() == 0
+    assert metrics.calibration_error(bins) == pytest.approx(0.04)
+    assert metrics.overconfidence(bins) == pytest.approx(0, abs=1e-6)
+
+
 def test_lengths_of_a_square_walk():
     square = np.array([[0, 0], [3, 0], [3, 3], [0, 3], [0, 0]])
     assert metrics.path_length(square) == 12

@@ -212,6 +212,26 @@ def test_confusion_numbers_and_ticks(n_skills, n_numbers, ax):
     assert "share" in ax.figure.axes[1].get_ylabel()
 
 
+def test_reliability_leaves_out_empty_bins(ax):
+    evaluation = make_evaluation(2)
+    evaluation.reliability[5] = [0.4, 0.55, 0.5]
+    evaluation.reliability[9] = [0.6, 0.95, 0.75]
+    plotting.plot_reliability(evaluation, ax=ax)
+    diagonal, line = ax.get_lines()
+    np.testing.assert_array_equal(diagonal.get_xydata(), [[0, 0], [1, 1]])
+    np.testing.assert_array_equal(line.get_xydata(), [[0.55, 0.5], [0.95, 0.75]])
+    assert [bar.get_height() for bar in ax.patches] == [0, 0, 0, 0, 0, 0.4, 0, 0, 0, 0.6]
+    assert "0.14" in ax.get_title()  # 0.4 * 0.05 + 0.6 * 0.2
+
+
+def test_reliability_of_an_old_evaluation_is_refused():
+    evaluation = make_evaluation(2)
+    evaluation.reliability[:] = np.nan
+    with pytest.raises(ValueError, match="reliability is unknown; expected"):
+        plotting.plot_reliability(evaluation)
+    assert plt.get_fignums() == []
+
+
 @pytest.mark.parametrize("n_skills", SIZES)
 def test_coverage_bars(n_skills, ax):
     plotting.plot_coverage(make_evaluation(n_skills), ax=ax)

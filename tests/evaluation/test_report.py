@@ -15,7 +15,7 @@ pytest.importorskip("seaborn")
 
 from sb3_diayn.evaluation import report
 from sb3_diayn.evaluation.report import Description, headlines, number, write_report
-from sb3_diayn.evaluation.results import SkillEvaluation
+from sb3_diayn.evaluation.results import SINCE_FORMAT_2, SkillEvaluation
 from tests.evaluation.evaluations import straight_walks
 
 K = 3
@@ -161,14 +161,48 @@ def test_the_evaluation_is_kept(tmp_path, evaluation):
 
 def test_headlines(evaluation):
     assert headlines(evaluation) == {
-        "Distinct skills": ("3 of 3", "1.1 of 1.10 nats"),
+        "Distinct skills": ("3 of 3", "held-out classifier, 1.1 of 1.10 nats"),
+        "Known to the discriminator": ("3 of 3", "its own bound, 1.1 of 1.10 nats"),
         "Accuracy": ("100%", "guessing: 33%"),
+        "Calibration error": ("0", "0 is perfect"),
         "Best task return": ("20", "skill 2"),
         "Median task return": ("10", "over skills"),
         "Coverage": ("77 cells", "x position and y position"),
     }
     evaluation.log_q -= 5
-    assert headlines(evaluation)["Distinct skills"][0] == "< 1 of 3"
+    assert headlines(evaluation)["Known to the discriminator"][0] == "< 1 of 3"
+    assert headlines(evaluation)["Distinct skills"][0] == "3 of 3"
+
+
+def test_headlines_of_what_differs_and_of_the_baseline(evaluation):
+    evaluation.held_out_log_q_everything -= np.log(2)
+    evaluation.untrained_log_q[:] = -np.log(3)
+    remark = headlines(evaluation)["Distinct skills"][1]
+    assert remark.endswith("nats; 1.5 with the whole observation; untrained: 1.0")
+
+
+@pytest.mark.parametrize("info", [{}, {"why_no_held_out": "it needs two episodes"}])
+def test_no_other_number_takes_the_place_of_an_unknown_one(tmp_path, evaluation, info):
+    evaluation.info |= info
+    for name in SINCE_FORMAT_2:
+        getattr(evaluation, name)[:] = np.nan
+    reason = info.get("why_no_held_out", "an evaluation of version 0.1.0")
+    assert headlines(evaluation)["Distinct skills"] == ("n/a", reason)
+    assert headlines(evaluation)["Calibration error"][0] == "n/a"
+    page = write(tmp_path, evaluation, card=ABOUT)
+    assert "reliability.png" not in page.links
+    _, head, body = (tmp_path / "README.md").read_text().split("---\n", 2)
+    assert "distinct_skills" not in head and f"| **n/a** | {reason} |" in body
+
+
+@pytest.mark.parametrize(
+    ("info", "words"),
+    [({"deterministic": False}, "with sampled actions"), ({"deterministic": True}, "ministically")],
+)
+def test_the_page_says_how_skills_were_played(tmp_path, evaluation, info, words):
+    evaluation.info |= info
+    assert words in write(tmp_path, evaluation).text
+    assert words in (tmp_path / "report.md").read_text()
 
 
 @pytest.mark.parametrize(

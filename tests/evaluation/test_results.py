@@ -1,11 +1,13 @@
 import json
+import math
 from dataclasses import fields
 
 import numpy as np
 import pytest
 
 from sb3_diayn.evaluation.evaluate import evaluate_skills
-from sb3_diayn.evaluation.results import SkillEvaluation
+from sb3_diayn.evaluation.results import SINCE_FORMAT_2, SkillEvaluation
+from tests.evaluation.evaluations import straight_walks
 from tests.helpers.scripted import K, compass, point_vec, walker
 
 
@@ -28,18 +30,18 @@ def test_a_file_gives_the_same_bits(evaluation, tmp_path, suffix):
     assert [path.name for path in tmp_path.iterdir()] == [f"e{suffix}"]
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1, 2]", "3", "{}", '{"format_version": 1}', "é"])
+@pytest.mark.parametrize("content", ["", "{", "[1, 2]", "3", "{}", '{"format_version": 2}', "é"])
 @pytest.mark.parametrize("suffix", [".json", ".npz"])
 def test_a_foreign_file_is_refused(tmp_path, content, suffix):
     file = tmp_path / f"e{suffix}"
     file.write_text(content, encoding="latin-1")
-    with pytest.raises(ValueError, match="is not an evaluation of format 1"):
+    with pytest.raises(ValueError, match="is not an evaluation of format 1 or 2"):
         SkillEvaluation.load(file)
 
 
 def test_a_foreign_archive_is_refused(tmp_path):
     np.savez(tmp_path / "e.npz", a=np.zeros(3))
-    with pytest.raises(ValueError, match="is not an evaluation of format 1"):
+    with pytest.raises(ValueError, match="is not an evaluation of format 1 or 2"):
         SkillEvaluation.load(tmp_path / "e.npz")
 
 
@@ -47,8 +49,49 @@ def test_another_version_is_refused(evaluation, tmp_path):
     evaluation.save(tmp_path / "e.json")
     content = json.loads((tmp_path / "e.json").read_text()) | {"format_version": 7}
     (tmp_path / "e.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"format 1 \(format 7\)"):
+    with pytest.raises(ValueError, match=r"format 1 or 2 \(format 7\)"):
         SkillEvaluation.load(tmp_path / "e.json")
+
+
+@pytest.mark.parametrize("suffix", [".json", ".npz"])
+def test_a_file_of_the_first_format_knows_no_held_out_classifier(evaluation, tmp_path, suffix):
+    file = tmp_path / f"e{suffix}"
+    evaluation.save(file)
+    old = dict(np.load(file)) if suffix == ".npz" else json.loads(file.read_text())
+    old = {name: value for name, value in old.items() if name not in SINCE_FORMAT_2}
+    old |= {"format_version": 1}
+    if suffix == ".npz":
+        np.savez(file, **old)
+    else:
+        file.write_text(json.dumps(old))
+    loaded = SkillEvaluation.load(file)
+    assert np.isnan([loaded.distinct_skills, loaded.distinct_skills_everything]).all()
+    assert np.isnan([loaded.distinct_skills_untrained, loaded.calibration_error]).all()
+    assert loaded.held_out_confusion.shape == (K, K)
+    assert loaded.mutual_information == loaded.discriminator_bound == pytest.approx(math.log(K))
+    loaded.save(file)  # in the new format
+    assert np.isnan(SkillEvaluation.load(file).distinct_skills)
+
+
+def test_a_file_of_the_second_format_must_be_whole(evaluation, tmp_path):
+    evaluation.save(tmp_path / "e.json")
+    content = json.loads((tmp_path / "e.json").read_text())
+    del content["held_out_log_q"]
+    (tmp_path / "e.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="held_out_log_q"):
+        SkillEvaluation.load(tmp_path / "e.json")
+
+
+@pytest.mark.parametrize(
+    ("info", "words"),
+    [
+        ({}, ""),
+        ({"deterministic": True}, "deterministically"),
+        ({"deterministic": False}, "with sampled actions"),
+    ],
+)
+def test_how_skills_were_played(info, words):
+    assert straight_walks(2, info=info).how_played == words
 
 
 def test_another_ending_is_refused(evaluation, tmp_path):

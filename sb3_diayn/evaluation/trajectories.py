@@ -284,7 +284,7 @@ def _default_max_steps(env: VecEnv) -> int:
     """Episodes may be longer where a time limit says so."""
     # Not from ``spec``, which ``unwrapped`` keeps without its limit, and which may not be pickled.
     limits = env.get_attr(TIME_LIMIT) if env.has_attr(TIME_LIMIT) else []
-    return max(DEFAULT_MAX_STEPS, *(limit or 0 for limit in limits), 0)
+    return max([DEFAULT_MAX_STEPS, *(limit or 0 for limit in limits)])
 
 
 def _warn_of_cut(max_steps: int) -> None:

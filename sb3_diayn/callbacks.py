@@ -208,6 +208,7 @@ class DIAYNCallback(BaseCallback):
             self.options["obs_function"] = function_path(self._obs_function)
         self._given = {k: v for k, v in self.options.items() if v != _default_options()[k]}
         self._live_state: LiveState | None = None
+        self._is_normalized = False
         self._is_set_up = False
         self._returns = EpisodeReturns()
         self._seen: set[int] = set()
@@ -247,12 +248,16 @@ class DIAYNCallback(BaseCallback):
         live = known if isinstance(known, LiveState) else None
         same_episodes = live is not None and live.last_obs is self.model._last_obs is not None
         previous = None if live is None else live.owner._continuation
+        is_normalized = normalizes_observations(self.model)
         saved: State | None = None
         is_known = live is not None and live is self._live_state
-        if not is_known:
+        if is_known:
+            check_normalized({"vec_normalize": self._is_normalized}, is_normalized)
+        else:
             saved = dict(known.items()) if known else None
             if self._live_state is not None:
                 self._live_state.freeze()  # a model of before keeps the discriminator it had
+            self._is_normalized = is_normalized  # also when the model gets another environment
             self._build(saved)
             if live is not None:
                 self.trainer.past.extend(live.owner.trainer.past)
@@ -303,7 +308,7 @@ class DIAYNCallback(BaseCallback):
             check_state(saved, "the model")
             saved["options"] = _default_options() | saved["options"]  # an older version had fewer
             check_saved(saved, self.n_skills, fixed)
-            check_normalized(saved, normalizes_observations(self.model))
+            check_normalized(saved, self._is_normalized)
             check_function(self._obs_function, saved["options"].get("obs_function"))
         self.options = (saved["options"] if saved else _default_options()) | self._given
         # Initial parameters that are about to be replaced must not move torch's random numbers.
@@ -468,7 +473,7 @@ class DIAYNCallback(BaseCallback):
             "observation_space": describe_space(self.discriminator.observation_space),
             "action_space": describe_space(self.discriminator.action_space),
             "options": self.options,
-            "vec_normalize": normalizes_observations(self.model),
+            "vec_normalize": self._is_normalized,
             "progress": self._progress(),
             **pack_state(self.trainer.state()),
         }

@@ -91,9 +91,9 @@ class SkillPolicy:
         memory, starts = None, episode_start
         if state is not None:
             memory, starts = self._remember(observation, state, episode_start)
-        obs = (
-            observation if self._normalizer is None else self._normalizer.normalize_obs(observation)
-        )
+        obs: Any = observation
+        if self._normalizer is not None:
+            obs = self._normalizer.normalize_obs(observation)
         masks = {"action_masks": get_action_masks(self._env)} if self._has_masks else {}
         actions, memory = self._model.predict(obs, memory, starts, deterministic, **masks)
         return actions, None if memory is None else (self._one_hots(observation), memory)

@@ -26,6 +26,7 @@ from sb3_diayn.wrappers import DIAYNWrapper
 
 POSITION_KEYS = ("x_position", "y_position", "z_distance_from_origin")
 DEFAULT_MAX_STEPS = 10_000
+TIME_LIMIT = "_max_episode_steps"  # of gymnasium's TimeLimit
 CHECKED_STEPS = 20  # of each round, for wrappers that repeat actions
 
 
@@ -285,10 +286,10 @@ class _Episodes:
 
 
 def _default_max_steps(env: VecEnv) -> int:
-    """Episodes that a time limit ends are longer where it says so."""
-    specs = env.get_attr("spec") if env.has_attr("spec") else []
-    limits = [getattr(spec, "max_episode_steps", None) or 0 for spec in specs]
-    return max([DEFAULT_MAX_STEPS, *limits])
+    """Episodes may be longer where a time limit says so."""
+    # Not from ``spec``, which ``unwrapped`` keeps without its limit, and which may not be pickled.
+    limits = env.get_attr(TIME_LIMIT) if env.has_attr(TIME_LIMIT) else []
+    return max([DEFAULT_MAX_STEPS, *(limit or 0 for limit in limits)])
 
 
 def _warn_of_cut(max_steps: int) -> None:

@@ -360,6 +360,18 @@ def test_a_zip_remembers_that_it_was_normalised(normalized, tmp_path):
     evaluate_skills(loaded, raw_env(), n_episodes=1)
 
 
+def test_another_environment_does_not_change_how_a_model_was_trained(tmp_path):
+    model, callback = make_sac(VecNormalize(raw_env(), norm_reward=False)), make_callback()
+    model.learn(30, callback=callback)
+    model.set_env(raw_env())
+    model.save(tmp_path / "model")
+    for each in (model, SAC.load(tmp_path / "model", device="cpu")):
+        with pytest.raises(ValueError, match=FORGOTTEN):
+            evaluate_skills(each, raw_env(), n_episodes=1)
+    with pytest.raises(ValueError, match=FORGOTTEN):
+        model.learn(30, callback=callback)
+
+
 def test_raw_observations_are_normalised_by_hand(normalized):
     model = normalized["normalised"]
     statistics = model.get_vec_normalize_env()
@@ -426,10 +438,13 @@ def test_episodes_with_and_without_end(n_envs):
 
 def test_a_time_limit_of_the_environment_may_be_longer(monkeypatch):
     monkeypatch.setattr(trajectories, "DEFAULT_MAX_STEPS", 10)
-    env = DummyVecEnv(
-        [lambda: DIAYNWrapper(gym.make("Pendulum-v1", max_episode_steps=25), 2)]  # 25 > 10
-    )
-    assert len(play(untrained(env), env, [0])[0]) == 25
+    env = DummyVecEnv([lambda: DIAYNWrapper(gym.make("Pendulum-v1", max_episode_steps=25), 2)])
+    model = untrained(env)
+    assert len(play(model, env, [0])[0]) == 25
+    # Its ``spec`` still has the limit.
+    env = DummyVecEnv([lambda: DIAYNWrapper(gym.make("Pendulum-v1").unwrapped, 2)])
+    with pytest.warns(UserWarning, match=r"max_steps=None: .* within 10 steps"):
+        assert len(play(model, env, [0])[0]) == 10
 
 
 def test_max_steps_is_a_number_of_steps():

@@ -364,6 +364,8 @@ def fail(folder: Path, capfd: Any, *words: Any) -> tuple[Path, str]:
 @pytest.mark.parametrize("how", ENDS)
 def test_an_environment_that_fails_in_a_process_of_its_own(tmp_path, capfd, how, index):
     pytest.importorskip("rl_zoo3")
+    if ON_WINDOWS and how == "kill":
+        pytest.skip("Windows has no such signal")
     kwargs = ["--env-kwargs", f"how:{how}", f"index:{index}", "--vec-env", "subproc"]
     run, error = fail(tmp_path, capfd, *kwargs)
     assert f"in step 30, number {index} of the environments 0 to 1: {ENDS[how]}" in error

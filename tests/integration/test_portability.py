@@ -35,6 +35,7 @@ ALLOWED = {
     ("integration/test_crashes.py", "signal.SIGXFSZ"): "the same",
     ("integration/test_crashes.py", "os.killpg"): "skipped on Windows",
     ("integration/test_crashes.py", "start_new_session="): "the same",
+    ("integration/test_crashes.py", "signal.SIGKILL"): "the same",
     ("integration/test_crashes.py", ".rename()"): "to a name that is free",
     (
         "cli/test_sweep_cluster.py",

@@ -143,9 +143,13 @@ def test_a_bare_zip(run, tmp_path):
     zipped = tmp_path / "model.zip"
     zipped.write_bytes((run / f"{ENV}.zip").read_bytes())
     assert load_state(zipped)["env_id"] == ENV
+    # Next to it, what has normalised its observations: without, it is refused.
+    (tmp_path / "vecnormalize.pkl").write_bytes((run / ENV / "vecnormalize.pkl").read_bytes())
     assert main(["export", str(zipped), "--skill", "1", "-o", str(tmp_path), *QUICK]) == 0
     assert main(["finetune", str(zipped), "--skill", "1", "-f", str(tmp_path), *TUNE]) == 0
     assert SAC.load(tmp_path / "sac" / f"{ENV}_2" / f"{ENV}.zip").num_timesteps == 120
+    for number in (1, 2):
+        assert statistics(tmp_path / "sac" / f"{ENV}_{number}").mean.shape == (3,)
 
 
 def test_what_knows_of_skills_is_left_out():

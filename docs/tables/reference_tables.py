@@ -181,6 +181,7 @@ def travellers() -> list[str]:
 def _travel(run: Path) -> dict[str, Any]:
     row, evaluation = _row(run), SkillEvaluation.load(run / "evaluation.json")
     apart = ends_apart(evaluation)
+    n_static = (evaluation.movement < STATIC_MOVEMENT).sum()
     return {
         "seed": row["seed"],
         "fresh accuracy": row["fresh accuracy"],
@@ -188,7 +189,7 @@ def _travel(run: Path) -> dict[str, Any]:
         "ends apart, largest (m)": apart.max(),
         "ends apart, mean (m)": apart.mean(),
         "cells": row["cells"],
-        "static skills": f"{(evaluation.movement < STATIC_MOVEMENT).sum()} of {evaluation.n_skills}",
+        "static skills": f"{n_static} of {evaluation.n_skills}",
         "best return": row["best return"],
         "worst return": row["worst return"],
     }

@@ -34,6 +34,6 @@ if __name__ == "__main__":
     model.learn(300_000, callback=DIAYNCallback())
     model.save("cartpole_skills")
     test_env = VecDIAYNWrapper(GymVecEnv(SameStepCartPole(num_envs=8)), n_skills=8)
-    evaluation = evaluate_skills(model, test_env, n_episodes=1)
+    evaluation = evaluate_skills(model, test_env, n_episodes=2)
     print(f"{evaluation.distinct_skills:.1f} of 8 skills distinct")
     print("steps of each:", evaluation.lengths.mean(axis=1))

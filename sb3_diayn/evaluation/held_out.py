@@ -16,12 +16,12 @@ from sb3_diayn.files import require_extra
 
 Array = npt.NDArray[Any]
 
-# Each fold costs a training. On Hopper-v5 (K = 20, six episodes of each skill) two, three and six
-# folds find 17.5, 17.3 and 17.9 skills.
+# Each fold costs a training. On Hopper-v5 (K = 20, six episodes of each skill, trees alone) two,
+# three and six folds find about 17.5, 17.3 and 17.9 skills.
 MAX_FOLDS = 3
 # Of each skill, at equal steps through its episodes: with five episodes, 200 of each. Consecutive
-# states are nearly equal: on Hopper-v5, 250, 500 and 1,000 of them give 15.8, 16.7 and 17.2 skills,
-# and all 3,200 give 17.4 in three times the time.
+# states are nearly equal: on Hopper-v5 (trees alone, two folds), 250, 500 and 1,000 of them give
+# 15.8, 16.7 and 17.2 skills, and all 3,200 give 17.4 in three times the time.
 MAX_STATES = 1000
 # 100 trees find the same on Hopper-v5 in twice the time.
 N_TREES = 50

@@ -32,6 +32,7 @@ from tests.benchmarks.timing import command_line
 
 ENV = "MountainCarContinuous-v0"
 SOLVED = 90.0
+EVALUATION = {"n_episodes": 3, "deterministic": True}  # as the tables of the page
 N_SKILLS, PRETRAINING_STEPS, STEPS, EVAL_FREQ, N_EPISODES = 10, 100_000, 5_000, 1_000, 5
 HYPERPARAMS: dict[str, Any] = {
     "learning_rate": 1e-3,
@@ -71,7 +72,7 @@ def pretrain(file: Path, seed: int, task_reward_weight: float = 0.0) -> SAC:
 
 
 def best_of(model: SAC, seed: int) -> tuple[int, float]:
-    evaluation = evaluate_skills(model, make_env(N_SKILLS, seed + 1000, skills=True), n_episodes=3)
+    evaluation = evaluate_skills(model, make_env(N_SKILLS, seed + 1000, skills=True), **EVALUATION)
     return rank_skills(evaluation)[0]
 
 
@@ -157,13 +158,13 @@ def weigh(folder: Path, seed: int, weight: float) -> None:
     """The skills of a pretraining that is paid the task reward too."""
     name = f"skills_{seed}.zip" if weight == 0 else f"skills_{seed}_weight_{weight}.zip"
     model = pretrain(folder / name, seed, weight)
-    evaluation = evaluate_skills(model, make_env(N_SKILLS, seed + 1000, skills=True), n_episodes=3)
+    evaluation = evaluate_skills(model, make_env(N_SKILLS, seed + 1000, skills=True), **EVALUATION)
     returns = evaluation.task_returns.mean(axis=1)
     print(
         f"weight {weight}, seed {seed}: {(returns >= SOLVED).sum()} of {N_SKILLS} skills at "
         f"{SOLVED:.0f}, best {returns.max():.1f}, median {np.median(returns):.1f}, "
         f"accuracy {evaluation.accuracy.mean():.2f}, "
-        f"distinct skills {evaluation.distinct_skills:.1f}",
+        f"distinct skills by D {evaluation.recognized_skills:.1f}",
         flush=True,
     )
 

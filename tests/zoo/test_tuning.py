@@ -55,14 +55,15 @@ def test_two_processes_share_a_study(study):
 
 
 @pytest.mark.slow
-def test_a_trial_is_worth_the_mutual_information_of_its_last_evaluation(study):
+def test_a_trial_is_worth_the_held_out_bound_of_its_last_evaluation(study):
     complete = [trial for trial in study[0].trials if trial.state == TrialState.COMPLETE]
     assert complete
     for trial in complete:
         assert list(trial.intermediate_values) == [1, 2]
         assert trial.value == trial.intermediate_values[2] <= math.log(K)
         measured = trial.user_attrs
-        assert measured["mutual_information"] == trial.value
+        assert measured["held_out_bound"] == trial.value
+        assert measured["discriminator_bound"] != trial.value
         assert (
             measured["task_return_mean"] <= measured["task_return_best"] < 0 < measured["coverage"]
         )
@@ -196,8 +197,14 @@ def test_a_pruned_trial_ends():
     model.learn(100, callback=[DIAYNCallback(net_arch=(8,)), callback])
     assert model.num_timesteps == 20 and callback.is_pruned
     assert [step for _, step in trial.reports] == [1, 2]
-    assert trial.reports[1][0] == callback.last_evaluation.mutual_information
+    assert trial.reports[1][0] == callback.last_evaluation.held_out_bound
     assert trial.attributes == callback.history[-1]
+
+
+def test_one_episode_is_too_few_for_a_trial(tmp_path, capsys):
+    assert main([*words(tmp_path, 1), "--episodes", "1"]) == 2
+    assert "n_episodes=1 leaves no episode" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_algorithm_without_a_search_space(tmp_path, capsys):

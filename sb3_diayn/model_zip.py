@@ -234,7 +234,7 @@ def training_history(state: State) -> Arrays:
         rows = unpack_arrays(state["arrays"]).get("history")
         if rows is None:
             return {}
-        return dict(zip(HISTORY, rows.astype(np.float64).reshape(len(rows), -1).T, strict=True))
+        return dict(zip(HISTORY, rows.astype(np.float64).reshape(-1, len(HISTORY)).T, strict=True))
     except Exception as e:  # as in load_state
         raise ValueError(
             f"the history of the training is damaged ({e}); expected what DIAYNCallback writes. "

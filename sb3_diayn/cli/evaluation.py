@@ -229,7 +229,12 @@ def cached_evaluation(run: Run, args: argparse.Namespace) -> SkillEvaluation | N
         return None
     try:
         evaluation = SkillEvaluation.load(file)
-        is_wanted = run.has_evaluation(evaluation, n_episodes=args.episodes, seed=args.seed)
+        is_wanted = run.has_evaluation(
+            evaluation,
+            n_episodes=args.episodes,
+            deterministic=getattr(args, "deterministic", False),
+            seed=args.seed,
+        )
     except ValueError as error:
         raise ValueError(f"{file}: {error} The command report writes it again.") from error
     return evaluation if is_wanted else None

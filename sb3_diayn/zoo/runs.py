@@ -287,16 +287,22 @@ class Run:
         }
 
     def has_evaluation(
-        self, evaluation: SkillEvaluation, *, n_episodes: int | None = None, seed: int | None = None
+        self,
+        evaluation: SkillEvaluation,
+        *,
+        n_episodes: int | None = None,
+        deterministic: bool = False,
+        seed: int | None = None,
     ) -> bool:
         """
         :param evaluation: of any model
         :param n_episodes: episodes of each skill that are wanted; None for any number
+        :param deterministic: whether the mode of the policy is wanted instead of samples
         :param seed: that is wanted; None for any
         :return: whether it is of this very model, environment and versions, and as wanted
         :raises ValueError: if it says so and is of another number of skills
         """
-        expected = {**self.evaluated, "deterministic": True}
+        expected = {**self.evaluated, "deterministic": deterministic}
         wanted = {"n_episodes": n_episodes, "seed": seed}
         expected |= {name: value for name, value in wanted.items() if value is not None}
         fits = all(evaluation.info.get(name, ...) == value for name, value in expected.items())

@@ -312,6 +312,6 @@ def test_episodes_without_end_are_cut():
         DIAYNWrapper(PointEnv(length=10**9), K), eval_freq=30, max_steps=7
     )
     learn(make_sac(training_env()), evaluating, steps=40)
-    assert evaluating.last_evaluation.lengths.tolist() == [[7]] * K
+    assert evaluating.last_evaluation.lengths.tolist() == [[7, 7]] * K
     with pytest.raises(ValueError, match=r"max_steps=0 is not a positive integer"):
         SkillEvaluationCallback(max_steps=0)

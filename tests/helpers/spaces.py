@@ -108,7 +108,7 @@ ROWS = [
     Row("discrete", PPO),
     Row("multi_discrete", DQN),
     Row("multi_binary", PPO),
-    Row("dict", SAC, steps=1600),
+    Row("dict", SAC, steps=3200),
     Row("goal", SAC),
     Row("image", DQN, steps=400),
     Row("image_first", PPO, steps=600, options=CONVOLUTIONS),

@@ -15,7 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stable_baselines3 import DQN, SAC
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack
+from stable_baselines3.common.vec_env import (
+    DummyVecEnv,
+    SubprocVecEnv,
+    VecFrameStack,
+    unwrap_vec_normalize,
+)
 from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
 
 from sb3_diayn import DIAYNCallback, DIAYNWrapper, Discriminator, SkillReward, load_discriminator
@@ -154,7 +159,11 @@ def test_a_row_of_the_table(row, tmp_path):
     options = {"net_arch": [32], "learning_rate": 5e-3} | row.options
     callback = DIAYNCallback(**options)
     model.learn(row.steps, callback=callback)
-    evaluation = evaluate_skills(model, row.make_env(), n_episodes=1, deterministic=True)
+    env = row.make_env()
+    normalizer = model.get_vec_normalize_env()
+    if normalizer is not None:
+        unwrap_vec_normalize(env).obs_rms = normalizer.obs_rms
+    evaluation = evaluate_skills(model, env, n_episodes=1, deterministic=True)
     assert evaluation.accuracy.mean() > 1.8 * CHANCE
     trained, space = callback.discriminator, callback.skill_space
     if hasattr(model, "replay_buffer"):

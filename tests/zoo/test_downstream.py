@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 
@@ -142,6 +143,7 @@ def test_the_best_skill_is_measured(run, tmp_path, capsys):
 def test_a_bare_zip(run, tmp_path):
     zipped = tmp_path / "model.zip"
     zipped.write_bytes((run / f"{ENV}.zip").read_bytes())
+    shutil.copy(run / ENV / "vecnormalize.pkl", tmp_path)
     assert load_state(zipped)["env_id"] == ENV
     # Next to it, what has normalised its observations: without, it is refused.
     (tmp_path / "vecnormalize.pkl").write_bytes((run / ENV / "vecnormalize.pkl").read_bytes())

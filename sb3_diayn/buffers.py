@@ -10,12 +10,11 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.preprocessing import get_obs_shape
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_diayn.discriminator import Batch, Discriminator, Folds
+from sb3_diayn.discriminator import Batch, Folds
 from sb3_diayn.observations import (
     FloatArray,
     Obs,
@@ -405,158 +404,6 @@ class EpisodeGate:
             steps = np.arange(min(self._lengths[i], size))
             self.is_open[(row - steps) % size, i] = self._returns[i] >= min_task_return
             self._returns[i], self._lengths[i] = 0.0, 0
-
-
-class SkillRollout:
-    """
-    What a rollout of an on-policy model holds for the discriminator: the environment's next
-    observations, skills and actions, which SB3 does not keep.
-
-    Where a skill ends before its episode, the model's advantages must not run into the next skill.
-    SB3 has the means for the end of an episode at a time limit: it adds the value of the last
-    observation to the reward, and marks the next step as a start (GitHub issue #633 of SB3). The
-    same is done here for the end of a skill, within the model's rollout buffer: ``dones`` and
-    ``infos``, which other callbacks read, stay as they are.
-
-    :param model: an on-policy model, whose rollout buffer is watched until :meth:`detach`
-    :param skill_space: where the skill sits in an observation
-    :param discriminator: what will learn from the rollout
-    """
-
-    def __init__(
-        self, model: OnPolicyAlgorithm, skill_space: SkillSpace, discriminator: Discriminator
-    ) -> None:
-        self.model, self.buffer = model, model.rollout_buffer
-        self.skill_space = skill_space
-        self.discriminator = discriminator
-        self.vec_normalize = model.get_vec_normalize_env()
-        self.clear()
-        self.detach()
-        self._compute = self.buffer.compute_returns_and_advantage
-        vars(self.buffer)["compute_returns_and_advantage"] = self._compute_within_skills
-
-    def detach(self) -> None:
-        """Leave the model's rollout buffer as it was."""
-        vars(self.buffer).pop("compute_returns_and_advantage", None)
-
-    def clear(self) -> None:
-        """Forget what a rollout that was interrupted has left."""
-        self._steps: list[tuple[Obs, npt.NDArray[Any], npt.NDArray[Any]]] = []
-        # Row of the buffer, environments, and the values that belong to the rewards there.
-        self._ends: list[tuple[int, Indices, npt.NDArray[np.float32]]] = []
-        self._corrections: list[tuple[int, int, np.float32]] = []
-
-    def add(
-        self,
-        new_obs: Obs,
-        actions: npt.NDArray[Any],
-        dones: npt.NDArray[np.bool_],
-        infos: list[dict[str, Any]],
-        memory: Any = None,
-    ) -> None:
-        """
-        Store one step of each environment, before the model stores it in its buffer.
-
-        :param new_obs: next observations as the model sees them, shape ``(n_envs, d + K)``
-        :param actions: actions as the environments took them
-        :param dones: ends of episodes, shape ``(n_envs,)``
-        :param infos: those of ``DIAYNWrapper``
-        :param memory: ``lstm_states`` of a recurrent policy after the step
-        """
-        if self.vec_normalize is not None:
-            new_obs = self.vec_normalize.get_original_obs()
-        env_obs, new_skills = self.skill_space.split_newest(new_obs)
-        env_obs, skills = copy_obs(env_obs), np.array([info["skill"] for info in infos])
-        for index in np.flatnonzero(dones).tolist():
-            last = self.skill_space.terminal_env_obs(infos[index], self.vec_normalize)
-            assign_obs(env_obs, index, last)
-            self._correct(index, infos[index], skills[index], memory)
-        ended = np.flatnonzero(~dones & (new_skills != skills))
-        if len(ended):
-            last_obs = self._with_skills(index_obs(new_obs, ended), skills[ended])
-            values = _state_values(self.model, last_obs, memory, ended)
-            self._ends.append((self.buffer.pos, ended, values))
-        actions = self.discriminator.scale_action(actions).reshape(len(infos), -1)
-        self._steps.append((env_obs, skills, actions))
-
-    def _correct(self, index: int, info: dict[str, Any], skill: int, memory: Any) -> None:
-        """
-        A wrapper outside may cut an episode in the very step in which its skill ends. SB3 then
-        takes the value of the last observation with the next skill; that of the old one is right.
-        """
-        seen: Any = info.get("terminal_observation")
-        if not info.get("TimeLimit.truncated") or seen is None:
-            return
-        raw = seen if self.vec_normalize is None else self.vec_normalize.unnormalize_obs(seen)
-        if self.skill_space.split_newest(raw)[1] == skill:
-            return
-        rows, envs = map_obs(lambda part: np.asarray(part)[None], raw), np.array([index])
-        right = _state_values(self.model, self._with_skills(rows, np.array([skill])), memory, envs)
-        wrong = _state_values(
-            self.model, map_obs(lambda part: np.asarray(part)[None], seen), memory, envs
-        )
-        self._corrections.append((self.buffer.pos, index, (right - wrong)[0]))
-
-    def _with_skills(self, obs: Obs, skills: npt.NDArray[Any]) -> Obs:
-        """What the model would have seen, had the skills not ended."""
-        env_obs, seen = self.skill_space.split(obs)
-        if self.skill_space.n_stack > 1:  # the older frames keep theirs
-            skills = np.column_stack([seen[:, :-1], skills])
-        last_obs = self.skill_space.append(env_obs, skills)
-        if self.vec_normalize is not None:
-            last_obs = self.vec_normalize.normalize_obs(last_obs)
-        return last_obs
-
-    def _compute_within_skills(self, last_values: th.Tensor, dones: npt.NDArray[np.bool_]) -> None:
-        """Stands for the buffer's ``compute_returns_and_advantage``."""
-        buffer, starts = self.buffer, self.buffer.episode_starts
-        buffer.episode_starts = starts.copy()
-        for row, envs, values in self._ends:
-            buffer.rewards[row, envs] += np.float32(self.model.gamma) * values
-            if row + 1 < buffer.buffer_size:
-                buffer.episode_starts[row + 1, envs] = 1.0
-            else:
-                dones = dones.copy()
-                dones[envs] = True
-        for row, env, difference in self._corrections:
-            buffer.rewards[row, env] += np.float32(self.model.gamma) * difference
-        self._compute(last_values, dones)
-        # A recurrent policy keeps its memory from skill to skill, in training as when it acts.
-        buffer.episode_starts = starts
-
-    def pop(self, device: th.device) -> Batch:
-        """
-        Empty the rollout.
-
-        :param device: where the tensors go
-        :return: its transitions
-        """
-        obs, skills, actions = zip(*self._steps, strict=True)
-        self.clear()
-
-        def to_tensor(*steps: npt.NDArray[Any]) -> th.Tensor:
-            return th.as_tensor(np.concatenate(steps), device=device)
-
-        return Batch(map_obs(to_tensor, *obs), to_tensor(*skills), to_tensor(*actions))
-
-
-def _state_values(
-    model: OnPolicyAlgorithm, obs: Obs, memory: Any, envs: Indices
-) -> npt.NDArray[np.float32]:
-    """The values of observations in some of the environments, as the model itself computes them."""
-    policy: Any = model.policy
-    if not hasattr(policy, "predict_values"):  # SBX
-        values = model.vf.apply(policy.vf_state.params, policy.prepare_obs(obs)[0])  # type: ignore[attr-defined]
-        return np.array(values, np.float32).reshape(-1)
-    tensors = policy.obs_to_tensor(obs)[0]
-    with th.no_grad():
-        if memory is None:
-            values = policy.predict_values(tensors)
-        else:
-            own = tuple(part[:, envs].contiguous() for part in memory.vf)
-            values = policy.predict_values(tensors, own, th.zeros(len(envs), device=model.device))
-    on_cpu: npt.NDArray[np.float32] = values.flatten().cpu().numpy()
-    return on_cpu
 
 
 def batch_device(model: BaseAlgorithm) -> th.device:

@@ -35,7 +35,7 @@ from sb3_diayn.arguments import (
     check_options,
     defaults,
 )
-from sb3_diayn.buffers import SkillRollout, batch_device, bind_buffer
+from sb3_diayn.buffers import batch_device, bind_buffer
 from sb3_diayn.checkpoints import last_good_checkpoint
 from sb3_diayn.checks import (
     check_algorithm_options,
@@ -54,14 +54,7 @@ from sb3_diayn.checks import (
     normalizes_observations,
     quiet_evaluations,
 )
-from sb3_diayn.discriminator import (
-    Batch,
-    Discriminator,
-    DiscriminatorTrainer,
-    State,
-    default_batch_size,
-    plain_layer,
-)
+from sb3_diayn.discriminator import Batch, Discriminator, plain_layer
 from sb3_diayn.extractors import (
     ObsFunction,
     ObsIndices,
@@ -80,7 +73,9 @@ from sb3_diayn.model_zip import (
 )
 from sb3_diayn.observations import describe_space
 from sb3_diayn.rewards import SkillReward
+from sb3_diayn.rollouts import SkillRollout
 from sb3_diayn.skills import SkillSpace
+from sb3_diayn.trainer import DiscriminatorTrainer, State, default_batch_size
 from sb3_diayn.training_state import Continuation
 from sb3_diayn.vec_env import VecDIAYNWrapper
 

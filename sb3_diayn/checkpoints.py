@@ -20,10 +20,10 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_diayn.arguments import check_positive
 from sb3_diayn.checks import callbacks_in, check_not_nested
-from sb3_diayn.discriminator import State
 from sb3_diayn.extractors import ObsFunction
 from sb3_diayn.files import check_writable, remove_leftovers, replacing, write_through_memory
 from sb3_diayn.model_zip import STATE_ATTRIBUTE, TRAINING, load_discriminator, skill_state
+from sb3_diayn.trainer import State
 from sb3_diayn.training_state import READABLE_FORMATS, layers_of, training_state
 
 MODEL_FILE, BUFFER_FILE, STATE_FILE = "model.zip", "replay_buffer.pkl", "training_state.pt"

@@ -24,15 +24,10 @@ import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sb3_diayn.arguments import arguments_for, check_options
-from sb3_diayn.discriminator import (
-    HISTORY,
-    Arrays,
-    Discriminator,
-    State,
-    group_arrays,
-)
+from sb3_diayn.discriminator import Discriminator
 from sb3_diayn.extractors import ObsFunction, check_function
 from sb3_diayn.observations import rebuild_space
+from sb3_diayn.trainer import HISTORY, Arrays, State, group_arrays
 
 STATE_ATTRIBUTE = "diayn_state"
 TRAINING = "training"  # within it, from a loaded checkpoint until the next rollout: the rest

@@ -12,7 +12,7 @@ from sb3_diayn.arguments import (
     defaults,
     rules,
 )
-from sb3_diayn.discriminator import DiscriminatorTrainer
+from sb3_diayn.trainer import DiscriminatorTrainer
 
 WITHOUT_RULE = {"obs_indices", "obs_function", "verbose"}  # other functions check them
 

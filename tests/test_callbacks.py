@@ -13,7 +13,7 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 from sb3_diayn import DIAYNCallback, DIAYNWrapper, SkillReplayBuffer, load_discriminator
-from sb3_diayn.discriminator import DiscriminatorTrainer
+from sb3_diayn.trainer import DiscriminatorTrainer
 from tests.helpers.envs import TwoStateEnv
 from tests.helpers.models import (
     K,

@@ -20,7 +20,6 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.preprocessing import is_image_space
 
 from sb3_diayn import Discriminator, load_discriminator
-from sb3_diayn.discriminator import DiscriminatorTrainer
 from sb3_diayn.model_zip import (
     LiveState,
     build_discriminator,
@@ -30,6 +29,7 @@ from sb3_diayn.model_zip import (
     unpack_arrays,
 )
 from sb3_diayn.observations import describe_space, rebuild_space
+from sb3_diayn.trainer import DiscriminatorTrainer
 from tests.helpers.models import K, counting, make_callback, make_dqn, make_sac
 
 WITHOUT_PACKAGE = """

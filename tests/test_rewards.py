@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sb3_diayn import Discriminator, SkillReward
-from sb3_diayn.discriminator import DiscriminatorTrainer
 from sb3_diayn.rewards import _NumpyReward
+from sb3_diayn.trainer import DiscriminatorTrainer
 
 SPACE = spaces.Box(-np.inf, np.inf, (3,), np.float32)
 

@@ -8,8 +8,9 @@ from gymnasium import spaces
 from torch.nn import functional as F
 
 from sb3_diayn import Discriminator
-from sb3_diayn.discriminator import Batch, DiscriminatorTrainer, FoldRows
+from sb3_diayn.discriminator import Batch, FoldRows
 from sb3_diayn.model_zip import pack_state, unpack_state
+from sb3_diayn.trainer import DiscriminatorTrainer
 from tests.helpers.models import constant_discriminator, held_out_log_q, split_nets
 
 SPACE = spaces.Box(-np.inf, np.inf, (2,), np.float32)

@@ -32,9 +32,9 @@ from docs.tables.reference_tables import (
     travellers,
     with_tables,
 )
-from sb3_diayn.discriminator import HISTORY
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.model_zip import load_state, training_history, unpack_arrays
+from sb3_diayn.trainer import HISTORY
 
 # Digits of the paths, which fill most of an evaluation. The paths of seed 0 are drawn.
 SIGNIFICANT_DIGITS, FEW_DIGITS = 5, 3

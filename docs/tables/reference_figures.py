@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from docs.tables.reference_tables import RANDOM, READS, REFERENCES, RESULTS, ROOT
-from sb3_diayn.discriminator import HISTORY
 from sb3_diayn.evaluation.plotting import plot_trajectories
 from sb3_diayn.evaluation.results import SkillEvaluation
+from sb3_diayn.trainer import HISTORY
 
 IMAGES = ROOT / "docs" / "pages" / "images" / "results"
 

@@ -10,7 +10,7 @@ import gymnasium as gym
 
 from sb3_diayn.cli import downstream, evaluation, sweep, training
 from sb3_diayn.zoo.failures import RunError, TerminatedError
-from sb3_diayn.zoo.versions import VERSION
+from sb3_diayn.zoo.runs import VERSION
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,10 +11,10 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 
 from sb3_diayn.checks import check_normalized
-from sb3_diayn.discriminator import State
 from sb3_diayn.model_zip import STATE_ATTRIBUTE
 from sb3_diayn.observations import Obs
 from sb3_diayn.skills import SKILL_KEY
+from sb3_diayn.trainer import State
 
 # Statistics of VecNormalize move while they learn, and with them the one-hot that is read back.
 SAME_WEIGHT = 0.01

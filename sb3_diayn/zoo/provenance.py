@@ -17,8 +17,7 @@ from stable_baselines3.common.utils import get_device
 from sb3_diayn.evaluation.report import Description
 from sb3_diayn.files import replacing
 from sb3_diayn.zoo.hyperparams import class_entries
-from sb3_diayn.zoo.runs import Run
-from sb3_diayn.zoo.versions import SYSTEM_INFO, VERSION, installed_versions
+from sb3_diayn.zoo.runs import SYSTEM_INFO, VERSION, Run, installed_versions
 
 PROVENANCE_FILE = "run.json"
 

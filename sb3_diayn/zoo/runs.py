@@ -5,30 +5,35 @@ import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import yaml
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.utils import get_system_info
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, unwrap_vec_normalize
 
 from sb3_diayn.checkpoints import CHECKPOINTS_FOLDER, MODEL_FILE, STATISTICS, list_checkpoints
 from sb3_diayn.checks import check_normalized
-from sb3_diayn.discriminator import Discriminator, State
+from sb3_diayn.discriminator import Discriminator
 from sb3_diayn.evaluation.evaluate import evaluate_skills
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.extractors import import_function
 from sb3_diayn.files import require_extra
 from sb3_diayn.model_zip import discriminator_from_state, load_state, training_history
+from sb3_diayn.trainer import State
 from sb3_diayn.zoo.environments import find_environment, split_id, why_not_made
 from sb3_diayn.zoo.failures import naming_failures
 from sb3_diayn.zoo.hyperparams import get_arguments, import_zoo
-from sb3_diayn.zoo.versions import installed_versions
 
+VERSION = metadata.version("sb3-diayn")
+SYSTEM_INFO = ("Python", "Stable-Baselines3", "PyTorch", "Gymnasium", "Numpy")  # SB3's names
+LIBRARIES = ("sb3-contrib", "sbx-rl", "rl_zoo3", "mujoco", "box2d")
 MAX_ENVS = 50  # With more, nearly all of the time is spent in the environments themselves.
 
 
@@ -474,3 +479,13 @@ def _newest_zip(folder: Path, env_name: str) -> Path:
 
 def _sha256(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def installed_versions() -> dict[str, str]:
+    """:return: versions of this package and of what a result depends on, by name"""
+    system, _ = get_system_info(print_info=False)
+    versions = {"sb3-diayn": VERSION, **{name: system[name] for name in SYSTEM_INFO}}
+    for name in LIBRARIES:
+        with suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return versions

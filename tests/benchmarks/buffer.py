@@ -21,8 +21,8 @@ import torch as th
 from stable_baselines3.common.buffers import ReplayBuffer
 
 from sb3_diayn import Discriminator, SkillReplayBuffer, SkillReward
-from sb3_diayn.discriminator import DiscriminatorTrainer
 from sb3_diayn.skills import SkillSpace
+from sb3_diayn.trainer import DiscriminatorTrainer
 from tests.benchmarks.timing import interleave, report
 
 SIZES, BATCH, ADDS, SAMPLES, ROUNDS = (10_000, 100_000, 1_000_000), 256, 500, 60, 9

@@ -19,8 +19,8 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_diayn import DIAYNCallback, DIAYNWrapper, SkillReplayBuffer, SkillReward
-from sb3_diayn.discriminator import DiscriminatorTrainer
 from sb3_diayn.rewards import _NumpyReward
+from sb3_diayn.trainer import DiscriminatorTrainer
 from tests.benchmarks.overhead import Case
 from tests.benchmarks.timing import report
 

@@ -6,7 +6,7 @@ import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_diayn.discriminator import DiscriminatorTrainer
+from sb3_diayn.trainer import DiscriminatorTrainer
 from tests.helpers.models import (
     K,
     Recorder,

@@ -35,7 +35,6 @@ ALLOWED = {
     ("integration/test_crashes.py", "signal.SIGXFSZ"): "the same",
     ("integration/test_crashes.py", "os.killpg"): "skipped on Windows",
     ("integration/test_crashes.py", "start_new_session="): "the same",
-    ("integration/test_crashes.py", "signal.SIGKILL"): "the same",
     ("integration/test_crashes.py", ".rename()"): "to a name that is free",
     ("integration/test_crashes.py", "signal.SIGKILL"): "skipped on Windows",
     ("helpers/bounded_load.py", "import resource"): "its test is skipped without fork",

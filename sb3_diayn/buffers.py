@@ -292,17 +292,28 @@ class SkillReplayBuffer(ReplayBuffer):
                 "This SkillReplayBuffer has no discriminator to compute rewards with. Pass "
                 "callback=DIAYNCallback() to learn(); it binds the discriminator to the buffer."
             )
-        gate = None if self.gate is None else self._tensor(self.gate.is_open.take(where))
+        factors = self._reward_factors(where)
         task = self._tensor(self.rewards.take(where))
         obs, skills, actions, folds = transitions
         if learn is None:
-            rewards = self.skill_reward(obs, skills, task, actions, gate, folds)
+            rewards = self.skill_reward(obs, skills, task, actions, factors, folds)
         else:
             log_q = learn(*transitions)
-            rewards = self.skill_reward.from_log_q(log_q, skills, task, gate)
+            rewards = self.skill_reward.from_log_q(log_q, skills, task, factors)
         # A discriminator that has diverged stops the training, once the device says so; until then
         # it must not spoil the policy.
         return th.nan_to_num(rewards, nan=0.0, posinf=0.0, neginf=0.0).unsqueeze(1)
+
+    def _reward_factors(self, where: Where) -> th.Tensor | None:
+        """Of the skill rewards: of SMERL's gate, and of terminal states that are absorbing."""
+        assert self.skill_reward is not None
+        factors = None if self.gate is None else self._tensor(self.gate.is_open.take(where))
+        if self.skill_reward.absorbing:
+            terminal = self._terminations(where).squeeze(1)
+            extra = self.skill_reward.terminal_factor(self.gamma) - 1
+            repeated = 1 + extra * terminal
+            factors = repeated if factors is None else factors * repeated
+        return factors
 
     def __getstate__(self) -> dict[str, Any]:
         # The discriminator lives in the model's zip and goes on changing: never a copy here.

@@ -138,6 +138,9 @@ class DIAYNCallback(BaseCallback):
         rewards the other half. Outside of the training, their average counts
     :param log_q_min: lower bound of log q(z|s') in rewards (nats); None for none. With -log K no
         skill gains from ending its episode early
+    :param absorbing: a terminal state pays its skill reward again in each step that would follow,
+        so that no skill gains or loses by ending its episode (Kostrikov et al., 2019, arXiv
+        1809.02925)
     :param subtract_log_p: reward log q(z|s') - log p(z), equation 3 of the paper; if False,
         log q(z|s')
     :param reward_scale: factor of the whole reward, ``reward_scale * (skill_reward_weight * skill
@@ -182,6 +185,7 @@ class DIAYNCallback(BaseCallback):
         spectral_norm: Annotated[bool, ARCHITECTURE] = False,
         cross_fit: Annotated[bool, ARCHITECTURE] = False,
         log_q_min: NegativeNumber | None = None,
+        absorbing: bool = False,
         subtract_log_p: bool = True,
         reward_scale: PositiveNumber = 1.0,
         skill_reward_weight: NumberFrom0 = 1.0,
@@ -231,7 +235,7 @@ class DIAYNCallback(BaseCallback):
             )
             check_buffer(self._buffer)
         elif isinstance(self.model, OnPolicyAlgorithm):
-            self._rollout = SkillRollout(self.model, self.skill_space, self.discriminator)
+            self._rollout = SkillRollout(self.model, self.skill_space, self.skill_reward)
         self._join_environments()
         self._steps_to_check, self._env_steps = CHECKED_STEPS, list[int]()
         self._n_threads = limit_threads(self.model)
@@ -615,5 +619,6 @@ def build(
         options["skill_reward_weight"],
         options["task_reward_weight"],
         options["min_task_return"],
+        options["absorbing"],
     )
     return discriminator, trainer, skill_reward

@@ -144,9 +144,14 @@ def check_algorithm_options(model: BaseAlgorithm, options: Mapping[str, Any]) ->
     """
     :param model: a model
     :param options: of ``DIAYNCallback``
-    :raises ValueError: if one is for the other kind of algorithm
+    :raises ValueError: if one is for the other kind of algorithm, or does not fit the model's
     """
     name = type(model).__name__
+    if options["absorbing"] and model.gamma == 1:  # type: ignore[attr-defined]
+        raise ValueError(
+            f"absorbing=True pays a terminal state 1 / (1 - gamma) times, and {name} has gamma=1; "
+            "expected gamma below 1. Lower gamma, or leave absorbing out."
+        )
     if options["cross_fit"] and isinstance(model, OnPolicyAlgorithm):
         raise ValueError(
             f"cross_fit=True needs a replay buffer, which {name} has not; expected False. Leave it "

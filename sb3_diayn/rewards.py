@@ -44,6 +44,8 @@ class SkillReward:
     :param task_weight: weight of the environment's own reward
     :param min_task_return: a replay buffer pays the skill reward in episodes of at least this task
         return only, see :class:`~sb3_diayn.buffers.EpisodeGate`; None for all episodes
+    :param absorbing: a terminal state pays as if the skill stayed there for ever, see
+        :meth:`terminal_factor`
     """
 
     discriminator: Discriminator
@@ -51,6 +53,7 @@ class SkillReward:
     skill_weight: float = 1.0
     task_weight: float = 0.0
     min_task_return: float | None = None
+    absorbing: bool = False
 
     def __call__(
         self,
@@ -58,7 +61,7 @@ class SkillReward:
         skill: th.Tensor,
         task_reward: th.Tensor,
         actions: th.Tensor | None = None,
-        gate: th.Tensor | None = None,
+        factors: th.Tensor | None = None,
         folds: Folds | None = None,
     ) -> th.Tensor:
         """
@@ -66,20 +69,20 @@ class SkillReward:
         :param skill: indices of skills, int64, shape ``(n,)``
         :param task_reward: the environment's own rewards, shape ``(n,)``
         :param actions: see :meth:`Discriminator.forward`
-        :param gate: factors of the skill rewards, 0 or 1, shape ``(n,)``; None for 1
+        :param factors: of the skill rewards, shape ``(n,)``; None for 1
         :param folds: see :meth:`Discriminator.log_prob`
         :return: rewards, shape ``(n,)``
         """
         with th.no_grad():
             log_q = self.discriminator.log_prob(next_obs, skill, actions, folds)
-            return self.from_log_q(log_q, skill, task_reward, gate)
+            return self.from_log_q(log_q, skill, task_reward, factors)
 
     def from_log_q(
         self,
         log_q: th.Tensor,
         skill: th.Tensor,
         task_reward: th.Tensor,
-        gate: th.Tensor | None = None,
+        factors: th.Tensor | None = None,
     ) -> th.Tensor:
         """
         The second half of a call, for those who know log q(z|s') already.
@@ -87,12 +90,12 @@ class SkillReward:
         :param log_q: log q(z|s') in nats, no gradient, shape ``(n,)``
         :param skill: indices of skills, int64, shape ``(n,)``
         :param task_reward: the environment's own rewards, shape ``(n,)``
-        :param gate: see the call
+        :param factors: see the call
         :return: rewards, shape ``(n,)``
         """
         skill_reward = self.discriminator.to_reward(log_q, skill)
-        if gate is not None:
-            skill_reward = skill_reward * gate
+        if factors is not None:
+            skill_reward = skill_reward * factors
         reward: th.Tensor = self.mix(skill_reward, task_reward)
         return reward
 
@@ -105,6 +108,20 @@ class SkillReward:
         if (self.scale, self.skill_weight, self.task_weight) == (1, 1, 0):
             return skill_reward  # nearly always so, and three operations less in each batch
         return self.scale * (self.skill_weight * skill_reward + self.task_weight * task_reward)
+
+    def terminal_factor(self, gamma: float) -> float:
+        """
+        How often a terminal state pays its skill reward. Without ``absorbing`` once: an agent then
+        gains or loses all later rewards by ending the episode, whatever it could have shown in
+        them. With it the terminal state is an absorbing one, as in Kostrikov et al., *Discriminator
+        Actor-Critic*, 2019 (https://arxiv.org/abs/1809.02925): it pays r at once and again in each
+        step that follows, 1 + gamma + gamma^2 + ... = 1 / (1 - gamma) times r. The rewards of the
+        task are not repeated.
+
+        :param gamma: the discount factor
+        :return: the factor of the skill reward
+        """
+        return 1 / (1 - gamma) if self.absorbing else 1.0
 
     def batch(
         self, next_obs: Obs, skills: npt.NDArray[Any], actions: npt.NDArray[Any]

@@ -7,8 +7,9 @@ import numpy.typing as npt
 import torch as th
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-from sb3_diayn.discriminator import Batch, Discriminator
+from sb3_diayn.discriminator import Batch
 from sb3_diayn.observations import Obs, assign_obs, copy_obs, index_obs, map_obs
+from sb3_diayn.rewards import SkillReward
 from sb3_diayn.skills import SkillSpace
 
 Indices = npt.NDArray[np.int64]
@@ -27,15 +28,15 @@ class SkillRollout:
 
     :param model: an on-policy model, whose rollout buffer is watched until :meth:`detach`
     :param skill_space: where the skill sits in an observation
-    :param discriminator: what will learn from the rollout
+    :param skill_reward: what the model is paid; its discriminator will learn from the rollout
     """
 
     def __init__(
-        self, model: OnPolicyAlgorithm, skill_space: SkillSpace, discriminator: Discriminator
+        self, model: OnPolicyAlgorithm, skill_space: SkillSpace, skill_reward: SkillReward
     ) -> None:
         self.model, self.buffer = model, model.rollout_buffer
         self.skill_space = skill_space
-        self.discriminator = discriminator
+        self.skill_reward = skill_reward
         self.vec_normalize = model.get_vec_normalize_env()
         self.clear()
         self.detach()
@@ -52,6 +53,7 @@ class SkillRollout:
         # Row of the buffer, environments, and the values that belong to the rewards there.
         self._ends: list[tuple[int, Indices, npt.NDArray[np.float32]]] = []
         self._corrections: list[tuple[int, int, np.float32]] = []
+        self._absorbed: list[tuple[int, int, float]] = []  # row, environment, what is paid later
 
     def add(
         self,
@@ -78,12 +80,14 @@ class SkillRollout:
             last = self.skill_space.terminal_env_obs(infos[index], self.vec_normalize)
             assign_obs(env_obs, index, last)
             self._correct(index, infos[index], skills[index], memory)
+            if self.skill_reward.absorbing and not infos[index].get("TimeLimit.truncated"):
+                self._absorb(index, infos[index])
         ended = np.flatnonzero(~dones & (new_skills != skills))
         if len(ended):
             last_obs = self._with_skills(index_obs(new_obs, ended), skills[ended])
             values = _state_values(self.model, last_obs, memory, ended)
             self._ends.append((self.buffer.pos, ended, values))
-        actions = self.discriminator.scale_action(actions).reshape(len(infos), -1)
+        actions = self.skill_reward.discriminator.scale_action(actions).reshape(len(infos), -1)
         self._steps.append((env_obs, skills, actions))
 
     def _correct(self, index: int, info: dict[str, Any], skill: int, memory: Any) -> None:
@@ -103,6 +107,12 @@ class SkillRollout:
             self.model, map_obs(lambda part: np.asarray(part)[None], seen), memory, envs
         )
         self._corrections.append((self.buffer.pos, index, (right - wrong)[0]))
+
+    def _absorb(self, index: int, info: dict[str, Any]) -> None:
+        """What the terminal state pays in the steps that would follow."""
+        later = self.skill_reward.terminal_factor(self.model.gamma) - 1
+        reward = self.skill_reward.mix(later * info["skill_reward"], 0.0)
+        self._absorbed.append((self.buffer.pos, index, reward))
 
     def _with_skills(self, obs: Obs, skills: npt.NDArray[Any]) -> Obs:
         """What the model would have seen, had the skills not ended."""
@@ -127,6 +137,8 @@ class SkillRollout:
                 dones[envs] = True
         for row, env, difference in self._corrections:
             buffer.rewards[row, env] += np.float32(self.model.gamma) * difference
+        for row, env, reward in self._absorbed:
+            buffer.rewards[row, env] += np.float32(reward)
         self._compute(last_values, dones)
         # A recurrent policy keeps its memory from skill to skill, in training as when it acts.
         buffer.episode_starts = starts

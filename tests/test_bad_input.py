@@ -277,6 +277,8 @@ ROWS = [
     ),
     (learn(make_model=make_ppo, callback={"cross_fit": True}), "cross_fit=True"),
     (learn(callback={"n_rollouts": 2}), "n_rollouts=2"),
+    (learn(gamma=1.0, callback={"absorbing": True}), "absorbing=True"),
+    (learn(make_model=make_ppo, gamma=1.0, callback={"absorbing": True}), "absorbing=True"),
     # a training that continues with a saved discriminator
     (resume_with(two_k), "n_skills=5"),
     (resume_with(net_arch=[8]), "net_arch=[8]"),

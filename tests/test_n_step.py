@@ -41,6 +41,9 @@ def reference(model, callback, row, env):
         action = th.as_tensor(buffer.actions[row, env][None])
         reward = log_q(callback.discriminator, obs[None], [skill], action)[0] + np.log(K)
         weight = callback.options["task_reward_weight"]
+        is_terminal = buffer.dones[row, env] and not buffer.timeouts[row, env]
+        if callback.options["absorbing"] and is_terminal:
+            reward /= 1 - GAMMA
         total += GAMMA**k * (reward + weight * buffer.rewards[row, env])
         following = (row + 1) % buffer.buffer_size
         same_skill = buffer.skills[following, env] == skill
@@ -68,6 +71,10 @@ CASES = {
     "a full buffer": (lambda: counting_vec(2), {"buffer_size": 34}),
     "interrupted episodes": (lambda: counting_vec(1, skill="uniform"), {"learns": 4, "n_steps": 8}),
     "actions": (lambda: counting_vec(2), {"callback": {"use_actions": True}}),
+    "absorbing": (
+        lambda: counting_vec(2),
+        {"callback": {"absorbing": True, "task_reward_weight": 0.5}},
+    ),
     "task rewards": (lambda: counting_vec(2), {"callback": {"task_reward_weight": 0.5}}),
 }
 

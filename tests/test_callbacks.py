@@ -156,6 +156,7 @@ def test_the_learning_rate_is_used():
 # -- what is logged ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [make_sac, make_ppo])
 def test_log_keys(make, tmp_path):
     model, callback = make(counting()), make_callback()

@@ -324,6 +324,7 @@ def test_old_checkpoints_go_and_partial_ones_do_not_count(tmp_path):
     assert newest_checkpoint(tmp_path / "checkpoint_40_steps").name == "checkpoint_40_steps"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The training resumes with new episodes")  # CountingEnv
 def test_without_buffer_the_model_waits(tmp_path):
     checkpointed(tmp_path, save_replay_buffer=False)
@@ -351,6 +352,7 @@ def test_an_episode_that_is_too_long_is_not_kept(tmp_path, monkeypatch):
         model.learn(5, callback=DIAYNCallback(), reset_num_timesteps=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("action", "n_steps"),
     [
@@ -417,6 +419,7 @@ def test_what_monitor_counts_goes_on(tmp_path):
     assert counted[0] == counted[1] and len(counted[0]) > 3
 
 
+@pytest.mark.slow
 def test_the_guards_know_the_checkpoints(tmp_path):
     checkpointed(tmp_path)
     saving = DIAYNCheckpointCallback(tmp_path)
@@ -471,6 +474,7 @@ def test_numbers_of_the_callback(name, value, tmp_path):
         DIAYNCheckpointCallback(tmp_path, **{name: value})
 
 
+@pytest.mark.slow
 def test_where_the_callback_cannot_save(tmp_path):
     model = make_sac(counting())
     with pytest.raises(ValueError, match=r"model=SAC has no discriminator; expected .*Pass callb"):

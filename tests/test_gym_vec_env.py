@@ -137,6 +137,7 @@ def test_cartpole_in_numpy_obeys_gymnasium_step_by_step():
     assert ends >= 4 * 60 // 12
 
 
+@pytest.mark.slow
 def test_skills_in_a_simulator_of_gymnasium():
     env = VecDIAYNWrapper(GymVecEnv(SameStepCartPole(num_envs=4)), 3, skill="balanced")
     assert env.get_attr("env_id", [0]) == ["CartPole-v1"]

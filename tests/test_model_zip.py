@@ -275,6 +275,7 @@ def test_an_image_survives_and_takes_no_memory():
     assert rebuilt.low.base.nbytes == 1
 
 
+@pytest.mark.slow
 def test_a_discriminator_of_images_comes_back():
     """It reads a map; the camera with two million pixels it does not."""
     shapes = {"camera": (3, 1080, 1920), "map": (1, 40, 40)}

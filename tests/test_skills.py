@@ -29,6 +29,7 @@ def test_append_and_split_of_a_batch():
     np.testing.assert_array_equal(skills, [1, 0])
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_split_undoes_append(data):
     n_skills = data.draw(st.integers(2, 7))

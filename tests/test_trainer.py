@@ -147,6 +147,7 @@ def test_rows_of_folds():
     assert fold_rows.first(4) is fold_rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "of_trainer"),
     [
@@ -228,6 +229,7 @@ def test_one_fold_alone_teaches_one_net():
     assert (trainer.discriminator.reward(obs, skills, folds=folds) == 0).all()
 
 
+@pytest.mark.slow
 def test_held_out_metrics_show_what_was_learned_by_heart():
     """Random labels: what a net has seen it can learn, the other half it cannot know."""
     trainer = make_trainer(cross_fit=True)

@@ -53,6 +53,7 @@ def error_of(capsys, *args):
     return capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_train_ends_with_report_and_place(trained):
     run, printed = trained
     assert f"Run saved in {run}" in printed
@@ -63,6 +64,7 @@ def test_train_ends_with_report_and_place(trained):
     assert find_run(run).n_skills == K
 
 
+@pytest.mark.slow
 def test_train_prints_a_table_of_skills(tmp_path, capsys):
     args = ["--seed", "1", "-f", str(tmp_path), "--no-report", "-n", "120"]
     assert main([*TRAIN, *args]) == 0
@@ -71,6 +73,7 @@ def test_train_prints_a_table_of_skills(tmp_path, capsys):
     assert not (tmp_path / "sac" / f"{ENV}_1" / "report").exists()
 
 
+@pytest.mark.slow
 def test_train_without_the_extra_says_what_is_left_out(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
     args = ["--seed", "1", "-f", str(tmp_path), "-n", "120", *QUICK]
@@ -81,6 +84,7 @@ def test_train_without_the_extra_says_what_is_left_out(tmp_path, capsys, monkeyp
     assert "recognised" in output
 
 
+@pytest.mark.slow
 def test_report_of_a_run(run, tmp_path, capsys):
     args = [*QUICK, "--no-films", "--model-card", "-o", str(tmp_path)]
     assert main(["report", str(run), *args]) == 0
@@ -96,6 +100,7 @@ def test_report_of_a_run(run, tmp_path, capsys):
     assert metadata["model-index"][0]["results"][0]["dataset"]["name"] == ENV
 
 
+@pytest.mark.slow
 def test_a_report_reads_the_zip_once(run, tmp_path, monkeypatch):
     """SB3 reads it, too, to load the model; what is counted is our own reader."""
     read, check_state = [], model_zip.check_state
@@ -107,6 +112,7 @@ def test_a_report_reads_the_zip_once(run, tmp_path, monkeypatch):
     assert len(read) == 1
 
 
+@pytest.mark.slow
 def test_report_of_a_bare_zip(run, tmp_path, capsys):
     model = tmp_path / "model.zip"
     model.write_bytes((run / f"{ENV}.zip").read_bytes())
@@ -116,6 +122,7 @@ def test_report_of_a_bare_zip(run, tmp_path, capsys):
     assert "rl_zoo3.enjoy" not in page.read_text()
 
 
+@pytest.mark.slow
 def test_other_arguments_of_the_environment(run, tmp_path, capsys):
     """For example longer episodes than those of the training, also of a bare zip."""
     bare = tmp_path / "model.zip"
@@ -127,6 +134,7 @@ def test_other_arguments_of_the_environment(run, tmp_path, capsys):
     assert "env_kwargs={'gravity': 3} do not fit" in error and "expected arguments" in error
 
 
+@pytest.mark.slow
 def test_report_films_the_chosen_skills(run, tmp_path):
     args = ["--skills", "0,2", "--film-steps", "4", "-o", str(tmp_path)]
     assert main(["report", str(run), *args, *QUICK]) == 0
@@ -134,6 +142,7 @@ def test_report_films_the_chosen_skills(run, tmp_path):
     assert names == {"skill_00.mp4", "skill_02.mp4"}
 
 
+@pytest.mark.slow
 def test_description(run):
     about = describe(find_run(run), str(run))
     assert about.title == f"{ENV}_1"
@@ -146,6 +155,7 @@ def read_angle(obs):
     return obs[:, :2]
 
 
+@pytest.mark.slow
 def test_a_discriminator_that_reads_through_a_function(tmp_path, capsys):
     """A run's folder says which, and is code to the zoo anyway; a zip alone imports nothing."""
     function = ["--hyperparams", "DIAYNCallback.obs_function:tests.cli.test_commands:read_angle"]
@@ -177,6 +187,7 @@ def test_values_are_written_as_in_python_or_in_yaml(monkeypatch, word, value):
     assert seen == {"DIAYNCallback.log_q_min": value}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("normalize", [False, True])
 def test_the_snippet_runs(run, normalize):
     opened = find_run(run)
@@ -190,6 +201,7 @@ def test_the_snippet_runs(run, normalize):
     assert names["env"].get_attr("skill")[0] == 2 if normalize else names["env"].skill == 2
 
 
+@pytest.mark.slow
 def test_evaluate_and_plot_its_file(run, tmp_path, capsys):
     for name in ("e.json", "e.npz"):
         assert main(["evaluate", str(run), "-o", str(tmp_path / name), *QUICK]) == 0
@@ -201,11 +213,13 @@ def test_evaluate_and_plot_its_file(run, tmp_path, capsys):
     assert {Path(line) for line in printed} == set((tmp_path / "figures").iterdir())
 
 
+@pytest.mark.slow
 def test_plot_a_run(run, tmp_path):
     assert main(["plot", str(run), "-o", str(tmp_path), *QUICK]) == 0
     assert (tmp_path / "training.png").is_file() and (tmp_path / "confusion.png").is_file()
 
 
+@pytest.mark.slow
 def test_record(run, tmp_path, capsys):
     args = ["--skills", "0,2", "-o", str(tmp_path), "--format", "gif", "--grid"]
     assert main(["record", str(run), "--film-steps", "4", *args]) == 0
@@ -217,12 +231,14 @@ def test_record(run, tmp_path, capsys):
     assert str(tmp_path / "all_skills.gif") in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_play(run, capsys):
     assert main(["play", str(run), "--skill", "1", "--episodes", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 and all(line.startswith("skill   1") for line in lines)
 
 
+@pytest.mark.slow
 def test_play_off_screen_writes_films(run, capsys):
     args = ["--skill", "1", "--render", "rgb_array", "--film-steps", "4"]
     assert main(["play", str(run), *args]) == 0
@@ -231,6 +247,7 @@ def test_play_off_screen_writes_films(run, capsys):
     assert film.stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_compare_reads_reports_and_plays_the_others(run, tmp_path, capsys, monkeypatch):
     measured, evaluate = [], Run.evaluate
     monkeypatch.setattr(
@@ -253,6 +270,7 @@ def test_parse_skills(text, skills):
     assert commands.parse_skills(text, K) == skills
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["x", "", "1,", "-1", "3", "0-3", "1.5"])
 @pytest.mark.parametrize("command", ["record", "report", "play"])
 def test_bad_skills(run, tmp_path, capsys, command, text):
@@ -303,6 +321,7 @@ class TestMistakes:
         assert message.startswith("error: ") and "file" in message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["config.yml", "args.yml"])
 @pytest.mark.parametrize("text", ["", "5", "a: [1,"])
 def test_run_with_a_damaged_file(run, tmp_path, capsys, name, text):
@@ -312,6 +331,7 @@ def test_run_with_a_damaged_file(run, tmp_path, capsys, name, text):
     assert "damaged config.yml or args.yml" in error_of(capsys, "evaluate", folder)
 
 
+@pytest.mark.slow
 def test_mistakes_of_train(run, tmp_path, capsys):
     logs = ["-f", str(tmp_path)]
     assert "Did you mean" in error_of(capsys, "train", "--env", "Pendulun-v1", *logs)
@@ -321,16 +341,19 @@ def test_mistakes_of_train(run, tmp_path, capsys):
     assert "cannot change a run that is resumed" in error_of(capsys, "train", *preset)
 
 
+@pytest.mark.slow
 def test_output_without_known_ending(run, tmp_path, capsys):
     assert ".json or .npz" in error_of(capsys, "evaluate", run, "-o", tmp_path / "e.txt")
 
 
+@pytest.mark.slow
 def test_missing_libraries_are_named_with_their_extra(run, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
     message = error_of(capsys, "report", run, "--no-films", "-o", tmp_path, *QUICK)
     assert "This needs jinja2. Install it: pip install 'sb3-diayn[report]'" in message
 
 
+@pytest.mark.slow
 def test_a_missing_zoo_is_named_with_its_extra(run, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "rl_zoo3", None)
     for args in (["play", run], ["train", "--env", ENV], ["tune", "--env", ENV]):
@@ -339,6 +362,7 @@ def test_a_missing_zoo_is_named_with_its_extra(run, capsys, monkeypatch):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", ["0", "-1", "x"])
 def test_counts_are_positive(run, capsys, count):
     with pytest.raises(SystemExit, match="2"):
@@ -352,6 +376,7 @@ def test_config_prints_a_file(capsys):
     assert "no provided configuration" in error_of(capsys, "config", "none")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["sb3_diayn", "sb3_diayn.cli"])
 def test_the_module_is_a_command(module):
     words = [sys.executable, "-m", module, "--version"]

@@ -52,6 +52,7 @@ def imitate(folder, trajectory, *args):
     return main([*map(str, words), "--film-steps", "8", "--device", "cpu"])
 
 
+@pytest.mark.slow
 def test_replay_plays_the_experts_actions(model, expert):
     replay = Replay(make_env(), expert.actions)
     (episode,) = play_skills(model, replay, [2], seed=5, max_steps=len(expert.actions))
@@ -68,6 +69,7 @@ def test_what_cannot_be_replayed_is_told_why(model, expert):
     assert "other states" in why_no_replay(model, make_env(), shorter)
 
 
+@pytest.mark.slow
 def test_the_skill_is_named_and_filmed_beside_the_expert(saved, model, expert, capsys):
     assert imitate(saved, saved / "expert.npz", "-o", saved / "films") == 0
     skill = infer_skill(load_discriminator(saved / "model"), expert).skill

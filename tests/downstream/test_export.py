@@ -243,6 +243,7 @@ def test_action_noise_of_many_environments_becomes_that_of_one():
     assert export_skill(model, SKILL, env=CountingEnv()).learn(60).num_timesteps == 60
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clip_obs", [10.0, 0.7])
 def test_normalized_observations(tmp_path, clip_obs):
     venv = VecNormalize(DummyVecEnv([counting] * 2), norm_reward=False, clip_obs=clip_obs)
@@ -265,6 +266,7 @@ def test_normalized_observations(tmp_path, clip_obs):
         export_skill(loaded, SKILL, env=plain)
 
 
+@pytest.mark.slow
 def test_statistics_that_do_not_belong_to_the_model_are_refused():
     """Those that have seen nothing, and any for a model that was trained on raw observations."""
     venv = VecNormalize(DummyVecEnv([counting]), norm_reward=False)
@@ -347,6 +349,7 @@ def test_normalized_dict_observations():
     assert exported.learn(20).get_vec_normalize_env() is normalized
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["matrix", "discrete", "multi_binary", "image_first"])
 def test_observations_that_the_wrapper_put_into_a_dict_are_refused(kind):
     model = train_dict(SAC, echo(kind), **OFF_POLICY)

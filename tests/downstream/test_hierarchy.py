@@ -123,6 +123,7 @@ def test_the_inner_environment_keeps_its_spaces():
     assert inner.action_space == PointEnv().action_space
 
 
+@pytest.mark.slow
 def test_the_model_may_be_new_or_loaded_and_is_not_changed(tmp_path):
     model = make_sac(DIAYNWrapper(PointEnv(), K))
     model.learn(25, callback=make_callback())
@@ -459,6 +460,7 @@ def test_an_environment_that_returns_the_same_array_each_time(kind, vectorised):
         assert infos[0]["x_position"] == 100 * episode + 5
 
 
+@pytest.mark.slow
 def test_observations_are_the_controllers_own():
     env = SkillActionEnv(SameArrayEnv(), same_array_model("vector"), steps_per_skill=2)
     obs, _ = env.reset()

@@ -87,6 +87,7 @@ def test_no_warning_of_a_missing_discriminator():
 # -- when and what -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n_envs", "eval_freq", "expected"),
     [(1, 20, [20, 40, 60]), (2, 20, [20, 40, 60]), (4, 10, [12, 20, 32, 40, 52, 60]), (1, 70, [])],
@@ -237,6 +238,7 @@ def test_discrete_actions():
 # -- files -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_history_and_best_model_are_saved(tmp_path):
     env = VecNormalize(training_env(), norm_reward=False)
     model, callback = make_sac(env), SkillEvaluationCallback(eval_freq=20, save_path=tmp_path / "a")

@@ -284,6 +284,7 @@ def test_random_actions_follow_the_seed_and_leave_the_generator_alone():
     assert np_draw == np.random.rand()
 
 
+@pytest.mark.slow
 def test_the_discriminator_comes_from_the_zip(tmp_path):
     model = make_sac(point_vec())
     callback = make_callback()

@@ -92,6 +92,7 @@ def files(folder):
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_all_that_is_linked_is_there_and_nothing_is_elsewhere(tmp_path, evaluation):
     pytest.importorskip("imageio_ffmpeg")
     page = write(tmp_path, evaluation, films=make_films, card=ABOUT)
@@ -107,6 +108,7 @@ def test_all_that_is_linked_is_there_and_nothing_is_elsewhere(tmp_path, evaluati
         assert "http" not in text.read_text()
 
 
+@pytest.mark.slow
 def test_what_users_name_is_escaped(tmp_path, evaluation):
     page = write(tmp_path, evaluation, films=no_films)
     assert page.scripts == 1  # the page's own
@@ -114,6 +116,7 @@ def test_what_users_name_is_escaped(tmp_path, evaluation):
     assert 'print("a" < "b", 2)' in page.text
 
 
+@pytest.mark.slow
 def test_without_films_the_page_says_why(tmp_path, evaluation):
     page = write(tmp_path, evaluation, films=no_films)
     assert "Films could not be made: no EGL" in page.text
@@ -122,6 +125,7 @@ def test_without_films_the_page_says_why(tmp_path, evaluation):
     assert not any(link.endswith(".mp4") for link in page.links)
 
 
+@pytest.mark.slow
 def test_films_of_an_older_report_go(tmp_path, evaluation):
     pytest.importorskip("imageio_ffmpeg")
     write(tmp_path, evaluation, films=make_films)
@@ -130,6 +134,7 @@ def test_films_of_an_older_report_go(tmp_path, evaluation):
     assert [file for file in files(tmp_path) if "films" in file] == ["films/mine.mp4"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["save_figures", "_render", "diagnose", "model_card"])
 def test_an_interrupted_report_leaves_the_old_one(tmp_path, evaluation, monkeypatch, step):
     def fail(*args, **kwargs):
@@ -145,6 +150,7 @@ def test_an_interrupted_report_leaves_the_old_one(tmp_path, evaluation, monkeypa
     assert not list(tmp_path.glob(".report-*"))
 
 
+@pytest.mark.slow
 def test_the_page_goes_last(tmp_path, evaluation, monkeypatch):
     moved, replace = [], Path.replace
     monkeypatch.setattr(Path, "replace", lambda self, to: moved.append(to) or replace(self, to))
@@ -152,6 +158,7 @@ def test_the_page_goes_last(tmp_path, evaluation, monkeypatch):
     assert moved[-1] == tmp_path / "index.html"
 
 
+@pytest.mark.slow
 def test_the_evaluation_is_kept(tmp_path, evaluation):
     write(tmp_path, evaluation)
     loaded = SkillEvaluation.load(tmp_path / "evaluation.json")
@@ -213,6 +220,7 @@ def test_number(value, text):
     assert number(value) == text
 
 
+@pytest.mark.slow
 def test_training_is_drawn_where_something_was_logged(tmp_path, evaluation):
     names = ("time/total_timesteps", "diayn/log_q_z", "diayn/accuracy")
     history = {name: np.array([np.nan, 1.0, 2.0]) for name in names}
@@ -223,6 +231,7 @@ def test_training_is_drawn_where_something_was_logged(tmp_path, evaluation):
     assert "training.png" not in write(tmp_path / "c", evaluation, history=empty).links
 
 
+@pytest.mark.slow
 def test_card(tmp_path, evaluation):
     write(tmp_path, evaluation, card=ABOUT)
     text = (tmp_path / "README.md").read_text()
@@ -236,6 +245,7 @@ def test_card(tmp_path, evaluation):
     assert body.count("\n| 0 |") == body.count("\n| 2 |") == 1
 
 
+@pytest.mark.slow
 def test_a_card_without_the_hub_library_names_the_extra(tmp_path, evaluation, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ImportError, match=r"pip install 'sb3-diayn\[report\]'"):
@@ -244,6 +254,7 @@ def test_a_card_without_the_hub_library_names_the_extra(tmp_path, evaluation, mo
     write(tmp_path, evaluation)  # only the card needs it
 
 
+@pytest.mark.slow
 def test_card_is_what_the_hub_reads(tmp_path, evaluation):
     hub = pytest.importorskip("huggingface_hub")
     write(tmp_path, evaluation, card=ABOUT)

@@ -82,6 +82,7 @@ def red_point(picture):
     return columns.mean(), rows.mean()
 
 
+@pytest.mark.slow
 def test_one_film_of_each_skill(model, tmp_path):
     films = record_skills(model, make_env(), tmp_path / "films")
     assert films == {k: tmp_path / "films" / f"skill_{k:02d}.mp4" for k in range(3)}
@@ -183,6 +184,7 @@ def test_the_same_seed_films_the_same_episode(model, tmp_path):
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
+@pytest.mark.slow
 def test_the_grid_holds_the_last_frame_dimmed(model, tmp_path):
     films = record_skills(model, make_env(FallingEnv), tmp_path)
     assert len(decode(films[1])[0]) == 4
@@ -200,6 +202,7 @@ def test_the_grid_holds_the_last_frame_dimmed(model, tmp_path):
     assert frames[:, height + BAR :, 70:].max() < 16
 
 
+@pytest.mark.slow
 def test_the_grid_is_as_wide_as_allowed(model, tmp_path):
     films = record_skills(model, make_env(), tmp_path, max_steps=2)
     wide = {index: films[index % 3] for index in range(7)}
@@ -299,6 +302,7 @@ def test_odd_sizes_lose_a_row_and_a_column(tmp_path, format):
     assert frames == pytest.approx(200, abs=4)
 
 
+@pytest.mark.slow
 def test_a_poster_is_a_typical_frame(tmp_path):
     film = tmp_path / "film.mp4"
     with write_film(film, (100, 120, 3), 10) as add:
@@ -311,6 +315,7 @@ def test_a_poster_is_a_typical_frame(tmp_path):
         assert np.asarray(poster) == pytest.approx(100, abs=4)
 
 
+@pytest.mark.slow
 def test_a_film_that_is_not_whole_is_refused(model, tmp_path):
     films = record_skills(model, make_env(), tmp_path, skills=[0, 1])
     films[1].write_bytes(films[1].read_bytes()[:200])
@@ -321,6 +326,7 @@ def test_a_film_that_is_not_whole_is_refused(model, tmp_path):
     assert sorted(tmp_path.iterdir()) == sorted(films.values())
 
 
+@pytest.mark.slow
 def test_scaled_films_are_no_reason_to_warn(model, tmp_path, caplog, capfd):
     films = record_skills(model, make_env(), tmp_path, max_steps=2)
     save_poster(record_grid(films, tmp_path / "grid.mp4", max_width=100))

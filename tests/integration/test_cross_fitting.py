@@ -86,6 +86,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_the_reward_is_that_of_the_net_that_has_not_learned_from_the_episode(case):
     options, architecture = CASES[case]
@@ -120,6 +121,7 @@ def test_other_spaces(kind):
         assert not any(th.allclose(one, other) for one, other in parameters)
 
 
+@pytest.mark.slow
 def test_returns_of_several_steps():
     """Steps 1 to 5 of an episode: the return is that of up to three rewards."""
     model, callback = trained(counting(), model={"n_steps": 3, "gamma": 0.9})
@@ -131,6 +133,7 @@ def test_returns_of_several_steps():
     np.testing.assert_allclose(samples.rewards.flatten(), returns, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_gate_of_smerl():
     """``CountingEnv`` pays 15 in each episode; the last one, of 4 steps, has not ended."""
     options = {"task_reward_weight": 2.0, "min_task_return": 15.0, "skill_reward_weight": 0.5}
@@ -234,6 +237,7 @@ def test_a_stretch_is_in_one_fold_and_folds_are_balanced(
     check_folds(model)
 
 
+@pytest.mark.slow
 def test_one_byte_per_transition():
     model, _ = trained(counting())
     folds = model.replay_buffer.folds
@@ -276,6 +280,7 @@ def test_other_episodes_are_other_stretches():
         np.testing.assert_array_equal(of_skill, np.arange(len(of_skill)) % 2)
 
 
+@pytest.mark.slow
 def test_one_endless_episode_pays_nothing():
     """One fold stays empty, so no net can tell without having learned from that very episode."""
     callback = make_callback(cross_fit=True)
@@ -319,6 +324,7 @@ def test_the_average_plays_and_is_evaluated_and_exported(saved):
     assert export_skill(model, 1).observation_space.shape == (2,)
 
 
+@pytest.mark.slow
 def test_a_zip_continues_cross_fitted(saved):
     callback, path = saved
     model = SAC.load(path, env=counting(skill="balanced"), device="cpu")

@@ -64,6 +64,7 @@ def examples(name: str, value: Any) -> list[doctest.DocTest]:
 OBJECTS = {name: value for module in MODULES for name, value in objects(module).items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OBJECTS)
 def test_examples_run(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -79,6 +79,7 @@ def test_an_environment_that_reseeds_itself_plays_all_skills():
     assert is_uniform([K * a + b for a, b in itertools.pairwise(skills)], K * K)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "generator", [np.random.RandomState(0), random.Random(0), np.random.default_rng(0), object()]
 )
@@ -93,6 +94,7 @@ def test_any_generator_of_the_environment_does(generator):
     assert (env.episode_state() is None) == (type(generator) is object)
 
 
+@pytest.mark.slow
 def test_skills_do_not_depend_on_the_numbers_of_the_environment():
     """Both generators have the same seed, of 4,000 environments: their first numbers differ."""
     pairs = []
@@ -104,6 +106,7 @@ def test_skills_do_not_depend_on_the_numbers_of_the_environment():
     assert is_uniform(pairs, K * K)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_envs", [1, 20])
 @pytest.mark.parametrize("rule", ["uniform", "balanced", "cycle"])
 def test_counts_of_ten_thousand_draws(rule, n_envs):
@@ -143,6 +146,7 @@ def test_environments_play_different_skills_at_a_time(rule, cls):
     assert all(len(set(skills)) == 6 for skills in played[5:])
 
 
+@pytest.mark.slow
 def test_a_seed_of_the_model_is_enough():
     """Also where the environment ignores it."""
 
@@ -163,6 +167,7 @@ def test_a_wrapper_outside_that_fixes_the_seed():
 # -- N calls of learn are one ----------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_new", [False, True], ids=["one callback", "new callbacks"])
 def test_an_episode_that_spans_calls_counts_once(is_new):
     model = make_sac(DIAYNWrapper(StepEnv(), n_skills=K), learning_starts=5000)
@@ -295,6 +300,7 @@ class Successful(StepEnv):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [1, -1], ids=["after ours", "before ours"])
 def test_skills_that_end_do_not_end_episodes_of_others(order):
     env = make_vec_env(
@@ -443,6 +449,7 @@ def test_an_evaluation_in_the_environment_of_the_training():
         make_sac(venv).learn(30, callback=[make_callback(), EvalCallback(venv, eval_freq=10)])
 
 
+@pytest.mark.slow
 def test_an_evaluation_in_another_environment():
     evaluation = EvalCallback(DIAYNWrapper(StepEnv(), 3), eval_freq=50, n_eval_episodes=2)
     with warnings.catch_warnings():
@@ -473,6 +480,7 @@ def test_an_own_replay_buffer_is_not_replaced_silently():
         model.learn(30, callback=make_callback())
 
 
+@pytest.mark.slow
 def test_a_training_that_continues_without_its_vec_normalize(tmp_path):
     env = VecNormalize(vec(DIAYNWrapper(StepEnv(), 3)), norm_reward=False)
     model = make_sac(env)
@@ -492,6 +500,7 @@ def test_a_training_that_continues_without_its_vec_normalize(tmp_path):
 # -- few skills seen -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [make_sac, make_ppo])
 def test_a_training_without_ends_says_that_it_has_seen_few_skills(make):
     model = make(DIAYNWrapper(Number(), n_skills=K))

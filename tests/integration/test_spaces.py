@@ -51,6 +51,7 @@ def samples(space: SkillSpace, n: int, seed: int):
 # -- what the policy sees --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(st.sampled_from(KINDS), st.integers(2, 6), st.integers(1, 4), st.integers(0, 10**6))
 def test_split_undoes_append(kind, n_skills, n, seed):
     space = SkillSpace(EchoEnv.SPACES[kind], n_skills)
@@ -66,6 +67,7 @@ def test_split_undoes_append(kind, n_skills, n, seed):
     assert found == skills[0]
 
 
+@pytest.mark.slow
 @given(
     st.sampled_from(["vector", "matrix", "image_first", "image_dict", "goal"]),
     st.integers(2, 5),
@@ -230,6 +232,7 @@ def test_images_are_stored_once_as_bytes_and_skills_as_numbers():
     assert stacked.replay_buffer.next_observations.shape == (250, 4, 3, 36, 36)
 
 
+@pytest.mark.slow
 def test_other_processes():
     def make():
         return DIAYNWrapper(EchoEnv("dict", box=True), N_SKILLS)

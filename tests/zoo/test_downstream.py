@@ -130,6 +130,7 @@ def test_finetune_goes_on_from_the_weights_of_the_skill(run, exported, tmp_path)
         assert same == name.startswith("actor.")
 
 
+@pytest.mark.slow
 def test_the_best_skill_is_measured(run, tmp_path, capsys):
     assert main(["export", str(run), "-o", str(tmp_path), *QUICK]) == 0
     output = capsys.readouterr().out

@@ -126,6 +126,7 @@ anything = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from([*RIGHT, "n_envs", "ent_coef", "normalize", "noise_type"]), anything)
 def test_any_value_of_any_name_is_taken_or_refused(tmp_path, name, value):

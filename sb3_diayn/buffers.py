@@ -40,12 +40,12 @@ class SkillReplayBuffer(ReplayBuffer):
     Observations with the one-hot are rebuilt when a batch is sampled, and the reward of each
     transition comes from the discriminator of that moment: it is never stale. ``rewards`` holds
     the task rewards. ``skill_reward`` is bound by ``DIAYNCallback`` and not saved with the buffer;
-    so is ``learn``, while the model trains: it takes the fields of a
+    ``learn`` is bound, too, while the model trains: it takes the fields of a
     :class:`~sb3_diayn.discriminator.Batch`, gives its log q(z|s') and lets the discriminator learn
     from it. ``folds`` says which of two cross-fitted nets learns from a transition. ``n_steps`` and
-    ``gamma`` are the model's: with more than one step, batches hold n-step returns as those of
-    SB3's ``NStepReplayBuffer`` do, each of the n rewards being that of this moment. A return ends
-    early where the episode or the skill does.
+    ``gamma`` are the model's: with more than one step, batches hold n-step returns as SB3's
+    ``NStepReplayBuffer`` has them, and each of the n rewards is computed at this moment. A return
+    ends early where the episode or the skill does.
     Paper: https://arxiv.org/abs/1802.06070
 
     Example::
@@ -132,11 +132,11 @@ class SkillReplayBuffer(ReplayBuffer):
 
         :param obs: augmented observations, shape ``(n_envs, d + K)``
         :param next_obs: augmented next observations; their skill is ignored, it may already be
-            that of the next episode
+            the skill of the next episode
         :param action: actions as the model stores them
         :param reward: ignored: the reward is computed when the transition is sampled
         :param done: ends of episodes, shape ``(n_envs,)``
-        :param infos: those of ``DIAYNWrapper``, with ``skill`` and ``task_reward``
+        :param infos: from ``DIAYNWrapper``, with ``skill`` and ``task_reward``
         """
         env_obs, skills = self.skill_space.split(obs)
         next_env_obs = copy_obs(self.skill_space.split_newest(next_obs)[0])
@@ -221,11 +221,11 @@ class SkillReplayBuffer(ReplayBuffer):
     def _n_step(
         self, samples: ReplayBufferSamples, rows: Indices, envs: Indices, env: VecNormalize | None
     ) -> ReplayBufferSamples:
-        """Go on from each transition: where n steps lead, and what they pay on the way."""
+        """Follow each transition: where n steps lead, and what they pay on the way."""
         last, alive = rows.copy(), np.arange(len(rows))
         steps: list[tuple[Indices, Indices]] = []  # which of the batch, and the row it is at
         for _ in range(1, self.n_steps):
-            alive = alive[self._goes_on(last[alive], envs[alive])]
+            alive = alive[self._continues(last[alive], envs[alive])]
             last[alive] = (last[alive] + 1) % self.buffer_size
             steps.append((alive, last[alive]))
         members, visited = (np.concatenate(column) for column in zip(*steps, strict=True))
@@ -246,19 +246,19 @@ class SkillReplayBuffer(ReplayBuffer):
             discounts=self._column(self.gamma**lengths),
         )
 
-    def _goes_on(self, rows: Indices, envs: Indices) -> npt.NDArray[np.bool_]:
+    def _continues(self, rows: Indices, envs: Indices) -> npt.NDArray[np.bool_]:
         """Whether the next row is the next step of the same episode with the same skill."""
         following = (rows + 1) % self.buffer_size
         # Vectors, with the newest frame last: SB3 has no n-step returns for others.
         reached, started = self.next_observations[rows, envs], self.observations[following, envs]
-        goes_on: npt.NDArray[np.bool_] = (
+        continues: npt.NDArray[np.bool_] = (
             (self.dones[rows, envs] == 0)
             & (following != self.pos)
             & (self.skills[rows, envs] == self.skills[following, envs])
             # A later learn() resets the environment in the middle of an episode.
             & (reached == started[:, -reached.shape[-1] :]).all(axis=-1)
         )
-        return goes_on
+        return continues
 
     def _terminations(self, where: Where) -> th.Tensor:
         return self._column(self.dones.take(where) * (1 - self.timeouts.take(where)))
@@ -316,7 +316,7 @@ class SkillReplayBuffer(ReplayBuffer):
         return factors
 
     def __getstate__(self) -> dict[str, Any]:
-        # The discriminator lives in the model's zip and goes on changing: never a copy here.
+        # The discriminator lives in the model's zip and keeps changing: never a copy here.
         return {**self.__dict__, "skill_reward": None, "learn": None}
 
 

@@ -516,7 +516,7 @@ class EpisodeReturns:
 
     def add(self, infos: list[dict[str, Any]], dones: npt.NDArray[np.bool_]) -> dict[str, float]:
         """
-        :param infos: those of ``DIAYNWrapper``, one of each environment
+        :param infos: from ``DIAYNWrapper``, one of each environment
         :param dones: ends of episodes, shape ``(n_envs,)``
         :return: sums over the environments that tell whether every reward so far was finite
         """

@@ -37,7 +37,7 @@ def save_checkpoint(
     model: BaseAlgorithm, folder: str | os.PathLike[str], *, save_replay_buffer: bool = True
 ) -> Path:
     """
-    Save all that is needed to go on, between two rollouts. One of the same step is kept.
+    Save all that is needed to continue, between two rollouts. One of the same step is kept.
 
     :param model: in training with ``DIAYNCallback``
     :param folder: of the checkpoints of this training
@@ -101,7 +101,7 @@ def lock_folder(folder: Path) -> FileLock | None:
             f"save_path={str(folder)!r} is in use by another training; expected a folder of its "
             "own. Choose another one, or wait until that training ends."
         ) from None
-    except NotImplementedError:
+    except NotImplementedError:  # a file system without locks
         return None
     return lock
 
@@ -159,13 +159,13 @@ def run_folder(callback: BaseCallback) -> Path:
 
 class DIAYNCheckpointCallback(BaseCallback):
     """
-    Saves, each ``save_freq`` environment steps and at the end, all that a training needs to go on
-    as if it had never stopped: see :func:`sb3_diayn.resume`. To be passed beside
+    Saves, each ``save_freq`` environment steps and at the end, all that a training needs to
+    continue as if it had never stopped: see :func:`sb3_diayn.resume`. Pass it next to
     ``DIAYNCallback``. It does not disturb the training: with the same seed the parameters are
     bit-equal with and without it.
 
     A checkpoint is a folder that appears when it is complete. A process that is killed while
-    saving leaves the older ones as they are; if the disk is full, the training goes on with a
+    saving leaves the older ones as they are; if the disk is full, the training continues with a
     warning, and the next checkpoint tries again.
     Paper: https://arxiv.org/abs/1802.06070
 
@@ -192,8 +192,8 @@ class DIAYNCheckpointCallback(BaseCallback):
         ``CheckpointCallback`` of the same training saves, which in the zoo is the run's
     :param save_freq: environment steps between two checkpoints; each is made between two rollouts,
         the first time after so many steps
-    :param save_replay_buffer: save the replay buffer too. Without it, going on begins with an empty
-        one
+    :param save_replay_buffer: save the replay buffer too. Without it, a resumed training begins
+        with an empty one
     :param keep: how many of the newest checkpoints to keep; None for all
     :param verbose: 1 to print each checkpoint's folder, 0 for silence
     :raises ValueError: if a number is not positive; in ``learn`` if there is no discriminator to
@@ -233,7 +233,7 @@ class DIAYNCheckpointCallback(BaseCallback):
             self._release()
             raise ValueError(
                 f"save_path={str(self.save_path)!r} holds a checkpoint of {later[-1]} steps, and "
-                f"this training is at {self.num_timesteps}; expected a folder of its own. Go on "
+                f"this training is at {self.num_timesteps}; expected a folder of its own. Continue "
                 "from that checkpoint with resume(), or choose another folder."
             )
         self._periods = self.num_timesteps // self.save_freq
@@ -282,7 +282,7 @@ def resume(
     **kwargs: Any,
 ) -> Any:
     """
-    Load the newest checkpoint, to go on with the training::
+    Load the newest checkpoint, to continue the training::
 
         model = resume("checkpoints", env)
         callback = [DIAYNCallback(), DIAYNCheckpointCallback("checkpoints")]
@@ -298,7 +298,7 @@ def resume(
     :param path: see :func:`sb3_diayn.checkpoints.newest_checkpoint`
     :param env: built as for the training, as many as then, with ``VecNormalize`` if it was there
     :param device: where to train
-    :param kwargs: for SB3's ``load``, other values than those of the training
+    :param kwargs: for SB3's ``load``, other values than in the training
     :return: the model, of the algorithm's class
     :raises FileNotFoundError: if there is no complete checkpoint
     :raises ValueError: if it is damaged or ``env`` does not fit
@@ -365,7 +365,7 @@ def _check_env(env: VecEnv, state: State) -> None:
     if layers != expected:
         raise ValueError(
             f"env has the layers {layers}; expected {expected} as in the training. Wrap the "
-            "environments in the same way, with new statistics: those of then are put back."
+            "environments in the same way, with new statistics: the saved ones are put back."
         )
 
 

@@ -206,7 +206,7 @@ class Discriminator(nn.Module):
         reward log q(z|s')
     :param spectral_norm: divide the weights of each layer by their largest singular value (Miyato
         et al., 2018, arXiv 1802.05957). Between two states that are d apart, log q(z|s') then
-        changes by at most 1.42 d: it must be a distance that tells skills apart
+        changes by at most 1.42 d: it must be a distance that distinguishes skills
     :param cross_fit: two nets instead of one, each of which learns from half of the episodes and
         rewards the other half, so that no reward is for an episode that was learned by heart
         (cross-fitting: Chernozhukov et al., 2018, arXiv 1608.00060). Without ``folds`` the
@@ -321,7 +321,7 @@ class Discriminator(nn.Module):
         :param obs: next observations of the environment, shape ``(n, d)``
         :param skill: indices of skills, int64, shape ``(n,)``
         :param actions: see :meth:`forward`
-        :param folds: of ``cross_fit``, see :class:`Batch`: the answers are those of the net of the
+        :param folds: of ``cross_fit``, see :class:`Batch`: the answers come from the net of the
             other fold, as of :meth:`held_out`; None for the average of both nets
         :return: log q(z|s') in nats, at most 0, shape ``(n,)``
         """

@@ -83,7 +83,7 @@ def build_discriminator(state: State, obs_function: ObsFunction | None = None) -
     :param state: the state of a run, as ``DIAYNCallback.state`` makes it
     :param obs_function: what the discriminator reads through, if it was trained with one
     :return: its discriminator, on the CPU
-    :raises ValueError: if ``obs_function`` is not the one of then
+    :raises ValueError: if ``obs_function`` is not the one of the training
     """
     check_function(obs_function, state["options"].get("obs_function"))
     options = check_options(Discriminator, arguments_for(Discriminator, state["options"]))
@@ -118,7 +118,7 @@ def _check_size(
     # PyTorch compares the singular vectors itself, which are smaller than the weights.
     vectors = {name for name in found if ".parametrizations." in name}
     if outline != {name: shape for name, shape in found.items() if name not in vectors}:
-        raise ValueError("the arrays are not those of the architecture")
+        raise ValueError("the arrays do not fit the architecture")
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise ValueError(f"{name} is not finite")

@@ -178,7 +178,7 @@ def as_channels_first(obs: Obs, space: Space) -> Obs:
 def channels_first(space: Space) -> Space:
     """
     :param space: observation space of an environment
-    :return: that of a model trained in it, for whose images SB3 puts the channels first
+    :return: the space of a model trained in it, for whose images SB3 puts the channels first
     """
 
     def transpose(part: Space) -> Space:

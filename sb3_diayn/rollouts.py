@@ -69,7 +69,7 @@ class SkillRollout:
         :param new_obs: next observations as the model sees them, shape ``(n_envs, d + K)``
         :param actions: actions as the environments took them
         :param dones: ends of episodes, shape ``(n_envs,)``
-        :param infos: those of ``DIAYNWrapper``
+        :param infos: from ``DIAYNWrapper``
         :param memory: ``lstm_states`` of a recurrent policy after the step
         """
         if self.vec_normalize is not None:
@@ -93,7 +93,8 @@ class SkillRollout:
     def _correct(self, index: int, info: dict[str, Any], skill: int, memory: Any) -> None:
         """
         A wrapper outside may cut an episode in the very step in which its skill ends. SB3 then
-        takes the value of the last observation with the next skill; that of the old one is right.
+        takes the value of the last observation with the next skill; the value with the old skill is
+        right.
         """
         seen: Any = info.get("terminal_observation")
         if not info.get("TimeLimit.truncated") or seen is None:

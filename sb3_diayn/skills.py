@@ -168,7 +168,7 @@ class SkillSpace:
     def append(self, env_obs: Obs, skill: npt.ArrayLike) -> Obs:
         """
         :param env_obs: observations of the environment, one or a batch: arrays whose shape ends
-            with that of ``stack_space``, which without ``VecFrameStack`` is ``env_space``
+            with ``stack_space``, which without ``VecFrameStack`` is ``env_space``
         :param skill: index of a skill, a scalar or shape ``(n,)``; with k frames ``(n, k)``
         :return: what the policy sees: for vectors float32, shape ``(d + K,)`` or ``(n, d + K)``
         """

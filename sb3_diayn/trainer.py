@@ -28,14 +28,14 @@ State = dict[str, Any]
 Arrays = dict[str, npt.NDArray[Any]]
 RUNNING_RATE = 0.01  # a running mean over about the last 100 updates
 MAX_HISTORY = 500
-# Half of 256, the smallest part whose skills were compared with those of the whole batch.
+# Half of 256, the smallest part that was compared with the whole batch.
 MIN_PART = 128
 
 
 class DiscriminatorTrainer:
     """
     A discriminator, its optimiser, its random numbers and its running statistics: all that has to
-    be saved to go on with it.
+    be saved to continue its training.
 
     :param discriminator: what to train
     :param learning_rate: of Adam

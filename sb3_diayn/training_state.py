@@ -1,9 +1,9 @@
 """
-Going on with a training as if it had never stopped.
+Continuing a training as if it had never stopped.
 
 A model's zip holds parameters, optimisers, counters and the discriminator. What else a training
 consists of is gathered here, between two rollouts, and put back before the first rollout of the
-process that goes on.
+process that continues.
 """
 
 import random
@@ -49,9 +49,9 @@ NOISE = ("exploration_mat", "exploration_matrices")
 def training_state(model: BaseAlgorithm) -> State:
     """
     :param model: a model between two rollouts
-    :return: all that is needed to go on exactly and is not in the model's zip: random states, the
-        episodes that are under way, the last observations, statistics of ``VecNormalize``, action
-        noise and half-made log lines
+    :return: all that is needed to continue exactly and is not in the model's zip: random states,
+        the episodes that are under way, the last observations, statistics of ``VecNormalize``,
+        action noise and half-made log lines
     """
     env = _env(model)
     state = {
@@ -75,11 +75,12 @@ def training_state(model: BaseAlgorithm) -> State:
 def restore_training(model: BaseAlgorithm, state: State) -> bool:
     """
     Put back what :func:`training_state` gathered. If the episodes do not come back as they were,
-    all environments are reset instead, with a warning: the training then goes on with new episodes.
+    all environments are reset instead, with a warning: the training then continues with new
+    episodes.
 
     :param model: the same model, loaded, at the start of its first rollout
     :param state: from :func:`training_state`
-    :return: whether the training goes on exactly
+    :return: whether the training continues exactly
     """
     env = _env(model)
     exact = _restore_episodes(env, state["episodes"])
@@ -257,7 +258,7 @@ class Continuation:
         """
         Put back the state of the checkpoint, once, and end a pause.
 
-        :return: whether that began new episodes in place of those of the checkpoint
+        :return: whether that began new episodes in place of the checkpoint's
         """
         if isinstance(self.model, OffPolicyAlgorithm):
             self.model.gradient_steps = self._options["gradient_steps"]

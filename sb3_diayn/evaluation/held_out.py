@@ -54,7 +54,7 @@ def classify_held_out(episodes: Sequence[Sequence[Array]]) -> HeldOut:
     classifier that knows the episode would know the skill.
 
     The classifier weighs two: extremely randomised trees (Geurts et al., 2006), which are best
-    where much is to be learned, and a linear one, which is not misled where skills overlap. Their
+    where there is much to learn, and a linear one, which is not misled where skills overlap. Their
     log probabilities are added with weights that are fitted on the folds other than the one that
     is tested. With one classifier this is temperature scaling (Guo et al., 2017, arXiv
     1706.04599). Without it the bound would measure how sure the classifiers are: where they know

@@ -105,7 +105,7 @@ class SkillPolicy:
         return memory, changed if episode_start is None else changed | episode_start
 
     def _one_hots(self, observation: Obs) -> npt.NDArray[Any]:
-        """Of the skills that act, with a first axis for the batch: those of the newest frames."""
+        """The skills of the newest frames, which act, with a first axis for the batch."""
         raw: Any = observation
         if self._within is not None:
             raw = self._within.unnormalize_obs(observation)

@@ -108,7 +108,7 @@ def play_skills(
         [(0, (20, 3)), (3, (20, 3)), (3, (20, 3))]
 
     :param model: any SB3 model trained on the same augmented space
-    :param env: vectorised environments with ``DIAYNWrapper``. Those of the model's training are
+    :param env: vectorised environments with ``DIAYNWrapper``. The model's training environments are
         reset; its next ``learn`` then begins new episodes
     :param skills: a skill for each episode; repeat one to play it more often
     :param deterministic: play the mode of the policy instead of samples
@@ -295,7 +295,7 @@ def _default_max_steps(env: VecEnv) -> int:
 def _warn_of_cut(max_steps: int) -> None:
     warnings.warn(
         f"max_steps=None: an episode did not end within {max_steps} steps and was cut there, so "
-        "lengths and returns are those of its beginning; expected episodes that end. Put "
+        "lengths and returns belong to its beginning; expected episodes that end. Put "
         "gymnasium.wrappers.TimeLimit around the environment, or pass max_steps=.",
         stacklevel=5,
     )

@@ -44,7 +44,7 @@ def export_run(run: Run, skill: int, log_folder: str | Path, *, reset_critics: b
         write_through_memory(folder / target.model_path.name, exported.save)
         if normalizer is not None:
             statistics = export_vec_normalize(normalizer, env)
-            statistics.training = True  # the zoo stops it in environments that are to be played
+            statistics.training = True  # the zoo stops it in environments that are only played
             statistics.save(str(stats_path / "vecnormalize.pkl"))
         _write_configuration(run, stats_path, exported, target.folder.parent.name, skill)
     env.close()

@@ -82,7 +82,7 @@ def config_path(algo: str = "sac") -> Path:
 
 def conf_file_path(conf_file: str | Path | None, algo: str | None) -> Path:
     """
-    :param conf_file: a path, or the name of a provided file; None for that of the algorithm
+    :param conf_file: a path, or the name of a provided file; None for the algorithm's
     :param algo: name of the algorithm as the zoo spells it; None for ``sac``
     :return: the file
     :raises ValueError: if no provided file has this name

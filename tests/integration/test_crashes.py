@@ -541,52 +541,42 @@ def heeds_ctrl_c():
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.skipif(ON_WINDOWS, reason="a console's Ctrl-C would reach the tests as well")
-@pytest.mark.usefixtures("heeds_ctrl_c")
-def test_ctrl_c_saves(tmp_path):
+def interrupted(log_folder, return_code, interrupt):
+    """A training in another process that has been interrupted after its first checkpoint."""
     pytest.importorskip("rl_zoo3")
     words = [sys.executable, "-m", "sb3_diayn.cli", *TRAIN, "-n", "1000000", "--save-freq", "60"]
-    words += ["--vec-env", "subproc", "-f", str(tmp_path), *SMALL]
+    words += ["--vec-env", "subproc", "-f", str(log_folder), *SMALL]
+    run = log_folder / "sac" / "Pendulum-v1_1"
     with subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
-        folder = tmp_path / "sac" / "Pendulum-v1_1" / "checkpoints"
-        while not list_checkpoints(folder) and process.poll() is None:
+        while not list_checkpoints(run / "checkpoints") and process.poll() is None:
             time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes of the group
+        interrupt(process.pid)
         try:
             output, error = process.communicate(timeout=120)
         finally:
             process.kill()
-    assert process.returncode == 130, output + error
-    assert "Traceback" not in error
-    run = tmp_path / "sac" / "Pendulum-v1_1"
-    assert f"sb3-diayn train --resume {run}" in output
+    assert process.returncode == return_code, output + error
+    assert f"sb3-diayn train --resume {run}" in output and "Traceback" not in error
     assert load_discriminator(run / "Pendulum-v1.zip").n_skills == 3
-    assert newest_checkpoint(run).parent == folder
+    return run
+
+
+@pytest.mark.skipif(ON_WINDOWS, reason="a console's Ctrl-C would reach the tests as well")
+@pytest.mark.usefixtures("heeds_ctrl_c")
+def test_ctrl_c_saves(tmp_path):
+    # As a terminal does: to all processes of the group.
+    run = interrupted(tmp_path, 130, lambda pid: os.killpg(pid, signal.SIGINT))
+    assert newest_checkpoint(run).parent == run / "checkpoints"
 
 
 @pytest.mark.skipif(ON_WINDOWS, reason="Windows ends a process without a word")
 @pytest.mark.parametrize("to_all", [True, False])
 def test_sigterm_saves(tmp_path, to_all):
     """To the training alone, as ``kill`` sends it, or to all processes, as schedulers do."""
-    pytest.importorskip("rl_zoo3")
-    words = [sys.executable, "-m", "sb3_diayn.cli", *TRAIN, "-n", "1000000", "--save-freq", "60"]
-    words += ["--vec-env", "subproc", "-f", str(tmp_path), *SMALL]
-    with subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
-        run = tmp_path / "sac" / "Pendulum-v1_1"
-        while not list_checkpoints(run / "checkpoints") and process.poll() is None:
-            time.sleep(0.05)
-        (os.killpg if to_all else os.kill)(process.pid, signal.SIGTERM)
-        try:
-            output, error = process.communicate(timeout=120)
-        finally:
-            process.kill()
-    assert process.returncode == 143, output + error
-    assert f"sb3-diayn train --resume {run}" in output and "Traceback" not in error
-    assert load_discriminator(run / "Pendulum-v1.zip").n_skills == 3
+    kill = os.killpg if to_all else os.kill
+    run = interrupted(tmp_path, 143, lambda pid: kill(pid, signal.SIGTERM))
     assert not (run / "run.json").exists()
 
 

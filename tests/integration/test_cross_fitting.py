@@ -8,19 +8,17 @@ import pytest
 import torch as th
 from stable_baselines3 import DQN, SAC
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecNormalize
 
 from sb3_diayn import (
     DIAYNCallback,
     DIAYNWrapper,
     Discriminator,
-    SkillReward,
     evaluate_skills,
     export_skill,
     load_discriminator,
 )
 from sb3_diayn.buffers import StretchFolds
-from sb3_diayn.callbacks import attach_wrappers
 from sb3_diayn.discriminator import Batch
 from sb3_diayn.model_zip import STATE_ATTRIBUTE
 from sb3_diayn.observations import map_obs
@@ -349,24 +347,3 @@ def test_a_zip_of_before_continues_as_it_was(tmp_path):
         else:
             with pytest.raises(ValueError, match=rf"cross_fit=True .*{error}"):
                 model.learn(20, callback=again)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("spectral_norm", [False, True])
-@pytest.mark.parametrize("vec_env", [DummyVecEnv, SubprocVecEnv])
-def test_the_average_travels_to_other_processes(vec_env, spectral_norm):
-    discriminator = Discriminator(
-        counting().env.observation_space,
-        K,
-        net_arch=[8],
-        cross_fit=True,
-        spectral_norm=spectral_norm,
-    )
-    env = vec_env([counting])
-    attach_wrappers(env, SkillReward(discriminator))
-    env.seed(0)
-    env.reset()
-    obs, rewards, _, _ = env.step(np.zeros((1, 1), np.float32))
-    expected = discriminator.reward(th.as_tensor(obs[:, :2]), th.as_tensor(obs[:, 2:].argmax(1)))
-    assert rewards == pytest.approx(expected.numpy(), abs=1e-6)
-    env.close()

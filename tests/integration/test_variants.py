@@ -82,9 +82,13 @@ def test_spectral_norm_survives_the_zip_bit_for_bit(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("cross_fit", [False, True])
+@pytest.mark.parametrize("spectral_norm", [False, True])
 @pytest.mark.parametrize("vec_env", [DummyVecEnv, SubprocVecEnv])
-def test_spectral_norm_travels_to_other_processes(vec_env):
-    discriminator = Discriminator(SPACE, K, net_arch=[8], spectral_norm=True)
+def test_the_discriminator_travels_to_other_processes(vec_env, spectral_norm, cross_fit):
+    discriminator = Discriminator(
+        SPACE, K, net_arch=[8], spectral_norm=spectral_norm, cross_fit=cross_fit
+    )
     env = vec_env([counting])
     attach_wrappers(env, SkillReward(discriminator))
     env.seed(0)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch as th
+from sb3_contrib.common.recurrent.buffers import RecurrentDictRolloutBuffer, RecurrentRolloutBuffer
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from sb3_diayn.discriminator import Batch
@@ -24,7 +25,8 @@ class SkillRollout:
     SB3 has the means for the end of an episode at a time limit: it adds the value of the last
     observation to the reward, and marks the next step as a start (GitHub issue #633 of SB3). The
     same is done here for the end of a skill, within the model's rollout buffer: ``dones`` and
-    ``infos``, which other callbacks read, stay as they are.
+    ``infos``, which other callbacks read, stay as they are. A recurrent policy begins each skill
+    with an empty memory, as :class:`~sb3_diayn.evaluation.playing.SkillPolicy` plays it.
 
     :param model: an on-policy model, whose rollout buffer is watched until :meth:`detach`
     :param skill_space: where the skill sits in an observation
@@ -70,7 +72,8 @@ class SkillRollout:
         :param actions: actions as the environments took them
         :param dones: ends of episodes, shape ``(n_envs,)``
         :param infos: from ``DIAYNWrapper``
-        :param memory: ``lstm_states`` of a recurrent policy after the step
+        :param memory: ``lstm_states`` of a recurrent policy after the step, with which it will act
+            in the next one; cleared in place where a skill has ended
         """
         if self.vec_normalize is not None:
             new_obs = self.vec_normalize.get_original_obs()
@@ -87,6 +90,9 @@ class SkillRollout:
             last_obs = self._with_skills(index_obs(new_obs, ended), skills[ended])
             values = _state_values(self.model, last_obs, memory, ended)
             self._ends.append((self.buffer.pos, ended, values))
+            if memory is not None:
+                for part in (*memory.pi, *memory.vf):
+                    part[:, ended] = 0.0
         actions = self.skill_reward.discriminator.scale_action(actions).reshape(len(infos), -1)
         self._steps.append((env_obs, skills, actions))
 
@@ -141,8 +147,9 @@ class SkillRollout:
         for row, env, reward in self._absorbed:
             buffer.rewards[row, env] += np.float32(reward)
         self._compute(last_values, dones)
-        # A recurrent policy keeps its memory from skill to skill, in training as when it acts.
-        buffer.episode_starts = starts
+        # Where a recurrent policy has begun with an empty memory, its updates must do so too.
+        if not isinstance(buffer, RecurrentRolloutBuffer | RecurrentDictRolloutBuffer):
+            buffer.episode_starts = starts
 
     def pop(self, device: th.device) -> Batch:
         """

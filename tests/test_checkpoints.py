@@ -265,6 +265,21 @@ def test_an_empty_buffer_is_filled_with_each_skill_before_anything_is_learned(sa
 
 
 @pytest.mark.slow
+def test_less_is_waited_for_of_a_skill_that_is_drawn_less_often(tmp_path):
+    """
+    p(z) is 0.5, 0.4, 0.1 of 3 skills, so 20, 20 and 3 * 0.1 * 20 = 6 transitions are enough. In
+    turn with 5 steps each, skill 2 has its 6 after 26 steps and skill 1 its 20 after 55.
+    """
+    model, callback = make_sac(counting()), make_callback()
+    model.learn(60, callback=callback)
+    callback.discriminator.log_p.copy_(th.tensor([0.5, 0.4, 0.1]).log())
+    model.save(tmp_path / "model")
+    loaded, settings = SAC.load(tmp_path / "model", env=counting(), device="cpu"), Settings()
+    loaded.learn(60, callback=[DIAYNCallback(hold=20), settings], reset_num_timesteps=False)
+    assert [updates for _, updates in settings.rows].index(40 + 1) == 55
+
+
+@pytest.mark.slow
 def test_a_full_buffer_is_all_that_one_can_wait_for(saved):
     model = SAC.load(saved, env=counting(), device="cpu", buffer_size=30)
     model.learn(40, callback=DIAYNCallback(), reset_num_timesteps=False)

@@ -5,10 +5,22 @@ import warnings
 import numpy as np
 import pytest
 import torch as th
+from gymnasium import spaces
 from stable_baselines3.common.buffers import NStepReplayBuffer
 from stable_baselines3.common.vec_env import VecNormalize
 
-from tests.helpers.models import K, counting, counting_vec, log_q, make_callback, make_dqn, make_sac
+from sb3_diayn import SkillReplayBuffer, SkillReward
+from sb3_diayn.skills import SkillSpace
+from tests.helpers.models import (
+    K,
+    constant_discriminator,
+    counting,
+    counting_vec,
+    log_q,
+    make_callback,
+    make_dqn,
+    make_sac,
+)
 
 N, GAMMA = 3, 0.9
 
@@ -96,6 +108,25 @@ def test_returns_are_those_of_a_slow_reference(case):
     for obs in (samples.observations, samples.next_observations):
         np.testing.assert_array_equal(obs[:, 2:].argmax(dim=1), buffer.skills[rows, envs])
     assert set(np.round(discounts, 6)) <= {0.9, 0.81, 0.729} and len(set(discounts)) > 1
+
+
+def test_the_newest_transition_is_not_followed_by_the_oldest():
+    """Nothing but the place in the buffer distinguishes steps whose observations repeat."""
+    space = SkillSpace(spaces.Box(-1.0, 1.0, (2,)), K)
+    buffer = SkillReplayBuffer(
+        4, space.observation_space, spaces.Discrete(2), "cpu", n_skills=space.n_skills
+    )
+    buffer.n_steps, buffer.gamma = 3, 0.5
+    discriminator = constant_discriminator([1 / K] * K)
+    buffer.skill_reward = SkillReward(discriminator, skill_weight=0.0, task_weight=1.0)
+    obs, not_done = space.append(np.zeros((1, 2)), [1]), np.array([False])
+    for reward in (1.0, 2.0, 3.0, 4.0, 5.0, 6.0):  # 5 and 6 take the places of 1 and 2
+        infos = [{"skill": 1, "task_reward": reward}]
+        buffer.add(obs, obs, np.array([[0]]), np.array([reward]), not_done, infos)
+    samples = buffer._get_samples(np.array([2, 3, 0, 1]))
+    returns = [3 + 4 / 2 + 5 / 4, 4 + 5 / 2 + 6 / 4, 5 + 6 / 2, 6]
+    np.testing.assert_allclose(samples.rewards[:, 0], returns)
+    np.testing.assert_allclose(samples.discounts[:, 0], [1 / 8, 1 / 8, 1 / 4, 1 / 2])
 
 
 @pytest.mark.parametrize("buffer_size", [200, 34])

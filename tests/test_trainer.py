@@ -41,6 +41,15 @@ def test_it_learns_to_tell_skills_apart(normalize_obs):
     assert trainer.n_updates == 200
 
 
+def test_the_normaliser_knows_what_was_learned_from():
+    """Two of four transitions: the means are 1 and 2, the deviations 1 and 2."""
+    trainer = make_trainer(normalize_obs=True)
+    obs = th.tensor([[0.0, 0.0], [2.0, 4.0], [50.0, 50.0], [50.0, 50.0]])
+    trainer.learn((4, 2), obs, th.tensor([0, 1, 2, 0]))
+    np.testing.assert_allclose(trainer.discriminator.obs_mean, [1, 2], atol=1e-3)
+    np.testing.assert_allclose(trainer.discriminator.obs_var, [1, 4], atol=1e-3)
+
+
 def test_statistics_are_means_while_there_are_few():
     trainer = make_trainer()
     losses, accuracies = [], []

@@ -164,6 +164,17 @@ def test_vectorised_is_the_same_as_one_by_one():
             expected.append(obs)
 
 
+def test_vectorised_rewards_are_discounted_on_request():
+    venv = counting_venv((5, 20), gamma=0.5)
+    venv.reset()
+    _, rewards, _, infos = venv.step([0, 0])
+    np.testing.assert_allclose(rewards, [1 + 2 / 2 + 3 / 4] * 2)
+    assert [info["task_reward"] for info in infos] == [6, 6]
+    _, rewards, dones, infos = venv.step([0, 0])
+    np.testing.assert_allclose(rewards, [4 + 5 / 2, 4 + 5 / 2 + 6 / 4])
+    assert [info["task_reward"] for info in infos] == [9, 15] and dones.tolist() == [True, False]
+
+
 @pytest.mark.parametrize("n_envs", [0, 2])  # 0: a single one, not vectorised
 @pytest.mark.parametrize("kind", ["discrete", "image", "image_dict"])
 def test_dicts_and_images_reach_the_skills(kind, n_envs):

@@ -56,10 +56,12 @@ def masked(env: Any) -> MaskablePPO:
     return model
 
 
-def recurrent(env: Any) -> RecurrentPPO:
+def recurrent(env: Any, lstm: Any = None, **kwargs: Any) -> RecurrentPPO:
     """A model in whose actions its memory is seen."""
-    kwargs = {"lstm_hidden_size": 8, **small_net()}
-    model = RecurrentPPO("MlpLstmPolicy", env, policy_kwargs=kwargs, device="cpu", seed=0)
+    options = {"lstm_hidden_size": 8, **small_net(), **(lstm or {})}
+    model = RecurrentPPO(
+        "MlpLstmPolicy", env, policy_kwargs=options, device="cpu", seed=0, **kwargs
+    )
     for parameter in model.policy.parameters():
         parameter.data *= 3.0
     return model

@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch as th
+from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecNormalize
 
@@ -15,6 +16,7 @@ from tests.helpers.models import (
     log_q,
     make_callback,
     make_ppo,
+    recurrent,
 )
 
 
@@ -158,6 +160,78 @@ def test_advantages_do_not_run_across_a_change_of_skill(normalize):
     if normalize:
         env = VecNormalize(env, norm_reward=False)
     learn(env, check)
+
+
+class MemoryCheck(Recorder):
+    """
+    Keeps the rollouts of a recurrent model that never changes, one environment after the other,
+    and how far the batches of its updates are from what it has recorded.
+    """
+
+    NAMES = ("observations", "actions", "values", "log_probs", "rewards", "advantages")
+
+    def __init__(self):
+        super().__init__()
+        self.rollouts, self.errors = [], []
+
+    def _on_rollout_end(self) -> None:
+        buffer = self.model.rollout_buffer
+        self.rollouts.append({name: getattr(buffer, name).copy() for name in self.NAMES})
+        for batch in buffer.get(5):
+            states = batch.lstm_states
+            values, log_prob = evaluate(
+                self.model, batch.observations, batch.actions, batch.episode_starts, states
+            )
+            real = batch.mask > 0
+            self.errors += (values - batch.old_values)[real].abs().tolist()
+            self.errors += (log_prob - batch.old_log_prob)[real].abs().tolist()
+
+    def rows(self, name: str, env: int) -> th.Tensor:
+        return th.as_tensor(np.concatenate([rollout[name][:, env] for rollout in self.rollouts]))
+
+
+def evaluate(model, obs, actions, starts, states=None):
+    """Values and log-probabilities of one sequence, from an empty memory unless told otherwise."""
+    empty = (th.zeros(1, 1, 8), th.zeros(1, 1, 8))
+    states = RNNStates(empty, empty) if states is None else states
+    with th.no_grad():
+        values, log_prob, _ = model.policy.evaluate_actions(obs, actions, states, starts)
+    return values.flatten(), log_prob
+
+
+@pytest.mark.parametrize(
+    "lstm", [{}, {"enable_critic_lstm": False, "shared_lstm": True}], ids=["two LSTMs", "shared"]
+)
+def test_a_recurrent_policy_begins_each_skill_with_an_empty_memory(lstm):
+    """
+    Skills change every 2 steps, episodes end after 6, rollouts after 7: a rollout begins within a
+    skill, with a skill or with an episode.
+    """
+    check = MemoryCheck()
+    options = {"n_steps": 7, "batch_size": 5, "n_epochs": 1, "learning_rate": 0.0}
+    model = recurrent(counting_vec(2, skill_duration=2, length=6), lstm, **options)
+    callback = make_callback()
+    model.learn(2 * 7 * 6, callback=[callback, check])
+    row = th.arange(42)
+    ends = np.flatnonzero((row % 2 == 1) & (row % 6 != 5))  # of skills, not of episodes
+    for env in (0, 1):
+        obs, actions, recorded, log_probs, rewards, advantages = (
+            check.rows(name, env) for name in check.NAMES
+        )
+        values, log_prob = evaluate(model, obs, actions, (row % 2 == 0).float())
+        th.testing.assert_close(values, recorded, rtol=0, atol=1e-4)
+        th.testing.assert_close(log_prob, log_probs, rtol=0, atol=1e-4)
+        kept, _ = evaluate(model, obs, actions, (row % 6 == 0).float())
+        assert (kept - recorded).abs().max() > 0.1  # with the memory of the skill before
+        # Where a skill ends: gamma * V(s', old z), with the memory of its two steps.
+        paid = np.array([step["rewards"][env] for step in check.steps])
+        for end in ends:
+            last = th.cat([obs[end + 1, :2], obs[end, 2:]])
+            skill = th.stack([obs[end - 1], obs[end], last])
+            bootstrap = 0.99 * evaluate(model, skill, actions[:3], th.zeros(3))[0][2]
+            np.testing.assert_allclose(rewards[end], paid[end] + bootstrap, atol=1e-4)
+        np.testing.assert_allclose(advantages[ends], (rewards - recorded)[ends], atol=1e-4)
+    assert len(check.errors) == 2 * 2 * 42 and max(check.errors) < 1e-4
 
 
 def test_rewards_under_vec_normalize_are_of_raw_observations():

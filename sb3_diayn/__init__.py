@@ -10,6 +10,8 @@ from sb3_diayn.downstream.export import export_skill, export_vec_normalize
 from sb3_diayn.downstream.finetuning import WarmUp, best_skill, rank_skills
 from sb3_diayn.evaluation import SkillEvaluation, evaluate_skills
 from sb3_diayn.evaluation.callback import SkillEvaluationCallback
+from sb3_diayn.evaluation.dashboard import SkillDashboardCallback
+from sb3_diayn.evaluation.monitoring import SkillProgressBarCallback
 from sb3_diayn.model_zip import load_discriminator
 from sb3_diayn.rewards import SkillReward
 from sb3_diayn.vec_env import GymVecEnv, VecDIAYNWrapper
@@ -25,8 +27,10 @@ __all__ = [
     "DIAYNWrapper",
     "Discriminator",
     "GymVecEnv",
+    "SkillDashboardCallback",
     "SkillEvaluation",
     "SkillEvaluationCallback",
+    "SkillProgressBarCallback",
     "SkillReplayBuffer",
     "SkillReward",
     "VecDIAYNWrapper",

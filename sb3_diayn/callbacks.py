@@ -434,11 +434,15 @@ class DIAYNCallback(BaseCallback):
 
     # -- reporting ---------------------------------------------------------------------------
 
+    def metrics(self) -> dict[str, float]:
+        """:return: what is logged under ``diayn/``, by name, as it is now"""
+        seen = {"skills_seen": len(self._seen)}
+        return self.trainer.metrics() | seen | self._returns.means()
+
     def _log(self) -> None:
-        metrics = self.trainer.metrics()
+        metrics = self.metrics()
         self._check_finite(metrics)
-        metrics["skills_seen"] = len(self._seen)
-        named = {f"diayn/{k}": v for k, v in (metrics | self._returns.means()).items()}
+        named = {f"diayn/{k}": v for k, v in metrics.items()}
         for name, value in named.items():
             self.logger.record(name, value)
         self.trainer.remember(named | {"time/total_timesteps": self._continuation.total_timesteps})

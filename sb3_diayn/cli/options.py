@@ -92,10 +92,12 @@ def logging_options() -> Parser:
     text = "how many of the newest checkpoints to keep"
     add("--keep-checkpoints", type=positive, default=2, metavar="N", help=text)
     add("--save-replay-buffer", action="store_true", help="save it, at the end and in checkpoints")
-    add("--log-interval", type=int, default=-1, help="episodes between log lines; -1: SB3's")
+    text = "print SB3's table each N episodes, on-policy rollouts; default: not at all"
+    add("--log-interval", type=int, default=-1, metavar="N", help=text)
     add("--eval-freq", type=int, default=-1, help="steps between zoo evaluations; -1: none")
     add("-tb", "--tensorboard-log", default="", metavar="DIR", help="TensorBoard folder")
     add("--no-progress", action="store_true", help="no progress bar")
+    add("--live", action="store_true", help="write a page that shows the training while it runs")
     return parser
 
 

@@ -5,6 +5,7 @@ import shlex
 import time
 from typing import Any
 
+from sb3_diayn.checkpoints import CHECKPOINTS_FOLDER
 from sb3_diayn.cli.evaluation import (
     evaluate_run,
     film_run,
@@ -25,14 +26,16 @@ from sb3_diayn.cli.options import (
     positive,
     training_options,
 )
+from sb3_diayn.downstream.finetuning import rank_skills
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.files import require_extra
 from sb3_diayn.zoo.failures import RunError
 from sb3_diayn.zoo.hyperparams import config_path, preset_path
 from sb3_diayn.zoo.provenance import save_provenance
 from sb3_diayn.zoo.runs import Run, find_run
-from sb3_diayn.zoo.training import train
+from sb3_diayn.zoo.training import LIVE_FILE, train
 
+FINETUNING_STEPS = 20_000  # that the command at the end of a training suggests
 NO_FILMS_YET = "Films take their time. Make them: sb3-diayn report {}"
 
 
@@ -81,7 +84,9 @@ def train_command(args: argparse.Namespace) -> None:
         _report(run, args, evaluation, seed)
     save_provenance(folder, args.command, wall_time, cpu_time, args.device)
     print_table(evaluation)
-    print(f"Run saved in {folder}\nPlay it:      sb3-diayn play {folder}")
+    print_verdicts(evaluation)
+    print_places(run)
+    print_next(run, evaluation)
 
 
 def settings_of(args: argparse.Namespace) -> dict[str, Any]:
@@ -99,12 +104,39 @@ def _report(run: Run, args: argparse.Namespace, evaluation: SkillEvaluation, see
     if args.films:
         options["films"] = lambda folder: film_run(run, args, folder, seed=seed)
     try:
-        page = make_report(run, evaluation, run.folder / "report", name, **options)
+        make_report(run, evaluation, run.folder / "report", name, **options)
     except (ImportError, OSError) as error:
         print(f"The report is left out: {error}")
-    else:
-        print_verdicts(evaluation)
-        print(f"Report:       {page}")
+
+
+def print_places(run: Run) -> None:
+    """Print where a training has put everything."""
+    places = {
+        "Model": run.model_path,
+        "Evaluation": run.folder / "evaluation.json",
+        "Report": run.folder / "report" / "index.html",
+        "Films": run.folder / "report" / "films",
+        "Checkpoints": run.folder / CHECKPOINTS_FOLDER,
+        "Live page": run.folder / LIVE_FILE,
+    }
+    print(f"\nRun saved in {run.folder}")
+    for name, place in places.items():
+        if place.exists():
+            print(f"  {name + ':':12} {place}")
+
+
+def print_next(run: Run, evaluation: SkillEvaluation) -> None:
+    """Print commands that use a run, ready to paste."""
+    best, _ = rank_skills(evaluation)[0]
+    skill = [str(run.folder), "--skill", str(best)]
+    commands = {
+        "see the best skill": ["play", *skill, "--render", "human"],
+        "make a plain SB3 model of it": ["export", *skill],
+        "learn the task from it": ["finetune", *skill, "-n", str(FINETUNING_STEPS)],
+    }
+    print("\nNext:")
+    for purpose, words in commands.items():
+        print(f"  {shlex.join(['sb3-diayn', *words])}  # {purpose}")
 
 
 def add_tune(commands: Commands) -> None:

@@ -106,11 +106,11 @@ def write_report(
             "grid": GRID_FILM if (staging / GRID_FILM).is_file() else None,
         }
         context |= {"skills": _rows(context), "headlines": headlines(evaluation)}
-        _write(staging / "report.md", _render("report.md", context))
+        _write(staging / "report.md", render("report.md", context))
         if card:
-            markdown = _render("report.md", context | {"about": card})
+            markdown = render("report.md", context | {"about": card})
             _write(staging / "README.md", model_card(card, evaluation, markdown))
-        _write(staging / "index.html", _render("report.html", context))
+        _write(staging / "index.html", render("report.html", context))
         _publish(staging, folder)
     return folder / "index.html"
 
@@ -303,7 +303,13 @@ def _rows(context: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _render(template: str, context: Mapping[str, Any]) -> str:
+def render(template: str, context: Mapping[str, Any]) -> str:
+    """
+    :param template: name of a template of this package
+    :param context: its variables, by name
+    :return: the text
+    :raises ImportError: if the extra ``report`` is missing
+    """
     with require_extra("report"):
         from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
@@ -314,7 +320,7 @@ def _render(template: str, context: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    env.filters["number"] = number
+    env.filters |= {"number": number, "log": math.log}
     return env.get_template(template).render(context)
 
 

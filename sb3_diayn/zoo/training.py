@@ -4,7 +4,7 @@ import argparse
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -38,7 +38,10 @@ from sb3_diayn.checkpoints import (
     write_replay_buffer,
 )
 from sb3_diayn.checks import callbacks_in, find_bad_parameter
+from sb3_diayn.evaluation.dashboard import SkillDashboardCallback
+from sb3_diayn.evaluation.monitoring import SkillProgressBarCallback
 from sb3_diayn.files import replacing, write_through_memory
+from sb3_diayn.zoo.console import print_hyperparams, quiet_zoo
 from sb3_diayn.zoo.environments import (
     find_environment,
     importing,
@@ -58,6 +61,7 @@ from sb3_diayn.zoo.runs import Run, find_run
 # By default. A checkpoint in the very beginning is worth little.
 N_CHECKPOINTS, MIN_SAVE_FREQ = 10, 10_000
 TRACEBACK_FILE = "traceback.txt"  # in the folder of a run that has failed
+LIVE_FILE = "live.html"  # in a run's folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,10 +89,13 @@ class TrainingOptions:
         least 10,000, where skills are learned, and -1 for none
     :param keep_checkpoints: how many checkpoints to keep, the newest
     :param save_replay_buffer: save it at the end and in checkpoints
-    :param log_interval: episodes between two log lines; -1 for SB3's choice
+    :param log_interval: print SB3's table each so many episodes, on-policy rollouts; -1 for SB3's
+        choice, which is printed with ``verbose=1`` only
     :param eval_freq: steps between two evaluations of the zoo; -1 for none
     :param tensorboard_log: folder for TensorBoard; empty for none
     :param progress_bar: show one
+    :param live: write a page that shows the training while it runs, ``live.html`` in the run's
+        folder, see :class:`~sb3_diayn.evaluation.dashboard.SkillDashboardCallback`
     :param verbose: 1 for messages of the zoo and of SB3
     """
 
@@ -112,6 +119,7 @@ class TrainingOptions:
     eval_freq: int = -1
     tensorboard_log: str = ""
     progress_bar: bool = False
+    live: bool = False
     verbose: int = 0
 
 
@@ -223,11 +231,19 @@ def learn_and_save(
     with make_manager(
         ExperimentManager, options, hyperparams, trained_agent=agent, remembered=remembered
     ) as manager:
+        displays = _displays(manager, options)
         try:
-            model, _ = manager.setup_experiment()
+            with nullcontext() if options.verbose else quiet_zoo():
+                model, _ = manager.setup_experiment()
         except Exception as error:  # SB3 asserts, and the zoo evaluates strings: nearly anything
             raise _why_not_set_up(options, error) from error
+    print_hyperparams(_title(manager, options), hyperparams)
+    print(f"Saving to {manager.save_path}")
     manager.callbacks.extend(callbacks)
+    if _learns_skills(manager):
+        manager.callbacks.extend(displays)
+    elif options.progress_bar:
+        manager.callbacks.append(ProgressBarCallback())
     has_failed = True
     with TerminationHandler() as handler:
         try:
@@ -242,6 +258,23 @@ def learn_and_save(
         finally:
             _close(manager, model, has_failed)
     return Path(manager.save_path)
+
+
+def _title(manager: Any, options: TrainingOptions) -> str:
+    assert options.algo is not None
+    what = f"{options.algo.upper()} on {options.env}"
+    return f"{what}, {manager.n_timesteps:,.0f} steps, seed {options.seed}"
+
+
+def _displays(manager: Any, options: TrainingOptions) -> list[BaseCallback]:
+    """What shows a training of skills while it runs."""
+    displays: list[BaseCallback] = []
+    if options.progress_bar:
+        displays.append(SkillProgressBarCallback())
+    if options.live:
+        page, title = Path(manager.save_path, LIVE_FILE), Path(manager.save_path).name
+        displays.append(SkillDashboardCallback(page, title=title, verbose=1))
+    return displays
 
 
 def _why_not_set_up(options: TrainingOptions, error: Exception) -> Exception:
@@ -294,7 +327,6 @@ def make_manager(
             vec_env_type=options.vec_env,
             device=options.device,
             config=str(config),
-            show_progress=options.progress_bar,
             **kwargs,
         )
         manager.vec_env_class = importing(manager.vec_env_class, options.gym_packages)
@@ -334,6 +366,8 @@ def learn(manager: Any, model: BaseAlgorithm, options: TrainingOptions) -> None:
     interval: dict[str, Any] = {}
     if options.log_interval != -1:
         interval["log_interval"] = max(options.log_interval, 0) or None
+        if interval["log_interval"]:
+            model.verbose = max(model.verbose, 1)  # or SB3 has the table, and nowhere to print it
     model.learn(
         n_timesteps, callback=manager.callbacks, reset_num_timesteps=not resumes, **interval
     )
@@ -375,8 +409,9 @@ def save(manager: Any, model: BaseAlgorithm) -> None:
 def _fail(manager: Any, model: BaseAlgorithm, error: BaseException) -> NoReturn:
     """Save what was learned, and raise what says so."""
     reason = _reason(manager, model, error)
+    own = (DIAYNCallback, ProgressBarCallback, SkillDashboardCallback)
     for callback in manager.callbacks:
-        if isinstance(callback, (DIAYNCallback, ProgressBarCallback)):
+        if isinstance(callback, own):
             with suppress(Exception):
                 callback.on_training_end()  # leaves the model's options as they were
     has_learned = model.num_timesteps > model._num_timesteps_at_start

@@ -1,0 +1,95 @@
+"""What ``train`` says: while it runs, and when it is done."""
+
+import re
+import shlex
+import sys
+
+import pytest
+
+pytest.importorskip("rl_zoo3")
+
+from sb3_diayn.cli import main, make_parser
+from sb3_diayn.zoo.console import flatten, print_hyperparams
+from sb3_diayn.zoo.hyperparams import override
+
+pytestmark = pytest.mark.slow
+
+ENV = "Pendulum-v1"
+SMALL = ["--hyperparams", "learning_starts:50", "n_envs:2", "gradient_steps:1", "batch_size:16"]
+TRAIN = ["train", "--env", ENV, "--n-skills", "3", "--device", "cpu", "--seed", "1", *SMALL]
+QUICK = ["--episodes", "1", "--no-progress", "--no-report"]
+
+
+def said(capsys, *words):
+    """What a command prints, if it ends well."""
+    assert main([str(word) for word in words]) == 0
+    return capsys.readouterr().out
+
+
+def test_one_table_of_hyperparameters_and_no_temporary_path(tmp_path, capsys):
+    output = said(capsys, *TRAIN, *QUICK, "-n", 100, "-f", tmp_path / "logs")
+    assert "OrderedDict" not in output and "Loading hyperparameters" not in output
+    assert "SAC on Pendulum-v1, 100 steps, seed 1" in output
+    assert re.search(r"^ *DIAYNWrapper.n_skills +3 *$", output, re.MULTILINE)
+    assert re.search(r"^ *batch_size +16 *$", output, re.MULTILINE)
+
+
+def test_the_zoo_speaks_where_it_is_asked_to(tmp_path, capsys):
+    output = said(capsys, *TRAIN, *QUICK, "-n", 60, "-f", tmp_path, "--verbose", 1)
+    assert "Loading hyperparameters from" in output
+
+
+def test_names_in_the_table_are_those_that_the_option_takes():
+    entry = {"callback": ["sb3_diayn.DIAYNCallback"], "n_timesteps": 5, "gamma": 0.9}
+    chosen = {"DIAYNCallback.n_updates": 2, "DIAYNWrapper.n_skills": 4, "batch_size": 32}
+    flat = flatten(override("sac", entry, chosen))
+    assert flat == {"gamma": 0.9, **chosen}
+    assert flatten(entry) == {"gamma": 0.9, "DIAYNCallback": ""}
+
+
+def test_brackets_in_hyperparameters_are_no_markup(capsys):
+    print_hyperparams("[bold]x", {"net_arch": "[red]128[/red]"})
+    output = capsys.readouterr().out
+    assert "[bold]x" in output and "[red]128[/red]" in output
+
+
+@pytest.mark.parametrize(("interval", "n_tables"), [([], 0), (["--log-interval", "2"], 2)])
+def test_log_interval_prints_the_table(tmp_path, capsys, interval, n_tables):
+    """Two environments with episodes of 200 steps: four episodes in 800 steps."""
+    output = said(capsys, *TRAIN, *QUICK, "-n", 810, "-f", tmp_path, *interval)
+    assert output.count("| time/ ") == n_tables
+
+
+def test_the_end_names_all_places_and_three_commands(tmp_path, capsys):
+    logs = tmp_path / "my logs"
+    output = said(capsys, *TRAIN, "--episodes", 1, "-n", 100, "-f", logs, "--live")
+    run = logs / "sac" / f"{ENV}_1"
+    places = {re.split(" {2,}", line.strip())[-1] for line in output.splitlines()}
+    for place in (f"{ENV}.zip", "evaluation.json", "report/index.html", "live.html"):
+        assert any(each.endswith(str(run / place)) for each in places)
+        assert (run / place).exists()
+    commands = re.findall(r"^  (sb3-diayn .*)$", output, re.MULTILINE)
+    assert len(commands) == 3
+    parser = make_parser()
+    for command in commands:
+        words = shlex.split(command, comments=True)
+        assert parser.parse_args(words[1:]).run == str(run)
+    best = shlex.split(commands[0])[4]
+    assert re.search(rf"Best task return: .* \(skill {best}\)", output)
+
+
+def test_the_live_page_of_a_training_that_fails_is_at_rest(tmp_path):
+    """It does not promise to renew itself."""
+    from tests.integration import test_crashes
+
+    words = [*test_crashes.FAILING_TRAIN, "-f", tmp_path, *test_crashes.TINY, "--live"]
+    assert main([str(word) for word in words]) == 1
+    (page,) = tmp_path.rglob("live.html")
+    text = page.read_text()
+    assert "ended at" in text and "http-equiv" not in text
+
+
+def test_live_without_the_extra_names_it(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    assert main([str(word) for word in (*TRAIN, "-n", 60, "-f", tmp_path, "--live")]) == 2
+    assert "pip install 'sb3-diayn[report]'" in capsys.readouterr().err

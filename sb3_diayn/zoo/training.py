@@ -29,6 +29,7 @@ from sb3_diayn.checkpoints import (
     BUFFER_FILE,
     CHECKPOINTS_FOLDER,
     MODEL_FILE,
+    OF_BUFFER,
     STATE_FILE,
     STATISTICS,
     DIAYNCheckpointCallback,
@@ -38,7 +39,7 @@ from sb3_diayn.checkpoints import (
     write_replay_buffer,
 )
 from sb3_diayn.checks import callbacks_in, find_bad_parameter
-from sb3_diayn.files import replacing, write_through_memory
+from sb3_diayn.files import reading, replacing, write_through_memory
 from sb3_diayn.zoo.environments import (
     find_environment,
     importing,
@@ -53,7 +54,7 @@ from sb3_diayn.zoo.failures import (
     in_words,
 )
 from sb3_diayn.zoo.hyperparams import default_algo, import_zoo, read_config
-from sb3_diayn.zoo.runs import Run, find_run
+from sb3_diayn.zoo.runs import OF_SB3, Run, check_statistics, find_run
 
 # By default. A checkpoint in the very beginning is worth little.
 N_CHECKPOINTS, MIN_SAVE_FREQ = 10, 10_000
@@ -226,7 +227,9 @@ def learn_and_save(
         try:
             model, _ = manager.setup_experiment()
         except Exception as error:  # SB3 asserts, and the zoo evaluates strings: nearly anything
-            raise _why_not_set_up(options, error) from error
+            if trained_agent is not None:
+                _check_files(options, trained_agent)
+            raise _why_not_set_up(options, agent, error) from error
     manager.callbacks.extend(callbacks)
     has_failed = True
     with TerminationHandler() as handler:
@@ -244,14 +247,27 @@ def learn_and_save(
     return Path(manager.save_path)
 
 
-def _why_not_set_up(options: TrainingOptions, error: Exception) -> Exception:
+def _check_files(options: TrainingOptions, agent: Path) -> None:
+    """Refuse a damaged file by its name: the zoo has failed to load one of them, or else."""
+    assert options.env is not None
+    check_statistics(agent.parent / options.env.replace("/", "-") / STATISTICS)
+    with reading(agent, OF_SB3):
+        model = import_zoo().ALGOS[options.algo].load(agent, device="cpu")
+    buffer_file = agent.parent / BUFFER_FILE
+    if isinstance(model, OffPolicyAlgorithm) and buffer_file.exists():
+        with reading(buffer_file, OF_BUFFER):
+            model.load_replay_buffer(buffer_file)
+
+
+def _why_not_set_up(options: TrainingOptions, agent: str, error: Exception) -> Exception:
     assert options.env is not None
     if isinstance(error, (EOFError, ConnectionError)) or is_of_rendering(error):
         return why_not_made(options.env, options.env_kwargs, error)
     if isinstance(error, (ValueError, OSError, ImportError, gym.error.Error)):
         return error
     kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
-    return ValueError(f"{options.algo} cannot train on {options.env}: {kind}{error}")
+    start = f", starting from {agent}" if agent else ""
+    return ValueError(f"{options.algo} cannot train on {options.env}{start}: {kind}{error}")
 
 
 @contextmanager

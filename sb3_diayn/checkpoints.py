@@ -21,11 +21,18 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_diayn.arguments import check_positive
 from sb3_diayn.checks import callbacks_in, check_not_nested
 from sb3_diayn.extractors import ObsFunction
-from sb3_diayn.files import check_writable, remove_leftovers, replacing, write_through_memory
+from sb3_diayn.files import (
+    check_writable,
+    reading,
+    remove_leftovers,
+    replacing,
+    write_through_memory,
+)
 from sb3_diayn.model_zip import STATE_ATTRIBUTE, TRAINING, load_discriminator, skill_state
 from sb3_diayn.trainer import State
 from sb3_diayn.training_state import READABLE_FORMATS, layers_of, training_state
 
+OF_BUFFER = "what save_replay_buffer() wrote. Use an older one, or resume without it"
 MODEL_FILE, BUFFER_FILE, STATE_FILE = "model.zip", "replay_buffer.pkl", "training_state.pt"
 STATISTICS = "vecnormalize.pkl"
 CHECKPOINTS_FOLDER = "checkpoints"
@@ -305,11 +312,14 @@ def resume(
     """
     checkpoint = newest_checkpoint(path)
     state = load_training_state(checkpoint, device)
-    model: BaseAlgorithm = state["algorithm"].load(
-        checkpoint / MODEL_FILE, env=env, device=device, **kwargs
-    )
-    if isinstance(model, OffPolicyAlgorithm) and (checkpoint / BUFFER_FILE).is_file():
-        model.load_replay_buffer(checkpoint / BUFFER_FILE)
+    with reading(checkpoint / MODEL_FILE, "what model.save() wrote. Use an older checkpoint"):
+        model: BaseAlgorithm = state["algorithm"].load(
+            checkpoint / MODEL_FILE, env=env, device=device, **kwargs
+        )
+    buffer_file = checkpoint / BUFFER_FILE
+    if isinstance(model, OffPolicyAlgorithm) and buffer_file.is_file():
+        with reading(buffer_file, OF_BUFFER):
+            model.load_replay_buffer(buffer_file)
     attach_training_state(model, state)
     return model
 
@@ -322,14 +332,10 @@ def load_training_state(checkpoint: Path, device: th.device | str = "auto") -> S
     :raises ValueError: if it cannot be read or another version wrote it
     """
     file = checkpoint / STATE_FILE
-    try:
+    expected = "what DIAYNCheckpointCallback wrote. Use an older checkpoint, by its own folder"
+    with reading(file, expected):
         state: State = th.load(file, map_location=get_device(device), weights_only=False)
         version = state["format_version"]
-    except Exception as e:  # a damaged pickle can raise nearly anything
-        raise ValueError(
-            f"path={str(file)!r} is damaged ({type(e).__name__}: {e}); expected what "
-            "DIAYNCheckpointCallback wrote. Use an older checkpoint, by its own folder."
-        ) from e
     if version not in READABLE_FORMATS:
         raise ValueError(
             f"format_version={version!r} in {file} is unknown to this version; expected one of "

@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and extras that are missing."""
+"""Files that are whole or absent, files that are damaged, and extras that are missing."""
 
 import glob
 import io
@@ -115,6 +115,45 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+MAX_REASON = 300  # characters: a reason can quote a whole file
+
+
+def brief(reason: object) -> str:
+    """
+    :param reason: an error, or words
+    :return: it in one line that is not too long
+    """
+    words = f"{type(reason).__name__}: {reason}" if isinstance(reason, Exception) else str(reason)
+    text = " ".join(words.split())
+    return text if len(text) <= MAX_REASON else f"{text[:MAX_REASON]} ..."
+
+
+@contextmanager
+def reading(
+    path: str | os.PathLike[str], expected: str, *, argument: str = "path"
+) -> Iterator[None]:
+    """
+    Say which file is damaged, whatever its reader raises::
+
+        with reading(file, "the zip that model.save() writes"):
+            model = SAC.load(file)
+
+    :param path: the file that is read in the block
+    :param expected: what it should hold
+    :param argument: the argument or option that names the file
+    :raises OSError: if the file cannot be opened, and the error names it
+    :raises ValueError: if the block raises anything else
+    """
+    try:
+        yield
+    except Exception as error:  # a damaged pickle, zip or YAML file can raise nearly anything
+        if isinstance(error, OSError) and str(path) in str(error):
+            raise
+        raise ValueError(
+            f"{argument}={str(path)!r} cannot be read ({brief(error)}); expected {expected}."
+        ) from error
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from sb3_diayn.arguments import arguments_for, check_options
 from sb3_diayn.discriminator import Discriminator
 from sb3_diayn.extractors import ObsFunction, check_function
+from sb3_diayn.files import brief, reading
 from sb3_diayn.observations import rebuild_space
 from sb3_diayn.trainer import HISTORY, Arrays, State, group_arrays
 
@@ -46,7 +47,6 @@ MAX_RATIO, SMALL_BYTES = 4, 2**22  # unpacked, a text is at most so many times t
 MAX_NODES = 2**22  # each takes up to 100 bytes when JSON is read
 MAX_ARRAYS, MAX_LAYERS = 2**12, 2**8
 SPECTRAL = "parametrizations.weight.original"  # a weight with spectral_norm, by PyTorch's name
-MAX_REASON = 300  # characters: a reason can quote the file
 
 
 class LiveState(dict[str, Any]):
@@ -139,13 +139,8 @@ def load_state(path: str | os.PathLike[str]) -> State:
         file = file.with_name(file.name + ".zip")
     if not file.is_file():
         raise FileNotFoundError(f"path={str(path)!r} is not a file; expected a model saved by SB3.")
-    try:
+    with reading(path, "the zip that model.save() writes. Use another checkpoint"):
         data = _parse_json(read_member(file, "data"))
-    except Exception as e:  # one changed bit can make zipfile or zlib raise nearly anything
-        raise ValueError(
-            f"path={str(path)!r} is not a model saved by SB3, or it is damaged ({_brief(e)}); "
-            "expected the zip that model.save() writes. Use another checkpoint."
-        ) from e
     state = data.get(STATE_ATTRIBUTE) if isinstance(data, dict) else None
     if not isinstance(state, dict):
         raise ValueError(
@@ -193,14 +188,9 @@ def _parse_json(text: bytes) -> Any:
 
 def _damaged(path: str | os.PathLike[str], reason: object) -> ValueError:
     return ValueError(
-        f"path={str(path)!r} holds a damaged discriminator ({_brief(reason)}); expected the state "
+        f"path={str(path)!r} holds a damaged discriminator ({brief(reason)}); expected the state "
         "that DIAYNCallback writes. Use another checkpoint."
     )
-
-
-def _brief(reason: object) -> str:
-    text = str(reason)
-    return text if len(text) <= MAX_REASON else f"{text[:MAX_REASON]} ..."
 
 
 def check_state(state: State, source: str) -> State:
@@ -267,7 +257,7 @@ def discriminator_from_state(
     try:
         return build_discriminator(state, obs_function)
     except Exception as e:  # a damaged state can fail in nearly any way
-        raise _damaged(path, f"{type(e).__name__}: {e}") from e
+        raise _damaged(path, e) from e
 
 
 def skill_state(model: BaseAlgorithm) -> State:

@@ -462,13 +462,13 @@ def test_environments_that_do_not_fit(tmp_path):
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        (b"", r"is damaged \(.*expected what DIAYNCheckpointCallback wrote\. Use an older"),
-        (b"PK\x03\x04", r"is damaged"),
+        (b"", r"cannot be read \(.*expected what DIAYNCheckpointCallback wrote\. Use an older"),
+        (b"PK\x03\x04", r"cannot be read"),
         (
             {"format_version": 7},
             r"format_version=7 in .*expected one of \(1, 2\)\. Install",
         ),
-        ([], r"is damaged \(TypeError"),
+        ([], r"cannot be read \(TypeError"),
     ],
 )
 def test_a_damaged_checkpoint(tmp_path, content, match):

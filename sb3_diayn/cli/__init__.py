@@ -9,8 +9,12 @@ from collections.abc import Sequence
 import gymnasium as gym
 
 from sb3_diayn.cli import downstream, evaluation, sweep, training
+from sb3_diayn.files import brief
 from sb3_diayn.zoo.failures import RunError, TerminatedError
 from sb3_diayn.zoo.runs import VERSION
+
+# Errors that say what is wrong in a sentence for the caller.
+SENTENCES = (RunError, ValueError, OSError, ImportError, gym.error.Error)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,17 +34,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return 130
-    except RunError as error:
-        if getattr(args, "verbose", 0):
-            traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except (ValueError, OSError, ImportError, gym.error.Error) as error:
+    except Exception as error:
+        sentence = in_a_sentence(error, args)
+        if sentence is None:
+            raise
         if getattr(args, "verbose", 0):  # to show where in the caller's own code it began
             traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        print(f"error: {sentence}", file=sys.stderr)
+        return 1 if isinstance(error, RunError) else 2
     return 0
+
+
+def in_a_sentence(error: Exception, args: argparse.Namespace) -> str | None:
+    """
+    :param error: that ended a command
+    :param args: options of the command
+    :return: what is wrong, for the caller; None if nothing of the caller's can be
+    """
+    if isinstance(error, SENTENCES):
+        return str(error)
+    run = getattr(args, "run", None) or getattr(args, "resume", None)
+    if run is None:
+        return None
+    return (
+        f"RUN={run!r} cannot be used ({brief(error)}); expected files as they were written. Is one "
+        "of them damaged? --verbose 1 shows where it failed."
+    )
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -128,6 +128,7 @@ def playing_options() -> Parser:
     parser = Parser(add_help=False)
     parser.add_argument("--seed", type=int, default=0, help="seed of the environments")
     parser.add_argument("--device", default="auto", help="PyTorch device")
+    parser.add_argument("--verbose", type=int, default=0, help="1: where an error came from")
     return parser
 
 

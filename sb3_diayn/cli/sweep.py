@@ -6,6 +6,7 @@ The command ``sweep``: many runs at once, on this machine or on a cluster.
 """
 
 import argparse
+import io
 import itertools
 import os
 import re
@@ -17,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, redirect_stderr, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,7 @@ def add_sweep(commands: Commands) -> None:
     add("--backend", choices=list(BACKENDS), default="loky", help="where runs go")
     add("--address", help="of a Ray or Dask cluster; default: one is started on this machine")
     add("--n-jobs", type=int, default=-1, help="runs at once; -1: as many as there are cores")
+    add("--verbose", type=int, default=0, help="1: where an error came from")
     text = "after --: options of sb3-diayn train for every run, e.g. -- --device cpu --no-report"
     add("train_options", nargs="*", metavar="-- OPTION", help=text)
 
@@ -113,13 +115,20 @@ class SweepRun:
         if not found:
             return None
         made_by = (load_provenance(found[-1]) or {})["command"]
-        if _options(shlex.split(made_by)[1:]) != _options(self.command):
+        if _made_with(made_by) != _options(self.command):
             raise ValueError(
                 f"output={str(found[-1])!r} holds a run of {made_by!r}; expected one of "
                 f"{shlex.join(['sb3-diayn', *self.command])!r}. Choose another --output, or remove "
                 "that folder."
             )
         return found[-1]
+
+
+def _made_with(command: str) -> dict[str, object] | None:
+    """The options in a command that a run has written down; None if there are none."""
+    with suppress(ValueError, SystemExit), redirect_stderr(io.StringIO()):  # argparse exits
+        return _options(shlex.split(command)[1:])
+    return None
 
 
 def _options(command: Sequence[str]) -> dict[str, object]:

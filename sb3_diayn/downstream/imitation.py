@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch as th
 
 from sb3_diayn.discriminator import Discriminator
-from sb3_diayn.files import require_extra
+from sb3_diayn.files import reading, require_extra
 
 __all__ = ["Demonstration", "SkillInference", "infer_skill", "load_demonstration"]
 
@@ -202,14 +202,10 @@ def _check_actions(actions: Any, length: int) -> Array:
 def _read_arrays(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"trajectory={str(path)!r} is not a file; expected .npz or .npy.")
-    try:
+    expected = "numbers that np.savez or np.save wrote. Save it again, without objects"
+    with reading(path, expected, argument="trajectory"):
         loaded = np.load(path, allow_pickle=False)
         return {"observations": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
-    except Exception as error:  # a damaged archive can make numpy and zipfile raise nearly anything
-        raise ValueError(
-            f"trajectory={str(path)!r} cannot be read ({error}); expected numbers that np.savez or "
-            "np.save wrote. Save it again, without objects."
-        ) from error
 
 
 def _read_minari(dataset_id: str, episode: int) -> dict[str, Any]:

@@ -260,32 +260,46 @@ class SkillEvaluation:
         if version not in (1, EVALUATION_FORMAT):
             raise _wrong_file(path, f"format {version}")
         evaluation = cls(info=content["info"], sensitivity=sensitivity, **arrays)
-        if wrong := _wrong_shapes(evaluation):
+        if wrong := _wrong_content(evaluation):
             raise _wrong_file(path, wrong)
         return evaluation
 
 
-# Shapes for K skills and E episodes; the rest of a shape is free.
+# Shapes for K skills, E episodes, P points of a path, D parts of an observation and B bins.
 SHAPES = {
-    "KE": ("task_returns", "lengths", "skill_returns", "distances", "displacements", "paths"),
-    "KK": ("confusion", "mean_state_distances"),
-    "K": ("log_q", "coverage", "movement"),
+    "KE": ("task_returns", "lengths", "skill_returns", "distances", "displacements"),
+    "KEP2": ("paths",),
+    "KK": ("confusion", "mean_state_distances", "held_out_confusion"),
+    "K": (
+        *("log_q", "coverage", "movement", "held_out_log_q", "held_out_log_q_everything"),
+        "untrained_log_q",
+    ),
+    "D": ("importance",),
+    "B3": ("reliability",),
 }
+# What plots and comparisons need.
+INFO: dict[str, Any] = {"coordinates": list, "cell_size": list, "total_coverage": (int, float)}
 
 
-def _wrong_shapes(evaluation: SkillEvaluation) -> str:
+def _wrong_content(evaluation: SkillEvaluation) -> str:
     """What does not fit in an evaluation that was read from a file, in words; else nothing."""
-    if not isinstance(evaluation.info, dict):
+    info = evaluation.info
+    if not isinstance(info, dict):
         return "info is not a dict"
-    if evaluation.log_q.ndim != 1 or evaluation.task_returns.ndim != 2:
-        return "log_q or task_returns has another number of dimensions"
-    sizes = {"K": evaluation.log_q.size, "E": evaluation.task_returns.shape[1]}
+    for name, kind in INFO.items():
+        value = info.get(name)
+        if not isinstance(value, kind) or (isinstance(value, list) and len(value) != 2):
+            return f"info has {name}={value!r}"
+    sizes = {"2": 2, "3": 3}
     for dims, names in SHAPES.items():
-        expected = tuple(sizes[dim] for dim in dims)
         for name in names:
             array = getattr(evaluation, name)
-            if array.shape[: len(dims)] != expected or array.dtype.kind not in "bif":
-                return f"{name} has the shape {array.shape} of {array.dtype}, expected {expected}"
+            if array.ndim == len(dims):  # the first array that has a dimension sets its size
+                sizes = dict(zip(dims, array.shape, strict=True)) | sizes
+            expected = tuple(sizes.get(dim, dim) for dim in dims)
+            if array.shape != expected or array.dtype.kind not in "bif" or 0 in array.shape[:2]:
+                words = ", ".join(map(str, expected))
+                return f"{name} has the shape {array.shape} of {array.dtype}, expected ({words})"
     return ""
 
 

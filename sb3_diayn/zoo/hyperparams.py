@@ -10,7 +10,7 @@ from typing import Any, Union, get_args, get_origin
 import yaml
 
 from sb3_diayn.callbacks import DIAYNCallback
-from sb3_diayn.files import require_extra
+from sb3_diayn.files import reading, require_extra
 from sb3_diayn.vec_env import VecDIAYNWrapper
 from sb3_diayn.wrappers import DIAYNWrapper
 
@@ -94,13 +94,8 @@ def conf_file_path(conf_file: str | Path | None, algo: str | None) -> Path:
 
 
 def _load_file(file: Path) -> dict[str, Any]:
-    try:
+    with reading(file, "YAML like the file that `sb3-diayn config` names", argument="conf_file"):
         entries = yaml.safe_load(file.read_bytes())  # YAML itself finds out the encoding
-    except yaml.YAMLError as error:
-        raise ValueError(
-            f"conf_file={str(file)!r} is not YAML: {error}; expected a file like the one that "
-            "`sb3-diayn config` prints. Correct it there."
-        ) from error
     return dict(entries) if isinstance(entries, Mapping) else {}
 
 

@@ -5,7 +5,6 @@ import os
 import platform
 import re
 import shlex
-import zipfile
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -15,7 +14,8 @@ import torch as th
 from stable_baselines3.common.utils import get_device
 
 from sb3_diayn.evaluation.report import Description
-from sb3_diayn.files import replacing
+from sb3_diayn.files import reading, replacing
+from sb3_diayn.model_zip import read_member
 from sb3_diayn.zoo.hyperparams import class_entries
 from sb3_diayn.zoo.runs import SYSTEM_INFO, VERSION, Run, installed_versions
 
@@ -55,7 +55,11 @@ def load_provenance(folder: Path) -> dict[str, Any] | None:
         ``versions`` and ``machine``; None for a run that is not complete
     """
     file = folder / PROVENANCE_FILE
-    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+    if not file.exists():
+        return None
+    with reading(file, "what sb3-diayn train wrote"):
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return {**content, "command": str(content["command"])}
 
 
 def _machine(device: str) -> dict[str, Any]:
@@ -182,10 +186,11 @@ def _shorten(command: str) -> str:
 
 
 def _model_versions(model_path: Path) -> str:
-    with zipfile.ZipFile(model_path) as archive:
-        if "system_info.txt" not in archive.namelist():
+    with reading(model_path, "the zip that model.save() writes"):
+        try:
+            lines = read_member(model_path, "system_info.txt").decode().splitlines()
+        except KeyError:  # SB3 writes it, others need not
             return ""
-        lines = archive.read("system_info.txt").decode().splitlines()
     pairs = [line.removeprefix("- ").split(": ", 1) for line in lines if ": " in line]
     return ", ".join(f"{name} {version}" for name, version in pairs if name in SYSTEM_INFO)
 

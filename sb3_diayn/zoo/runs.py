@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import pickle
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -16,7 +17,12 @@ import gymnasium as gym
 import yaml
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import get_system_info
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, unwrap_vec_normalize
+from stable_baselines3.common.vec_env import (
+    DummyVecEnv,
+    VecEnv,
+    VecNormalize,
+    unwrap_vec_normalize,
+)
 
 from sb3_diayn.checkpoints import CHECKPOINTS_FOLDER, MODEL_FILE, STATISTICS, list_checkpoints
 from sb3_diayn.checks import check_normalized
@@ -24,16 +30,18 @@ from sb3_diayn.discriminator import Discriminator
 from sb3_diayn.evaluation.evaluate import evaluate_skills
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.extractors import import_function
-from sb3_diayn.files import require_extra
+from sb3_diayn.files import reading, require_extra
 from sb3_diayn.model_zip import discriminator_from_state, load_state, training_history
 from sb3_diayn.trainer import State
 from sb3_diayn.zoo.environments import find_environment, split_id, why_not_made
 from sb3_diayn.zoo.failures import naming_failures
-from sb3_diayn.zoo.hyperparams import get_arguments, import_zoo
+from sb3_diayn.zoo.hyperparams import CLASS_KEYS, class_entries, get_arguments, import_zoo
 
 VERSION = metadata.version("sb3-diayn")
 SYSTEM_INFO = ("Python", "Stable-Baselines3", "PyTorch", "Gymnasium", "Numpy")  # SB3's names
 LIBRARIES = ("sb3-contrib", "sbx-rl", "rl_zoo3", "mujoco", "box2d")
+OF_SB3 = "the zip that model.save() writes"
+OF_ZOO = "what the zoo wrote. Pass a zip, copied out of the folder, and --env"
 MAX_ENVS = 50  # With more, nearly all of the time is spent in the environments themselves.
 
 
@@ -84,7 +92,8 @@ class Run:
     @property
     def history(self) -> Mapping[str, Any] | None:
         """:return: logged values of the training by name; None for a zip older than they are"""
-        return training_history(self.state) or None
+        with reading(self.model_path, OF_SB3):
+            return training_history(self.state) or None
 
     @property
     def model_class(self) -> type[BaseAlgorithm]:
@@ -113,9 +122,11 @@ class Run:
         :param kwargs: for SB3's ``load``
         :return: the model
         """
-        if not to_train and "buffer_size" in self.model_class.__init__.__code__.co_varnames:
+        model_class = self.model_class
+        if not to_train and "buffer_size" in model_class.__init__.__code__.co_varnames:
             kwargs.setdefault("buffer_size", 1)
-        return self.model_class.load(self.model_path, **kwargs)
+        with reading(self.model_path, OF_SB3):
+            return model_class.load(self.model_path, **kwargs)
 
     def load_discriminator(self) -> Discriminator:
         """
@@ -153,6 +164,8 @@ class Run:
         find_environment(self.env_id, self.gym_packages)
         create = import_zoo().create_test_env
         stats_path, hyperparams = self._normalization() if normalize else (None, self.hyperparams)
+        if stats_path is not None and hyperparams.get("normalize"):
+            check_statistics(Path(stats_path, STATISTICS))
         try:
             env: VecEnv = create(
                 self.env_id,
@@ -235,9 +248,9 @@ class Run:
                 given, expected = getattr(env, name), getattr(model, name)
                 if given != expected:
                     raise ValueError(
-                        f"env={self.env_id!r} has the {name} {given}, the model was trained on "
-                        f"{expected}; expected the same. Check the environment's id and its "
-                        "arguments."
+                        f"env={self.env_id!r} has the {name} {given}, the model in "
+                        f"{self.model_path} was trained on {expected}; expected the same. Check "
+                        "the environment's id and its arguments."
                     )
             with naming_failures(self.env_id, env):
                 yield model, env
@@ -417,23 +430,32 @@ def load_yaml(file: Path) -> dict[str, Any]:
     :param file: of the zoo, which writes Python objects into it: as trusted as code
     :return: its content
     """
-    return dict(yaml.load(file.read_bytes(), Loader=yaml.UnsafeLoader))
+    with reading(file, OF_ZOO):
+        return dict(yaml.load(file.read_bytes(), Loader=yaml.UnsafeLoader))
 
 
 def _read_configuration(stats_path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Hyperparameters and options, of the zoo's two files."""
-    try:
-        hyperparams, _ = import_zoo().get_saved_hyperparams(str(stats_path), test_mode=True)
-        args = load_yaml(stats_path / "args.yml")
-        args["env_kwargs"] = {**hyperparams.pop("env_kwargs", {}), **(args["env_kwargs"] or {})}
+    zoo, config, options = import_zoo(), stats_path / "config.yml", stats_path / "args.yml"
+    with reading(config, OF_ZOO):
+        config.open().close()  # the zoo takes a folder for a file that is missing
+        hyperparams, _ = zoo.get_saved_hyperparams(str(stats_path), test_mode=True)
+        env_kwargs = dict(hyperparams.pop("env_kwargs", None) or {})
+        for key in CLASS_KEYS:
+            class_entries(hyperparams, key)
+        _check_keys(hyperparams, "policy", "n_timesteps")
+    args = load_yaml(options)
+    with reading(options, OF_ZOO):
+        _check_keys(args, "env", "env_kwargs", "seed")
+        args["env_kwargs"] = env_kwargs | (args["env_kwargs"] or {})
         args["gym_packages"] = list(args.get("gym_packages") or ())
-        return hyperparams, args
-    except (yaml.YAMLError, TypeError, ValueError, KeyError, AttributeError) as error:
-        raise ValueError(
-            f"RUN={str(stats_path.parent)!r} has a damaged config.yml or args.yml "
-            f"({type(error).__name__}: {error}); expected what the zoo wrote. Pass a zip, copied "
-            "out of the folder, and --env."
-        ) from error
+        split_id(args["env"])
+    return hyperparams, args
+
+
+def _check_keys(content: Mapping[str, Any], *keys: str) -> None:
+    if missing := [key for key in keys if key not in content]:
+        raise ValueError(f"it has no {' and no '.join(missing)}")
 
 
 def _bare_zip(
@@ -475,6 +497,22 @@ def _newest_zip(folder: Path, env_name: str) -> Path:
             "rl_model_*_steps.zip. The training may have ended before it saved anything."
         )
     return checkpoints[-1]
+
+
+def check_statistics(file: Path) -> None:
+    """
+    Refuse a damaged file by its name, which the zoo would not do.
+
+    :param file: statistics of ``VecNormalize``, not necessarily there
+    :raises OSError: if the file cannot be opened
+    :raises ValueError: if it is damaged
+    """
+    if not file.exists():
+        return
+    with reading(file, "what VecNormalize.save() wrote"):
+        found = pickle.loads(file.read_bytes())
+        if not isinstance(found, VecNormalize):
+            raise TypeError(f"it holds a {type(found).__name__}")
 
 
 def _sha256(file: Path) -> str:

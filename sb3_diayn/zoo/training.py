@@ -29,6 +29,7 @@ from sb3_diayn.checkpoints import (
     BUFFER_FILE,
     CHECKPOINTS_FOLDER,
     MODEL_FILE,
+    OF_BUFFER,
     STATE_FILE,
     STATISTICS,
     DIAYNCheckpointCallback,
@@ -40,7 +41,7 @@ from sb3_diayn.checkpoints import (
 from sb3_diayn.checks import callbacks_in, find_bad_parameter
 from sb3_diayn.evaluation.dashboard import SkillDashboardCallback
 from sb3_diayn.evaluation.monitoring import SkillProgressBarCallback
-from sb3_diayn.files import replacing, write_through_memory
+from sb3_diayn.files import reading, replacing, write_through_memory
 from sb3_diayn.zoo.console import print_hyperparams, quiet_zoo
 from sb3_diayn.zoo.environments import (
     find_environment,
@@ -56,7 +57,7 @@ from sb3_diayn.zoo.failures import (
     in_words,
 )
 from sb3_diayn.zoo.hyperparams import default_algo, import_zoo, read_config
-from sb3_diayn.zoo.runs import Run, find_run
+from sb3_diayn.zoo.runs import OF_SB3, Run, check_statistics, find_run
 
 # By default. A checkpoint in the very beginning is worth little.
 N_CHECKPOINTS, MIN_SAVE_FREQ = 10, 10_000
@@ -236,7 +237,9 @@ def learn_and_save(
             with nullcontext() if options.verbose else quiet_zoo():
                 model, _ = manager.setup_experiment()
         except Exception as error:  # SB3 asserts, and the zoo evaluates strings: nearly anything
-            raise _why_not_set_up(options, error) from error
+            if trained_agent is not None:
+                _check_files(options, trained_agent)
+            raise _why_not_set_up(options, agent, error) from error
     print_hyperparams(_title(manager, options), hyperparams)
     print(f"Saving to {manager.save_path}")
     manager.callbacks.extend(callbacks)
@@ -277,14 +280,27 @@ def _displays(manager: Any, options: TrainingOptions) -> list[BaseCallback]:
     return displays
 
 
-def _why_not_set_up(options: TrainingOptions, error: Exception) -> Exception:
+def _check_files(options: TrainingOptions, agent: Path) -> None:
+    """Refuse a damaged file by its name: the zoo has failed to load one of them, or else."""
+    assert options.env is not None
+    check_statistics(agent.parent / options.env.replace("/", "-") / STATISTICS)
+    with reading(agent, OF_SB3):
+        model = import_zoo().ALGOS[options.algo].load(agent, device="cpu")
+    buffer_file = agent.parent / BUFFER_FILE
+    if isinstance(model, OffPolicyAlgorithm) and buffer_file.exists():
+        with reading(buffer_file, OF_BUFFER):
+            model.load_replay_buffer(buffer_file)
+
+
+def _why_not_set_up(options: TrainingOptions, agent: str, error: Exception) -> Exception:
     assert options.env is not None
     if isinstance(error, (EOFError, ConnectionError)) or is_of_rendering(error):
         return why_not_made(options.env, options.env_kwargs, error)
     if isinstance(error, (ValueError, OSError, ImportError, gym.error.Error)):
         return error
     kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
-    return ValueError(f"{options.algo} cannot train on {options.env}: {kind}{error}")
+    start = f", starting from {agent}" if agent else ""
+    return ValueError(f"{options.algo} cannot train on {options.env}{start}: {kind}{error}")
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Hyperparameter search in the zoo's Optuna study, judged by the skills. It needs ``zoo``."""
 
 import copy
+import json
 from collections.abc import Mapping, Sequence
 from functools import partialmethod
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 import optuna
 import yaml
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_SAMPLER
 from rl_zoo3.utils import ALGOS
@@ -16,7 +19,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from sb3_diayn.arguments import check_positive
 from sb3_diayn.evaluation.callback import SkillEvaluationCallback
-from sb3_diayn.files import write_bytes
+from sb3_diayn.files import reading, write_bytes
 from sb3_diayn.zoo.failures import close_envs, naming_failures
 from sb3_diayn.zoo.hyperparams import default_algo, override
 from sb3_diayn.zoo.runs import MAX_ENVS
@@ -169,6 +172,8 @@ def tune(
     settings, hyperparams = complete(given)
     folder = Path(settings.log_folder, algo)
     folder.mkdir(parents=True, exist_ok=True)
+    storage = storage or f"sqlite:///{(folder / 'studies.db').as_posix()}"
+    _check_storage(storage)
     name = study_name or f"{algo}_{settings.env}".replace("/", "-")
     with make_manager(
         SkillSearch,
@@ -178,7 +183,7 @@ def tune(
         pinned=settings.hyperparams,
         space=space or {},
         n_skill_episodes=n_episodes,
-        storage=storage or f"sqlite:///{(folder / 'studies.db').as_posix()}",
+        storage=storage,
         study_name=name,
         optimize_hyperparameters=True,
         no_optim_plots=True,
@@ -189,6 +194,20 @@ def tune(
     file = folder / f"{name}_best.yml"
     write_bytes(file, yaml.safe_dump({settings.env: search.best_hyperparams()}).encode())
     return file
+
+
+def _check_storage(storage: str) -> None:
+    """A damaged database is refused by its name, which neither Optuna nor the zoo would do."""
+    is_log = storage.endswith(".log")
+    if is_log and not Path(storage).exists():
+        return
+    with reading(storage, "studies of Optuna. Choose another file", argument="storage"):
+        if is_log:  # Optuna appends to a line that is not whole, and fails from then on
+            lines = Path(storage).read_text(encoding="utf-8").split("\n")
+            if lines.pop() or not all(isinstance(json.loads(line), dict) for line in lines):
+                raise ValueError("a line is not whole")
+        journal = JournalStorage(JournalFileBackend(storage)) if is_log else None
+        optuna.study.get_all_study_names(journal or storage)
 
 
 NETS = {"small": [64, 64], "medium": [256, 256], "big": [400, 300]}  # as the zoo names them

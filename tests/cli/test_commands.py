@@ -328,7 +328,8 @@ def test_run_with_a_damaged_file(run, tmp_path, capsys, name, text):
     folder = tmp_path / "run"
     shutil.copytree(run, folder, ignore=shutil.ignore_patterns("report", "videos"))
     (folder / ENV / name).write_text(text)
-    assert "damaged config.yml or args.yml" in error_of(capsys, "evaluate", folder)
+    message = error_of(capsys, "evaluate", folder)
+    assert str(folder / ENV / name) in message and "expected what the zoo wrote" in message
 
 
 @pytest.mark.slow

@@ -53,9 +53,9 @@ def test_a_file_may_hold_any_letter(tmp_path):
 
 
 FILES = [
-    ("a: [1,", r"conf_file=.* is not YAML: .*\n?.*expected a file like the one that `sb3-diayn c"),
-    ("a:\n\t- b", "is not YAML"),
-    ("\0", "is not YAML"),
+    ("a: [1,", r"conf_file=.* cannot be read .*expected YAML like the file that `sb3-diayn c"),
+    ("a:\n\t- b", "cannot be read"),
+    ("\0", "cannot be read"),
     *((text, f"env='{ENV}' is not in .*expected an entry .*Add one") for text in ("", "5", "- 1")),
     *(({ENV: entry}, "with hyperparameters below. Add one") for entry in (None, {}, [1], "x")),
 ]

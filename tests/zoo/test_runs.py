@@ -123,7 +123,7 @@ def fewer_skills(content: dict) -> None:
     [
         (fewer_skills, "n_skills=2; expected 3"),
         (lambda c: c.update(log_q=c["log_q"][:2]), "shape"),
-        (lambda c: c.update(task_returns=c["log_q"]), "another number of dimensions"),
+        (lambda c: c.update(task_returns=c["log_q"]), "task_returns has the shape (3,)"),
         (lambda c: c.update(confusion=[[1.0]]), "confusion has the shape (1, 1)"),
         (lambda c: c.update(coverage=["a", "b", "c"]), "coverage has the shape (3,) of <U1"),
         (lambda c: c.pop("movement"), "KeyError: 'movement'"),

@@ -3,7 +3,7 @@ from stable_baselines3 import SAC
 
 from sb3_diayn import DIAYNCallback, DIAYNWrapper
 
-env = DIAYNWrapper(gym.make("Hopper-v5"), n_skills=20)
+env = DIAYNWrapper(gym.make("Pendulum-v1"), n_skills=5)
 model = SAC("MlpPolicy", env, ent_coef=0.1)
-model.learn(300_000, callback=DIAYNCallback(), progress_bar=True)
-model.save("hopper_skills")  # a stock SB3 zip; the discriminator travels inside it
+model.learn(20_000, callback=DIAYNCallback(), progress_bar=True)
+model.save("pendulum_skills")  # a stock SB3 zip; the discriminator travels inside it

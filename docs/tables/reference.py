@@ -23,11 +23,13 @@ import yaml
 
 from docs.tables.reference_figures import IMAGES, draw, draw_travel
 from docs.tables.reference_tables import (
-    PAGES,
+    CSV_FOLDER,
+    PAGE,
     RANDOM,
     READS,
     REFERENCES,
     RESULTS,
+    csv_files,
     runs,
     travellers,
     with_tables,
@@ -144,8 +146,10 @@ def main(task: str = "", sweep: str = "", folder: str = "") -> None:
         return collect(Path(sweep), RESULTS / folder)
     if task == "random":
         return measure_random()
-    for page in PAGES:
-        page.write_text(with_tables(page), encoding="utf-8")
+    PAGE.write_text(with_tables(), encoding="utf-8")
+    CSV_FOLDER.mkdir(exist_ok=True)
+    for file, content in csv_files().items():
+        file.write_text(content, encoding="utf-8")
     IMAGES.mkdir(exist_ok=True)
     for env_id in sorted(set(runs()["env"])):
         draw(env_id)

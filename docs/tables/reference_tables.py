@@ -8,6 +8,7 @@ settings.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,12 @@ READS = {name: RESULTS / name for name in ("everything", "position", "velocity")
 TRIED = RESULTS / "tried"
 RANDOM = RESULTS / "random_policy.json"
 LONG = "evaluation_1000_steps.json"  # --env-kwargs max_episode_steps:1000
-PAGES = (ROOT / "README.md", ROOT / "docs" / "pages" / "results.md")
+PAGE = ROOT / "docs" / "pages" / "results.md"
 # The discriminator's own bound as a number of skills, on deterministic episodes: what was measured
 # when the runs were made.
 OLD_MEASURE = "distinct skills by D, deterministic (old measure)"
 BEGIN = "<!-- table: python -m docs.tables.reference -->"
+CSV_FOLDER = PAGE.parent / "tables"  # every column; a page shows at most eight
 
 
 @dataclass(frozen=True)
@@ -101,29 +103,37 @@ def _row(run: Path) -> dict[str, Any]:
     }
 
 
-def summary() -> str:
-    """:return: one row per environment in Markdown: means over seeds, 95 % intervals"""
+def summary() -> pd.DataFrame:
+    """:return: one row per environment: means over seeds, 95 % intervals"""
     frame, random = runs(), json.loads(RANDOM.read_text(encoding="utf-8"))["returns"]
     measured = list(frame.columns[5:])
-    head = ["environment", "K", "steps", "seeds", *measured, "random policy", "SAC on the task"]
     rows = []
     for env_id in [env_id for env_id in REFERENCES if env_id in set(frame["env"])]:
         part = frame[frame["env"] == env_id]
-        cells = [_cell(part[name]) for name in measured]
-        others = [random[env_id], REFERENCES[env_id].sac]
-        rows.append([env_id, *part[["K", "steps"]].iloc[0], len(part), *cells, *others])
-    return table(head, rows)
+        n_skills, steps = part[["K", "steps"]].iloc[0]
+        rows.append(
+            {
+                "environment": env_id,
+                "K": n_skills,
+                "steps": steps,
+                "seeds": len(part),
+                **{name: _cell(part[name]) for name in measured},
+                "random policy": random[env_id],
+                "SAC on the task": REFERENCES[env_id].sac,
+            }
+        )
+    return _as_text(rows)
 
 
-def each_run() -> str:
-    """:return: one row per run in Markdown, none left out"""
-    return _table_of(runs())
+def each_run() -> pd.DataFrame:
+    """:return: one row per run, none left out"""
+    return _as_text(runs().to_dict("records"))
 
 
-def travelling() -> str:
+def travelling() -> pd.DataFrame:
     """
-    :return: how far apart skills end, in Markdown, one row per run of the environments that have a
-        travelling variant
+    :return: how far apart skills end, one row per run of the environments that have a travelling
+        variant
     """
     rows = []
     for env_id in travellers():
@@ -131,11 +141,11 @@ def travelling() -> str:
             for file in sorted(results.glob(f"*/{env_id}_*/run.json")):
                 row = {"environment": env_id, "D reads": name, **_travel(file.parent)}
                 rows.append(row | _long_returns(file.parent))
-    return _table_of(pd.DataFrame(rows))
+    return _as_text(rows)
 
 
-def tried() -> str:
-    """:return: one row per run of another setting in Markdown, with what it changed"""
+def tried() -> pd.DataFrame:
+    """:return: one row per run of another setting, with what it changed"""
     rows = []
     for file in sorted(TRIED.glob("*/*/*/run.json")):
         row = _travel(file.parent)
@@ -151,7 +161,7 @@ def tried() -> str:
                 "static skills": row["static skills"],
             }
         )
-    return _table_of(pd.DataFrame(rows))
+    return _as_text(rows)
 
 
 def _settings(run: Path) -> dict[str, Any]:
@@ -169,8 +179,8 @@ def _settings(run: Path) -> dict[str, Any]:
     }
 
 
-def _table_of(frame: pd.DataFrame) -> str:
-    return table(frame.columns, frame.itertuples(index=False))
+def _as_text(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    return pd.DataFrame([{name: text(value) for name, value in row.items()} for row in rows])
 
 
 def travellers() -> list[str]:
@@ -224,12 +234,78 @@ def _cell(values: pd.Series) -> str:
     return text(float(values.iloc[0])) if is_single else interval_text(interval(values))
 
 
-def with_tables(page: Path) -> str:
-    """
-    :param page: a page with the marks of one table or four: the summary, how far skills travel,
-        what else was tried, and each run
-    :return: the page as it has to be
-    """
-    return tables.with_tables(
-        page, BEGIN, (make() for make in (summary, travelling, tried, each_run))
-    )
+# The file with every column, where the rows come from, and the columns that the page shows.
+TABLES: dict[str, tuple[Callable[[], pd.DataFrame], tuple[str, ...]]] = {
+    "by_environment.csv": (
+        summary,
+        (
+            "environment",
+            "K",
+            "minutes",
+            "fresh accuracy",
+            OLD_MEASURE,
+            "best return",
+            "skills that solve it",
+            "random policy",
+        ),
+    ),
+    "travelling.csv": (
+        travelling,
+        (
+            "environment",
+            "D reads",
+            "seed",
+            "fresh accuracy",
+            OLD_MEASURE,
+            "ends apart, largest (m)",
+            "static skills",
+            "best return",
+        ),
+    ),
+    "tried.csv": (
+        tried,
+        (
+            "run",
+            "steps",
+            "D reads",
+            "spectral norm",
+            "gSDE",
+            "ends apart, largest (m)",
+            "worst return",
+            "static skills",
+        ),
+    ),
+    "each_run.csv": (
+        each_run,
+        (
+            "env",
+            "seed",
+            "log q",
+            "fresh accuracy",
+            OLD_MEASURE,
+            "best return",
+            "median return",
+            "skills that solve it",
+        ),
+    ),
+}
+
+
+def csv_files() -> dict[Path, str]:
+    """:return: the content of each file that the page links, with every column"""
+    return {
+        CSV_FOLDER / name: make().to_csv(index=False, lineterminator="\n")
+        for name, (make, _) in TABLES.items()
+    }
+
+
+def with_tables() -> str:
+    """:return: the page as it has to be"""
+    return tables.with_tables(PAGE, BEGIN, map(_shown, TABLES))
+
+
+def _shown(name: str) -> str:
+    make, columns = TABLES[name]
+    rows = make()[list(columns)]
+    link = f"[All columns]({CSV_FOLDER.name}/{name}) are in a file."
+    return f"{table(columns, rows.itertuples(index=False))}\n\n{link}"

@@ -15,9 +15,15 @@ EXAMPLES = [
 ]
 
 
-def test_readme_shows_the_quickstart_verbatim():
+def test_readme_shows_two_examples_verbatim():
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert (ROOT / "examples" / "quickstart.py").read_text() == blocks[0]
+    _, many_environments = (ROOT / "examples" / "many_environments.py").read_text().split("\n\n", 1)
+    assert many_environments == blocks[1]
+
+
+def test_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 900
 
 
 @pytest.mark.slow

@@ -5,13 +5,11 @@ import math
 import os
 import pickle
 import warnings
-from collections import deque
 from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
-import numpy.typing as npt
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -76,11 +74,10 @@ from sb3_diayn.rewards import SkillReward
 from sb3_diayn.rollouts import SkillRollout
 from sb3_diayn.skills import SkillSpace
 from sb3_diayn.trainer import DiscriminatorTrainer, State, default_batch_size
-from sb3_diayn.training_state import Continuation
+from sb3_diayn.training_state import Continuation, EpisodeReturns
 from sb3_diayn.vec_env import VecDIAYNWrapper
 
 P_Z_BATCH = 10_000
-MAX_ENDED = 100  # episodes, as SB3 averages over
 # Steps of each learn() in which the environments' wrappers are looked at.
 CHECKED_STEPS = 20
 # Steps per skill after which half of the skills should have occurred, within a training and at its
@@ -495,55 +492,6 @@ class DIAYNCallback(BaseCallback):
 def _default_options() -> dict[str, Any]:
     """Each option of the callback that belongs to the training, with its default."""
     return {k: v for k, v in defaults(DIAYNCallback).items() if k != "verbose"}
-
-
-class EpisodeReturns:
-    """Returns of the last 100 episodes, whichever environment they were played in."""
-
-    def __init__(self) -> None:
-        # Skill return, task return and steps. Lists: faster than an array, of 256 environments too.
-        self._ended: deque[list[float]] = deque(maxlen=MAX_ENDED)
-        self._running: list[list[float]] = []  # of each environment
-
-    def start(self, n_envs: int, progress: dict[str, Any]) -> None:
-        """
-        :param n_envs: number of environments
-        :param progress: from :meth:`state`, to continue its episodes; empty for new episodes
-        """
-        self._running = [list(row) for row in progress.get("returns", [[0.0, 0.0, 0]] * n_envs)]
-        if "episodes" in progress:
-            self._ended = deque(progress["episodes"], maxlen=MAX_ENDED)
-
-    def state(self) -> dict[str, Any]:
-        """:return: all of it, as JSON can hold it"""
-        return {"returns": [list(row) for row in self._running], "episodes": list(self._ended)}
-
-    def add(self, infos: list[dict[str, Any]], dones: npt.NDArray[np.bool_]) -> dict[str, float]:
-        """
-        :param infos: from ``DIAYNWrapper``, one of each environment
-        :param dones: ends of episodes, shape ``(n_envs,)``
-        :return: sums over the environments that tell whether every reward so far was finite
-        """
-        for row, info in zip(self._running, infos, strict=True):
-            row[0] += float(info["skill_reward"])
-            row[1] += float(info["task_reward"])
-            row[2] += 1
-        skill_sum, task_sum = (sum(row[column] for row in self._running) for column in (0, 1))
-        for index in np.flatnonzero(dones):
-            self._ended.append(self._running[index])
-            self._running[index] = [0.0, 0.0, 0]
-        return {"task_reward": task_sum, "skill_reward": skill_sum}
-
-    def means(self) -> dict[str, float]:
-        """:return: mean ``skill_return``, ``task_return`` and, per step, ``skill_reward``"""
-        if not self._ended:
-            return {}
-        skill_return, task_return, length = np.mean(self._ended, axis=0)
-        return {
-            "skill_return": skill_return,
-            "task_return": task_return,
-            "skill_reward": skill_return / length,
-        }
 
 
 def limit_threads(model: BaseAlgorithm) -> int:

@@ -62,7 +62,7 @@ NEW_NAMES: dict[str, tuple[str, ...]] = {
     "results": ("evaluation.results",),
     "resuming": ("checkpoints",),
     "retrieval": ("downstream.imitation",),
-    "returns": ("callbacks",),
+    "returns": ("training_state",),
     "runs": ("zoo.runs",),
     "saving": ("files",),
     "seam": ("training_state",),

@@ -5,6 +5,7 @@ It needs the extra ``report``. Nothing in the folder refers to the network or to
 """
 
 import math
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -187,11 +188,11 @@ def model_card(description: Description, evaluation: SkillEvaluation, markdown: 
     }
     if not np.isnan(evaluation.distinct_skills):  # metadata have no word for unknown
         metrics["distinct_skills"] = ("distinct skills", round(evaluation.distinct_skills, 2))
-    task, env_id = "reinforcement-learning", description.env_id
+    task, env_id = "reinforcement-learning", _tag(description.env_id)
     data = ModelCardData(
         library_name="stable-baselines3",
         tags=[env_id, f"deep-{task}", task, "stable-baselines3", "skill-discovery", "diayn"],
-        model_name=description.algo,
+        model_name=_tag(description.algo),
         eval_results=[
             EvalResult(
                 task_type=task,
@@ -207,6 +208,11 @@ def model_card(description: Description, evaluation: SkillEvaluation, markdown: 
         ],
     )
     return f"---\n{data.to_yaml()}\n---\n\n{markdown}"
+
+
+def _tag(name: str) -> str:
+    """A name in the letters of a tag. Readers other than the hub show the metadata as text."""
+    return re.sub(r"[^\w./:+-]+", "_", name)
 
 
 def save_figures(
@@ -305,23 +311,65 @@ def _rows(context: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def render(template: str, context: Mapping[str, Any]) -> str:
     """
+    Names of a run can hold anything, so each value is escaped, in HTML and in Markdown.
+
     :param template: name of a template of this package
     :param context: its variables, by name
     :return: the text
     :raises ImportError: if the extra ``report`` is missing
     """
     with require_extra("report"):
-        from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+        from jinja2 import Environment, PackageLoader, StrictUndefined
 
+    is_html = template.endswith(".html")
     env = Environment(
         loader=PackageLoader("sb3_diayn.evaluation"),
-        autoescape=select_autoescape(["html"]),
+        autoescape=is_html,
+        finalize=None if is_html else _escape_markdown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     env.filters |= {"number": number, "log": math.log}
+    env.filters |= {"commands": _commands, "pairs": _pairs, "code": _code_block}
     return env.get_template(template).render(context)
+
+
+def _commands(about: Description, skill: int) -> str:
+    commands = [f"{about.play} --skill {skill}"]
+    return "\n".join(commands + ([f"DIAYN_SKILL={skill} {about.enjoy}"] if about.enjoy else []))
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return "\n".join(f"{name}: {value}" for name, value in values.items())
+
+
+def _escape_markdown(value: Any) -> str:
+    """A value as text in one line, in which no Markdown and no HTML means anything."""
+    if hasattr(value, "__html__"):  # it is marked as safe
+        return str(value)
+    text = " ".join(_printable(str(value)).split())
+    text = re.sub(r"[\\`*\[\]]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", text)
+    # HTML's own way of writing letters is understood by each renderer. The last three make links.
+    return re.sub(r"[<>&|~$#{}]|@|:(?=//)|(?<=www)\.", lambda found: f"&#{ord(found[0])};", text)
+
+
+def _code_block(text: str, language: str) -> Any:
+    """
+    A block of code. Where the text could end a fence or is more than text to renderers without
+    fences, the block is indented: nothing ends that but a line that is not.
+    """
+    from markupsafe import Markup
+
+    lines = [_printable(line) for line in text.strip("\n").splitlines()]
+    if set("<&`~[") & set(text):
+        return Markup("\n".join(f"    {line}" for line in lines))
+    return Markup("\n".join([f"```{language}", *lines, "```"]))
+
+
+def _printable(text: str) -> str:
+    """Without control characters, which some renderers use themselves."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def _write(file: Path, text: str) -> None:

@@ -86,27 +86,28 @@ def _processor() -> str:
 SNIPPET = """import gymnasium as gym
 from {module} import {algo}
 from sb3_diayn import DIAYNWrapper
+from sb3_diayn.evaluation import SkillPolicy
 
 env = DIAYNWrapper(gym.make({make}), n_skills={n_skills}, skill=SKILL)
-model = {algo}.load({model!r})
+policy = SkillPolicy({algo}.load({model!r}), env)
 obs, _ = env.reset(seed=0)
 state, done = None, False
 while not done:
-    action, state = model.predict(obs, state, deterministic=True)
+    action, state = policy.predict(obs, state, deterministic=True)
     obs, reward, terminated, truncated, info = env.step(action)
     done = terminated or truncated"""
 
 
-ZOO_SNIPPET = """from sb3_diayn.zoo import find_run
+ZOO_SNIPPET = """from sb3_diayn.evaluation import SkillPolicy
+from sb3_diayn.zoo import find_run
 
-run = find_run({model!r})
-env, model = run.make_env(), run.load_model()
-env.env_method("set_skill", SKILL)
-obs = env.reset()
-state, done = None, False
-while not done:
-    action, state = model.predict(obs, state, deterministic=True)
-    obs, rewards, (done,), infos = env.step(action)"""
+with find_run({arguments}).open() as (model, env):
+    policy = SkillPolicy(model, env)
+    env.env_method("set_skill", SKILL)
+    obs, state, done = env.reset(), None, False
+    while not done:
+        action, state = policy.predict(obs, state, deterministic=True)
+        obs, rewards, (done,), infos = env.step(action)"""
 
 
 def describe(run: Run, name: str) -> Description:
@@ -206,10 +207,20 @@ def _enjoy(run: Run) -> str | None:
     return shlex.join(["python", "-m", "rl_zoo3.enjoy", *options])
 
 
+def _arguments(run: Run, name: str) -> str:
+    """The arguments of ``find_run`` that find the run again: a folder knows its environment."""
+    if run.stats_path is not None:
+        return repr(name)
+    given = {"env_kwargs": run.env_kwargs, "gym_packages": list(run.gym_packages)}
+    options = [f"{key}={value!r}" for key, value in given.items() if value]
+    return ", ".join([repr(name), repr(run.env_id), *options])
+
+
 def _snippet(run: Run, name: str, model: str) -> str:
     wrappers = [path for path, _ in class_entries(run.hyperparams, "env_wrapper")]
-    if wrappers != ["sb3_diayn.DIAYNWrapper"] or run.hyperparams.get("normalize"):
-        return ZOO_SNIPPET.format(model=name)
+    is_normalized = run.hyperparams.get("normalize") or run.state.get("vec_normalize")
+    if wrappers != ["sb3_diayn.DIAYNWrapper"] or is_normalized:
+        return ZOO_SNIPPET.format(arguments=_arguments(run, name))
     arguments = "".join(f", {key}={value!r}" for key, value in run.env_kwargs.items())
     imports = "".join(f"import {package}\n" for package in run.gym_packages)
     return imports + SNIPPET.format(

@@ -486,7 +486,7 @@ def _bare_zip(
 def _newest_zip(folder: Path, env_name: str) -> Path:
     """The final model, or the last checkpoint of a run that did not reach its end."""
     final = folder / f"{env_name}.zip"
-    if final.is_file():
+    if final.exists():
         return final
     if own := list(list_checkpoints(folder / CHECKPOINTS_FOLDER).values()):
         return own[-1] / MODEL_FILE

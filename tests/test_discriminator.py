@@ -154,6 +154,15 @@ def test_log_q_min_bounds_the_penalty():
     assert discriminator.reward(th.eye(4)[:1], th.tensor([0])).item() == pytest.approx(math.log(4))
 
 
+def test_the_bound_is_an_option():
+    """With 4 skills and nothing known, log q is -log 4 = -1.39, so the bound of -1 counts."""
+    discriminator = Discriminator(SPACE, 4, net_arch=(), log_q_min=-1.0)
+    for parameter in discriminator.parameters():
+        parameter.data.zero_()
+    rewards = discriminator.reward(th.zeros(4, 3), th.arange(4))
+    np.testing.assert_allclose(rewards, math.log(4) - 1, atol=1e-6)
+
+
 def test_without_log_p_the_reward_is_log_q():
     discriminator = perfect_discriminator(4)
     discriminator.subtract_log_p = False
@@ -213,6 +222,19 @@ def test_a_cross_fitted_discriminator_is_the_normalised_average_in_log_space(opt
     log_probs = th.stack(every, dim=1)
     th.testing.assert_close(log_probs, mean.log_softmax(dim=1))
     th.testing.assert_close(log_probs.exp().sum(dim=1), th.ones(20))
+
+
+def test_both_nets_of_a_cross_fitted_discriminator_read_actions():
+    discriminator = Discriminator(
+        SPACE, 3, net_arch=(), action_space=spaces.Discrete(2), cross_fit=True
+    )
+    with th.no_grad():
+        discriminator.net[-1].weight.zero_()
+        discriminator.net[-1].bias.zero_()
+        discriminator.net[-1].weight[0, 3 + 1, 0] = 2.0  # to net 0 action 1 speaks for skill 0
+        discriminator.net[-1].weight[1, 3 + 1, 1] = 4.0  # to net 1 for skill 1
+    logits = discriminator(th.zeros(2, 3), th.tensor([[1], [0]]))
+    assert logits.tolist() == [[1, 2, 0], [0, 0, 0]]
 
 
 def test_the_nets_of_both_folds_begin_differently():

@@ -73,6 +73,15 @@ def test_the_net_of_the_other_fold_pays():
     np.testing.assert_allclose(paid, [LOG_2 - 50, LOG_2, LOG_2, LOG_2 - 50], atol=1e-5)
 
 
+def test_a_large_logit_does_not_overflow():
+    """exp(100) is beyond float32; q is 1 and so the reward log 3."""
+    discriminator = constant_discriminator([1 / 3] * 3)
+    with th.no_grad():
+        discriminator.net[-1].bias[1] = 100.0
+    for one in (SkillReward(discriminator).of_one(), SkillReward(discriminator).single):
+        assert one(np.zeros(2, np.float32), 1, 0) == pytest.approx(math.log(3), abs=1e-6)
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -83,6 +92,7 @@ def test_the_net_of_the_other_fold_pays():
         {"log_q_min": -1.2},
         {"subtract_log_p": False},
         {"spectral_norm": True},
+        {"cross_fit": True},
         {"cross_fit": True, "spectral_norm": True},
     ],
 )
@@ -92,6 +102,7 @@ def test_numpy_and_torch_agree(options):
     discriminator = Discriminator(SPACE, 5, **({"net_arch": (32, 8)} | options))
     reward, trainer = SkillReward(discriminator), DiscriminatorTrainer(discriminator, 0.05, 0)
     of_one = reward.of_one()
+    assert isinstance(of_one, _NumpyReward)
     for _ in range(3):
         folds = rng.integers(2, size=64).astype(np.uint8) if "cross_fit" in options else None
         trainer.update(4 * th.randn(64, 3), th.randint(5, (64,)), folds=folds)

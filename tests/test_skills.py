@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sb3_diayn.skills import SkillSpace, check_n_skills, check_skill
+from sb3_diayn.skills import SkillSampler, SkillSpace, check_n_skills, check_skill
 
 SPACE = spaces.Box(np.array([-1.0, -np.inf]), np.array([2.0, np.inf]), dtype=np.float64)
 FINITE = st.floats(-1e6, 1e6, width=32)
@@ -74,6 +74,36 @@ def test_append_returns_a_copy():
     np.testing.assert_array_equal(obs, [0.5, -1.0])
 
 
+def assert_obs_equal(obs, expected):
+    assert obs.keys() == expected.keys()
+    for key, part in expected.items():
+        np.testing.assert_array_equal(obs[key], part)
+
+
+def test_append_and_split_of_a_dict():
+    skill_space = SkillSpace(spaces.Dict(a=SPACE, b=spaces.Discrete(5)), 2)
+    obs = {"a": np.array([[0.5, -1.0]]), "b": np.array([3])}
+    augmented = skill_space.append(obs, [1])
+    assert_obs_equal(augmented, {**obs, "skill": [[0, 1]]})
+    env_obs, skills = skill_space.split(augmented)
+    assert_obs_equal(env_obs, obs)
+    assert_obs_equal(skill_space.env_obs(augmented), obs)
+    np.testing.assert_array_equal(skills, [1])
+    again = SkillSpace.from_augmented(skill_space.observation_space, 2)
+    assert again.env_space == skill_space.env_space
+    with pytest.raises(ValueError, match="does not end with the one-hot of n_skills=3"):
+        SkillSpace.from_augmented(skill_space.observation_space, 3)
+
+
+def test_append_and_split_of_another_space():
+    skill_space = SkillSpace(spaces.Discrete(5), 2)
+    augmented = skill_space.append(np.array([3]), [1])
+    assert_obs_equal(augmented, {"observation": [3], "skill": [[0, 1]]})
+    env_obs, skills = skill_space.split(augmented)
+    np.testing.assert_array_equal(env_obs, [3])
+    np.testing.assert_array_equal(skills, [1])
+
+
 def test_from_augmented_gives_the_same_object_back():
     skill_space = SkillSpace(SPACE, 3)
     again = SkillSpace.from_augmented(skill_space.observation_space, 3)
@@ -113,3 +143,75 @@ def test_checks_return_plain_integers():
     assert type(check_n_skills(np.int64(5))) is int and check_n_skills(np.int64(5)) == 5
     assert [check_skill(np.int32(i), 3) for i in range(3)] == [0, 1, 2]
     assert type(check_skill(np.int32(2), 3)) is int
+
+
+# -- two frames, as VecFrameStack puts them ----------------------------------------------------
+
+
+def test_two_frames_of_a_vector():
+    skill_space = SkillSpace(SPACE, 2, n_stack=2)
+    assert skill_space.stack_space.shape == (4,) and skill_space.observation_space.shape == (8,)
+    seen = skill_space.append(np.array([[1.0, 2.0, 3.0, 4.0]]), [[0, 1]])
+    np.testing.assert_array_equal(seen, [[1, 2, 1, 0, 3, 4, 0, 1]])
+    assert seen.dtype == np.float32
+    for parts, frames, skills in (
+        (skill_space.split(seen), [[1, 2, 3, 4]], [[0, 1]]),
+        (skill_space.split_newest(seen), [[3, 4]], [1]),
+    ):
+        np.testing.assert_array_equal(parts[0], frames)
+        np.testing.assert_array_equal(parts[1], skills)
+    np.testing.assert_array_equal(
+        skill_space.push(np.array([[1.0, 2.0, 3.0, 4.0]]), np.array([[5.0, 6.0]])), [[3, 4, 5, 6]]
+    )
+
+
+def test_the_first_of_two_frames_is_blank():
+    first = SkillSpace(SPACE, 2, n_stack=2).append_first(np.array([[1.0, 2.0], [3.0, 4.0]]), [1, 0])
+    np.testing.assert_array_equal(first, [[0, 0, 0, 0, 1, 2, 0, 1], [0, 0, 0, 0, 3, 4, 1, 0]])
+    _, skills = SkillSpace(SPACE, 2, n_stack=2).split(first)
+    np.testing.assert_array_equal(skills, [[-1, 1], [-1, 0]])
+    alone = SkillSpace(SPACE, 2).append_first(np.array([[1.0, 2.0]]), [1])
+    np.testing.assert_array_equal(alone, [[1, 2, 0, 1]])
+
+
+def test_two_frames_of_a_dict():
+    skill_space = SkillSpace(spaces.Dict(a=SPACE), 2, n_stack=2)
+    obs = {"a": np.array([[1.0, 2.0, 3.0, 4.0]])}
+    seen = skill_space.append(obs, [[-1, 1]])
+    assert_obs_equal(seen, {**obs, "skill": [[0, 0, 0, 1]]})
+    env_obs, skills = skill_space.split(seen)
+    assert_obs_equal(env_obs, obs)
+    np.testing.assert_array_equal(skills, [[-1, 1]])
+    newest, skill = skill_space.split_newest(seen)
+    assert_obs_equal(newest, {"a": [[3, 4]]})
+    np.testing.assert_array_equal(skill, [1])
+
+
+# -- the last observation of an episode --------------------------------------------------------
+
+
+def test_the_terminal_observation():
+    """That of the wrapper if there is one; else SB3's, without the skill."""
+    skill_space = SkillSpace(SPACE, 2)
+    sb3 = {"terminal_observation": np.array([1.0, 2.0, 0.0, 1.0])}
+    ours = {"terminal_env_obs": np.array([3.0, 4.0])}
+    np.testing.assert_array_equal(skill_space.terminal_env_obs(sb3, None), [1, 2])
+    np.testing.assert_array_equal(skill_space.terminal_env_obs({**sb3, **ours}, None), [3, 4])
+    with pytest.raises(ValueError, match=r"no 'terminal_observation'.*expected the last obs"):
+        skill_space.terminal_env_obs({}, None)
+
+
+# -- draws -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rule", ["uniform", "balanced", "cycle"])
+def test_a_restored_sampler_draws_the_same(rule):
+    sampler, other = SkillSampler(5, rule, index=3), SkillSampler(5, rule)
+    sampler.seed(7)
+    sampler.p = np.array([0.6, 0.1, 0.1, 0.1, 0.1])
+    drawn = [sampler.draw() for _ in range(7)]
+    other.restore(sampler.state())
+    assert [other.draw() for _ in range(20)] == [sampler.draw() for _ in range(20)]
+    assert other.is_seeded and other.index == 3
+    if rule == "cycle":
+        assert drawn == [3, 4, 0, 1, 2, 3, 4]

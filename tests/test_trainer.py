@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from sb3_diayn import Discriminator
 from sb3_diayn.discriminator import Batch, FoldRows
 from sb3_diayn.model_zip import pack_state, unpack_state
-from sb3_diayn.trainer import DiscriminatorTrainer
+from sb3_diayn.trainer import HISTORY, MAX_HISTORY, DiscriminatorTrainer, default_batch_size
 from tests.helpers.models import constant_discriminator, held_out_log_q, split_nets
 
 SPACE = spaces.Box(-np.inf, np.inf, (2,), np.float32)
@@ -84,6 +84,52 @@ def test_a_skill_without_observations_keeps_its_log_p():
     DiscriminatorTrainer(discriminator, 1e-3, 0).update_p_z(th.zeros(2, 2), th.tensor([0, 1]))
     expected = np.array([0.7, 0.2, 1 / 3])
     np.testing.assert_allclose(discriminator.log_p.exp(), expected / expected.sum(), atol=1e-6)
+
+
+@pytest.mark.parametrize(("of_policy", "expected"), [(1, 1), (100, 100), (256, 128), (1000, 500)])
+def test_half_of_a_batch_is_learned_from_but_128_at_least(of_policy, expected):
+    assert default_batch_size(of_policy) == expected
+
+
+# -- history ---------------------------------------------------------------------------------
+
+
+def history_of(steps) -> list[list[float]]:
+    trainer = make_trainer()
+    for step in steps:
+        trainer.remember({"time/total_timesteps": step, "diayn/accuracy": step / 1e6})
+    return trainer.history
+
+
+def test_a_row_of_the_history_has_all_columns():
+    (row,) = history_of([20])
+    # total_timesteps, log_q_z, accuracy, skill_reward, skill_return, task_return
+    np.testing.assert_array_equal(row, [20, np.nan, 2e-5, np.nan, np.nan, np.nan])
+
+
+def test_a_full_history_drops_every_second_row_and_then_keeps_that_distance():
+    """500 rows at 0, 10, ..., 4990 become 250 at 0, 20, ..., 4980."""
+    assert MAX_HISTORY == 500
+    assert [row[0] for row in history_of(range(0, 4990, 10))] == list(range(0, 4990, 10))
+    kept = list(range(0, 5000, 20))
+    assert [row[0] for row in history_of(range(0, 5000, 10))] == kept
+    # The 251st row needs no distance; then the mean one, 4985 / 250 = 19.94, is needed.
+    further = [row[0] for row in history_of([*range(0, 5000, 10), 4985, 5000, 5005, 5010, 5025])]
+    assert further == [*kept, 4985, 5005, 5025]
+
+
+def test_a_counter_that_begins_again_is_remembered():
+    steps = [*range(0, 5000, 10), 4990, 0, 5]
+    assert [row[0] for row in history_of(steps)][250:] == [4990, 0, 5]
+
+
+@pytest.mark.parametrize("n_rows", [0, 3])
+def test_the_history_is_restored(n_rows):
+    trainer, other = make_trainer(), make_trainer()
+    for step in range(n_rows):
+        trainer.remember(dict.fromkeys(HISTORY, float(step)))
+    other.restore(trainer.state())
+    assert other.history == [[float(step)] * len(HISTORY) for step in range(n_rows)]
 
 
 @pytest.mark.parametrize("normalize_obs", [False, True])
@@ -221,6 +267,16 @@ def test_a_net_that_has_not_learned_from_a_skill_pays_nothing_for_it():
     assert trainer.discriminator.has_learned.tolist() == [[True] * 3, [True, True, False]]
     rewards = trainer.discriminator.reward(obs, skills, folds=folds)
     assert (rewards == 0).tolist() == [False, False, True, False, False, False]
+
+
+def test_the_loss_of_two_nets_is_their_mean():
+    """Nets that know nothing have a loss of log 3 each."""
+    trainer = make_trainer(cross_fit=True)
+    with th.no_grad():
+        for parameter in trainer.discriminator.parameters():
+            parameter.zero_()
+    trainer.update(*folded(trainer))
+    assert trainer.metrics()["discriminator_loss"] == pytest.approx(math.log(3), abs=1e-6)
 
 
 def test_one_fold_alone_teaches_one_net():

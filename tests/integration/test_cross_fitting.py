@@ -253,6 +253,15 @@ def test_folds_of_what_a_stock_buffer_recorded(buffer_size):
     check_folds(model)
 
 
+def test_folds_of_a_buffer_whose_skill_is_always_the_same():
+    """Ends of episodes alone begin its stretches."""
+    model = make_sac(counting(), learning_starts=10_000)
+    model.learn(15, callback=make_callback())
+    model.replay_buffer.skills[:] = 1
+    folds = StretchFolds.of_buffer(model.replay_buffer)
+    np.testing.assert_array_equal(folds.of[:15, 0], [0] * 5 + [1] * 5 + [0] * 5)
+
+
 @pytest.mark.parametrize("buffer_size", [1000, 90])
 def test_a_buffer_that_was_saved_before_there_were_folds(tmp_path, buffer_size):
     model = make_sac(counting(), learning_starts=10_000, buffer_size=buffer_size)

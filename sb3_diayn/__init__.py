@@ -19,7 +19,7 @@ from sb3_diayn.wrappers import DIAYNWrapper
 
 old_names.install()
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "DIAYNCallback",

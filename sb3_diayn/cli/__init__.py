@@ -7,8 +7,10 @@ import traceback
 from collections.abc import Sequence
 
 import gymnasium as gym
+import shtab
 
 from sb3_diayn.cli import downstream, evaluation, sweep, training
+from sb3_diayn.cli.options import Parser
 from sb3_diayn.files import brief
 from sb3_diayn.zoo.failures import RunError, TerminatedError
 from sb3_diayn.zoo.runs import VERSION
@@ -64,10 +66,13 @@ def in_a_sentence(error: Exception, args: argparse.Namespace) -> str | None:
 
 def make_parser() -> argparse.ArgumentParser:
     """:return: the parser of all commands"""
-    parser = argparse.ArgumentParser(
-        "sb3-diayn", description="Learn skills without a reward function, and use them."
+    parser = Parser(
+        "sb3-diayn",
+        description="Learn skills without a reward function, and use them.",
+        epilog="example: sb3-diayn train --env MountainCarContinuous-v0 --seed 1",
     )
     parser.add_argument("--version", action="version", version=f"sb3-diayn {VERSION}")
+    shtab.add_argument_to(parser, help="print what completes commands in this shell, and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (
         training.add_train,

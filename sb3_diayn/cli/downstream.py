@@ -1,7 +1,9 @@
 """The commands that use skills: export, finetune and imitate."""
 
 import argparse
+import math
 import shlex
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,13 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from sb3_diayn.cli.evaluation import (
+    SKILLS,
     cached_evaluation,
+    chosen_skills,
     evaluate_run,
     film_run,
     open_run,
-    parse_skills,
+    wanted,
 )
 from sb3_diayn.cli.options import (
     N_EPISODES,
@@ -30,10 +34,11 @@ from sb3_diayn.cli.options import (
     output_options,
     playing_options,
     run_options,
+    skill_options,
     training_options,
 )
-from sb3_diayn.downstream.finetuning import rank_skills
 from sb3_diayn.downstream.imitation import Demonstration, infer_skill, load_demonstration
+from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.evaluation.trajectories import play_skills
 from sb3_diayn.files import check_writable, require_extra
 from sb3_diayn.zoo.downstream import export_run, finetune, task_returns
@@ -46,10 +51,10 @@ TOLERANCE = 1e-3  # of states, absolute and relative: float32, and other process
 def add_export(commands: Commands) -> None:
     """The options of ``sb3-diayn export``."""
     measuring = measuring_options(reuses_report=True)
-    parents = (run_options(), measuring, output_options("DIR", "RUN/skills"))
-    parser = add_command(commands, "export", export, *parents)
-    text = "best, by task return, or an index, several as 0,3,7-9, or all"
-    parser.add_argument("--skill", default="best", help=text)
+    parents = (run_options(), skill_options(SKILLS, default="best"), measuring)
+    output = output_options("DIR", "RUN/skills")
+    example = "logs/sac/Hopper-v5_1 --skill best -o skills"
+    add_command(commands, "export", export, *parents, output, example=example)
 
 
 def export(args: argparse.Namespace) -> None:
@@ -58,19 +63,17 @@ def export(args: argparse.Namespace) -> None:
     folder = check_writable(args.output or run.folder / "skills")
     for skill in _chosen_skills(run, args):
         exported = export_run(run, skill, folder)
-        algo, number = exported.folder.parent.name, exported.folder.name.rpartition("_")[2]
-        print(f"skill {skill:3d}: {exported.folder}")
-        words = ["--algo", algo, *env_options(run), "-f", str(folder), "--exp-id", number]
-        print(f"           python -m rl_zoo3.enjoy {shlex.join(words)}")
+        print(f"skill {skill:3d}: {exported.folder}\n           {enjoy_command(exported)}")
 
 
 def add_finetune(commands: Commands) -> None:
     """The options of ``sb3-diayn finetune``."""
-    parents = (run_options(), learning_options(), logging_options())
-    parser = add_command(commands, "finetune", finetune_command, *parents)
+    skill = skill_options("index of a skill, or best, by task return", default="best")
+    parents = (run_options(), skill, learning_options(), logging_options())
+    example = "logs/sac/Hopper-v5_1 --skill best -n 20000"
+    parser = add_command(commands, "finetune", finetune_command, *parents, example=example)
     add_episodes(parser, reuses_report=True)
     add = parser.add_argument
-    add("--skill", default="best", help="index of a skill, or best, by task return")
     add("--reset-critics", action="store_true", help="keep the policy, start critics afresh")
 
 
@@ -84,26 +87,45 @@ def finetune_command(args: argparse.Namespace) -> None:
             "an index, or best."
         )
     options = training_options(args)
+    if options["seed"] is None:
+        options["seed"] = int(np.random.default_rng().integers(2**31))
+    n_episodes = args.episodes or N_EPISODES
+    with tempfile.TemporaryDirectory() as folder:
+        exported = export_run(run, skills[0], folder)
+        print_returns("before", exported, args.device, n_episodes, options["seed"] + 1)
     tuned = finetune(run, skills[0], reset_critics=args.reset_critics, **options)
-    model, seed = tuned.load_model(device=args.device), tuned.saved_options["seed"]
-    returns = task_returns(tuned, model, args.episodes or N_EPISODES, seed + 1)
-    print(f"Task return: {np.mean(returns):.1f} +- {np.std(returns):.1f}, {len(returns)} episodes")
-    print(f"Run saved in {tuned.folder}")
+    print_returns("after", tuned, args.device, n_episodes, options["seed"] + 1)
+    print(f"Run saved in {tuned.folder}\nPlay it: {enjoy_command(tuned)}")
+
+
+def print_returns(moment: str, run: Run, device: str, n_episodes: int, seed: int) -> None:
+    """Play a run without skills, and print its task return."""
+    returns = task_returns(run, run.load_model(device=device), n_episodes, seed)
+    mean, deviation = np.mean(returns), np.std(returns)
+    print(f"Task return {moment}: {mean:.1f} +- {deviation:.1f}, {n_episodes} episodes")
+
+
+def enjoy_command(run: Run) -> str:
+    """The zoo's command that plays a run without skills."""
+    algo, number = run.folder.parent.name, run.folder.name.rpartition("_")[2]
+    folder = str(run.folder.parent.parent)
+    words = ["--algo", algo, *env_options(run), "-f", folder, "--exp-id", number]
+    return f"python -m rl_zoo3.enjoy {shlex.join(words)}"
 
 
 def _chosen_skills(run: Run, args: argparse.Namespace) -> list[int]:
-    if args.skill != "best":
-        return parse_skills(args.skill, run.n_skills)
-    ranked = rank_skills(cached_evaluation(run, args) or evaluate_run(run, args))
-    best, task_return = ranked[0]
-    print(f"Skill {best} has the best task return: {task_return:.1f}")
-    return [best]
+    def evaluation() -> SkillEvaluation:
+        return cached_evaluation(run, **wanted(args)) or evaluate_run(run, args)
+
+    return chosen_skills(run, args.skill, evaluation)
 
 
 def add_imitate(commands: Commands) -> None:
     """The options of ``sb3-diayn imitate``."""
     parents = (run_options(), playing_options(), output_options("DIR", "RUN/imitation"))
-    add = add_command(commands, "imitate", imitate, *parents, film_options()).add_argument
+    example = "logs/sac/Hopper-v5_1 --trajectory expert.npz"
+    parser = add_command(commands, "imitate", imitate, *parents, film_options(), example=example)
+    add = parser.add_argument
     what = "an expert's states: .npz with observations, and actions and seed for its film; .npy; or"
     add("--trajectory", required=True, metavar="FILE", help=f"{what} the id of a Minari dataset")
     add("--episode", type=int, default=0, help="which episode of a Minari dataset")
@@ -133,7 +155,7 @@ def film_imitation(
 ) -> list[Path]:
     """Film a skill and, where it can be replayed, the expert; then the two side by side."""
     with require_extra("report"):
-        from sb3_diayn.evaluation.video import record_grid, record_skills
+        from sb3_diayn.evaluation.video import record_grid, record_skills, steps_per_second
     seed = args.seed if expert.seed is None else expert.seed  # both from the same start
     films = [film_run(run, args, folder, skills=[skill], seed=seed)[skill]]
     with run.open(seed=seed, device=args.device, render_mode="rgb_array") as (model, env):
@@ -142,12 +164,13 @@ def film_imitation(
             print(f"The expert's film is left out: {reason}")
             return films
         assert expert.actions is not None
+        longest = args.film_steps or math.ceil(args.film_seconds * steps_per_second(env))
         (film_of_expert,) = record_skills(
             model,
             Replay(env, expert.actions),
             folder / "expert",
             skills=[skill],
-            max_steps=min(args.film_steps, len(expert.actions)),
+            max_steps=min(longest, len(expert.actions)),
             seed=seed,
             caption="expert",
         ).values()

@@ -3,15 +3,18 @@
 import argparse
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from math import isnan
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 from rich.console import Console
 from rich.table import Table
 
 from sb3_diayn.cli.options import (
+    FILM_STEPS,
     N_EPISODES,
     Commands,
     add_command,
@@ -23,7 +26,11 @@ from sb3_diayn.cli.options import (
     playing_options,
     positive,
     run_options,
+    skill_options,
+    zoo_run_options,
 )
+from sb3_diayn.downstream.finetuning import rank_skills
+from sb3_diayn.evaluation.callback import BEST_MODEL, SKILLS_FOLDER
 from sb3_diayn.evaluation.diagnosis import diagnose
 from sb3_diayn.evaluation.report import headlines, number, save_figures, write_report
 from sb3_diayn.evaluation.results import SkillEvaluation
@@ -31,16 +38,24 @@ from sb3_diayn.evaluation.trajectories import play_skills
 from sb3_diayn.files import check_writable, require_extra
 from sb3_diayn.skills import check_skill
 from sb3_diayn.zoo.provenance import describe, describe_zip
-from sb3_diayn.zoo.runs import Run, find_run
+from sb3_diayn.zoo.runs import Run, find_checkpoints, find_run, numbered_run
+
+SKILLS = "an index, several as 0,3,7-9, all, or best, by task return"
+# Of the zoo's evaluations, and of SkillEvaluationCallback's.
+BEST_MODELS = ("best_model.zip", f"{SKILLS_FOLDER}/{BEST_MODEL}")
 
 # -- the commands ------------------------------------------------------------------------------
 
 
 def add_play(commands: Commands) -> None:
     """The options of ``sb3-diayn play``."""
-    parents = (run_options(), playing_options(), env_kwargs_options(), film_options(1000))
-    add = add_command(commands, "play", play, *parents).add_argument
-    add("--skill", default="all", help="index of a skill, several as 0,3,7-9, or all")
+    run = run_options(nargs="?", help="a run's folder, or a model's zip; or see --exp-id")
+    parents = (run, zoo_run_options(), env_kwargs_options(), skill_options(SKILLS))
+    example = "logs/sac/Hopper-v5_1 --skill best --render human"
+    parser = add_command(
+        commands, "play", play, *parents, playing_options(), film_options(None), example=example
+    )
+    add = parser.add_argument
     add("--episodes", type=positive, default=1, help="episodes of each skill")
     text = "human shows a window, rgb_array writes a film of one episode to RUN/videos"
     add("--render", choices=["human", "rgb_array"], help=text)
@@ -49,8 +64,9 @@ def add_play(commands: Commands) -> None:
 
 def play(args: argparse.Namespace) -> None:
     """Play skills and print the task return of each episode."""
+    args.run = chosen_model(args)
     run = open_run(args)
-    skills = parse_skills(args.skill, run.n_skills)
+    skills = chosen_skills(run, args.skill, partial(known_evaluation, run, args.device))
     deterministic = not args.stochastic
     if args.render == "rgb_array":
         folder = check_writable(run.folder / "videos")
@@ -67,11 +83,13 @@ def play(args: argparse.Namespace) -> None:
 def add_report(commands: Commands) -> None:
     """The options of ``sb3-diayn report``."""
     measuring = (measuring_options(), baseline_options())
-    parents = (run_options(), *measuring, env_kwargs_options(), film_options())
+    skills = skill_options(f"which to film: {SKILLS}", alias=True)
+    parents = (run_options(), skills, *measuring, env_kwargs_options(), film_options())
     output = output_options("DIR", "RUN/report")
-    add = add_command(commands, "report", report, *parents, output).add_argument
-    add("--no-films", action="store_true", help="leave out the films, which take minutes")
-    add("--skills", help="which to film, as 0,3,7-9; default: all")
+    example = "logs/sac/Hopper-v5_1 --film-seconds 5"
+    parser = add_command(commands, "report", report, *parents, output, example=example)
+    add = parser.add_argument
+    add("--no-films", action="store_true", help="leave out the films, which take their time")
     text = "also write README.md, the model card for an upload to the Hugging Face hub"
     add("--model-card", action="store_true", help=text)
 
@@ -80,14 +98,16 @@ def report(args: argparse.Namespace) -> None:
     """Measure and film skills; write a page."""
     run = open_run(args)
     folder = check_writable(args.output or run.folder / "report")
-    skills = parse_skills(args.skills, run.n_skills)
+    if args.skill != "best":
+        parse_skills(args.skill, run.n_skills)  # before the work
     evaluation = evaluate_run(run, args)
+    skills = chosen_skills(run, args.skill, lambda: evaluation)
     page = make_report(
         run,
         evaluation,
         folder,
         args.run,
-        films=None if args.no_films else lambda to: film_run(run, args, to, skills=skills),
+        films=None if args.no_films else partial(try_to_film, run, args, skills=skills),
         card=describe_zip(run) if args.model_card else None,
     )
     print_verdicts(evaluation)
@@ -101,7 +121,8 @@ def add_evaluate(commands: Commands) -> None:
     output = output_options("FILE", "RUN/evaluation.json; may end in .npz")
     measuring = (measuring_options(), baseline_options())
     parents = (run_options(), *measuring, env_kwargs_options(), output)
-    add_command(commands, "evaluate", evaluate, *parents)
+    example = "logs/sac/Hopper-v5_1 --episodes 10 -o hopper.npz"
+    add_command(commands, "evaluate", evaluate, *parents, example=example)
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -123,7 +144,8 @@ def add_plot(commands: Commands) -> None:
     text = "a run's folder, a model's zip, or an evaluation.json or .npz"
     run = run_options(metavar="RUN|FILE", help=text)
     output = output_options("DIR", "RUN/figures")
-    add_command(commands, "plot", plot, run, measuring_options(), env_kwargs_options(), output)
+    parents = (run, measuring_options(), env_kwargs_options(), output)
+    add_command(commands, "plot", plot, *parents, example="logs/sac/Hopper-v5_1 -o figures")
 
 
 def plot(args: argparse.Namespace) -> None:
@@ -144,10 +166,12 @@ def plot(args: argparse.Namespace) -> None:
 
 def add_record(commands: Commands) -> None:
     """The options of ``sb3-diayn record``."""
-    parents = (run_options(), playing_options(), env_kwargs_options(), film_options(1000))
+    skills = skill_options(f"which to film: {SKILLS}", alias=True)
+    parents = (run_options(), skills, env_kwargs_options(), playing_options(), film_options(None))
     output = output_options("DIR", "RUN/videos")
-    add = add_command(commands, "record", record, *parents, output).add_argument
-    add("--skills", help="which to film, as 0,3,7-9; default: all")
+    example = "logs/sac/Hopper-v5_1 --skill 0,3,7-9 --grid"
+    parser = add_command(commands, "record", record, *parents, output, example=example)
+    add = parser.add_argument
     add("--grid", action="store_true", help="also film them side by side")
     add("--format", choices=["mp4", "gif"], default="mp4", help="format of the films")
 
@@ -156,7 +180,7 @@ def record(args: argparse.Namespace) -> None:
     """Film skills, one episode of each."""
     run = open_run(args)
     folder = check_writable(args.output or run.folder / "videos")
-    skills = parse_skills(args.skills, run.n_skills)
+    skills = chosen_skills(run, args.skill, partial(known_evaluation, run, args.device))
     films = film_run(run, args, folder, skills=skills, format=args.format)
     print(*films.values(), sep="\n")
     if args.grid:
@@ -170,7 +194,8 @@ def add_compare(commands: Commands) -> None:
     runs = run_options(nargs="+", help="runs; those whose report fits are not played again")
     output = output_options("DIR", "nothing is written")
     measuring = measuring_options(reuses_report=True)
-    add_command(commands, "compare", compare, runs, measuring, output)
+    example = "logs/sac/Hopper-v5_1 logs/sac/Hopper-v5_2 -o comparison"
+    add_command(commands, "compare", compare, runs, measuring, output, example=example)
 
 
 def compare(args: argparse.Namespace) -> None:
@@ -183,7 +208,7 @@ def compare(args: argparse.Namespace) -> None:
     folder = check_writable(args.output) if args.output else None
     show_comparison(
         {
-            name: cached_evaluation(run, args) or evaluate_run(run, args)
+            name: cached_evaluation(run, **wanted(args)) or evaluate_run(run, args)
             for name, run in runs.items()
         },
         folder,
@@ -213,31 +238,83 @@ def film_run(
     run: Run, args: argparse.Namespace, folder: Path, **options: Any
 ) -> Mapping[int, Path]:
     """Film as the options of a command say, or as ``options`` of ``Run.film`` do."""
-    known = {"seed": args.seed, "device": args.device, "max_steps": args.film_steps}
-    options = {"skills": range(run.n_skills), **known, **options}
-    plural = "s" if len(options["skills"]) > 1 else ""
-    print(
-        f"Filming {len(options['skills'])} skill{plural}, at most {args.film_steps} steps each ..."
-    )
-    return run.film(folder, **options)
+    known: dict[str, Any] = {"seed": args.seed, "device": args.device}
+    known["max_steps"] = args.film_steps or FILM_STEPS
+    known["max_seconds"] = None if args.film_steps else args.film_seconds
+    known["progress_bar"] = sys.stderr.isatty() and not getattr(args, "no_progress", False)
+    return run.film(folder, **(known | options))
 
 
-def cached_evaluation(run: Run, args: argparse.Namespace) -> SkillEvaluation | None:
-    """Load the evaluation of the run's report, if it is what the options of a command ask for."""
+def try_to_film(run: Run, args: argparse.Namespace, folder: Path, **options: Any) -> Any:
+    """Film for a report, which says why if that fails; so does this, in one line."""
+    try:
+        return film_run(run, args, folder, **options)
+    except (RuntimeError, ImportError, OSError, gym.error.Error) as error:
+        print(f"Films are left out: {' '.join(str(error).split())}")
+        raise
+
+
+def cached_evaluation(run: Run, **wanted: Any) -> SkillEvaluation | None:
+    """Load the evaluation of the run's report, if it is as wanted: see ``Run.has_evaluation``."""
     file = run.folder / "report" / "evaluation.json"
     if not file.is_file():
         return None
     try:
         evaluation = SkillEvaluation.load(file)
-        is_wanted = run.has_evaluation(
-            evaluation,
-            n_episodes=args.episodes,
-            deterministic=getattr(args, "deterministic", False),
-            seed=args.seed,
-        )
+        fits = run.has_evaluation(evaluation, **wanted)
     except ValueError as error:
         raise ValueError(f"{file}: {error} The command report writes it again.") from error
-    return evaluation if is_wanted else None
+    return evaluation if fits else None
+
+
+def wanted(args: argparse.Namespace) -> dict[str, Any]:
+    """What the options of a command want of an evaluation that there is already."""
+    deterministic = getattr(args, "deterministic", False)
+    return {"n_episodes": args.episodes, "deterministic": deterministic, "seed": args.seed}
+
+
+def known_evaluation(run: Run, device: str) -> SkillEvaluation:
+    """The evaluation of the run's report, or a new one."""
+    return cached_evaluation(run) or run.evaluate(device=device)
+
+
+def chosen_skills(run: Run, text: str | None, evaluate: Callable[[], SkillEvaluation]) -> list[int]:
+    """The skills that the option ``--skill`` names; ``evaluate`` finds the best one."""
+    if text != "best":
+        return parse_skills(text, run.n_skills)
+    best, task_return = rank_skills(evaluate())[0]
+    print(f"Skill {best} has the best task return: {task_return:.1f}")
+    return [best]
+
+
+def chosen_model(args: argparse.Namespace) -> Path:
+    """The run or the zip that the options of ``play`` name, as ``enjoy`` of the zoo has them."""
+    if args.run is None:
+        if args.env is None:
+            raise ValueError("run=None names no run; expected RUN, or --env and --exp-id.")
+        args.run = numbered_run(args.log_folder, args.algo, args.env, args.exp_id)
+    folder = Path(args.run)
+    if args.load_best:
+        found = [folder / name for name in BEST_MODELS if (folder / name).is_file()]
+        if not found:
+            raise FileNotFoundError(
+                f"load_best=True finds no model in {folder}; expected {BEST_MODELS[0]}. Train with "
+                "--eval-freq, or leave it out."
+            )
+        return found[0]
+    if args.load_checkpoint is None and not args.load_last_checkpoint:
+        return folder
+    checkpoints = find_checkpoints(folder)
+    if not checkpoints:
+        raise FileNotFoundError(
+            f"{folder} has no checkpoint; expected one. Train with --save-freq."
+        )
+    steps = args.load_checkpoint or max(checkpoints)
+    if steps not in checkpoints:
+        raise FileNotFoundError(
+            f"load_checkpoint={steps} is not in {folder}; expected one of {sorted(checkpoints)}."
+        )
+    return checkpoints[steps]
 
 
 def make_report(
@@ -245,6 +322,8 @@ def make_report(
 ) -> Path:
     """Write the report of a run, which the commands on its page call ``name``."""
     with require_extra("report"):
+        import jinja2  # noqa: F401  # before films are made for it
+
         return write_report(
             folder,
             evaluation,

@@ -4,6 +4,8 @@ options take. Each call makes new parents: argparse shares the options of a pare
 """
 
 import argparse
+import difflib
+import math
 import re
 from collections.abc import Callable
 from dataclasses import fields
@@ -13,12 +15,11 @@ import yaml
 
 from sb3_diayn.zoo.training import TrainingOptions
 
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-Parser: TypeAlias = argparse.ArgumentParser
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
+Group: TypeAlias = argparse._ActionsContainer  # a parser, or a group of its options
 
-# Films take longer than everything else: 20 skills of 300 steps of Hopper, rendered without a GPU,
-# take five minutes.
-FILM_STEPS = 300
+FILM_SECONDS = 10.0
+FILM_STEPS = 1000  # where a film of a whole episode is cut
 N_EPISODES = 5  # of each skill, in an evaluation
 # Options with a name of their own for a hyperparameter.
 SHORTCUTS = {
@@ -29,16 +30,45 @@ SHORTCUTS = {
 }
 
 
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Shows defaults that tell something, and examples as they are."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        text = action.help or ""
+        says_nothing = action.default is None or action.default is False
+        if says_nothing or action.default in ("", []) or "default" in text:
+            return text
+        return super()._get_help_string(action)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that asks whether something similar was meant."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            close = difflib.get_close_matches(str(value), map(str, action.choices or ()), n=1)
+            if close:
+                error.message += f". Did you mean {close[0]}?"
+            raise
+
+
 def add_command(
-    commands: Commands, name: str, body: Callable[[argparse.Namespace], None], *parents: Parser
+    commands: Commands,
+    name: str,
+    body: Callable[[argparse.Namespace], None],
+    *parents: Parser,
+    example: str,
 ) -> Parser:
     """Add a command whose help is the docstring of its body; return the parser for its options."""
     parser = commands.add_parser(
         name,
         help=body.__doc__,
         description=body.__doc__,
+        epilog=f"example:\n  sb3-diayn {name} {example}",
         parents=parents,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     parser.set_defaults(body=body)
     return parser
@@ -50,8 +80,9 @@ def add_command(
 def config_options(algo: str | None) -> Parser:
     """What is trained; without a default the preset names the algorithm."""
     parser = Parser(add_help=False)
-    add = parser.add_argument
-    add_env(parser, "environment id, or PACKAGE:ID")
+    group = parser.add_argument_group("what to train")
+    add = group.add_argument
+    add_env(group, "environment id, or PACKAGE:ID")
     default = "" if algo else "; default: sac, or the preset's"
     add("--algo", default=algo, help=f"algorithm, as the zoo spells it{default}")
     add("--n-skills", type=int, help="number of skills; default: the configuration's")
@@ -66,7 +97,8 @@ def config_options(algo: str | None) -> Parser:
 def learning_options() -> Parser:
     """How long, how and where to learn."""
     parser = Parser(add_help=False)
-    add = parser.add_argument
+    group = parser.add_argument_group("how to train")
+    add = group.add_argument
     text = "steps; -1: the configuration's"
     add("-n", "--total-timesteps", dest="n_timesteps", type=int, default=-1, help=text)
     add("--seed", type=int, help="seed of everything; default: a random one, printed")
@@ -75,8 +107,8 @@ def learning_options() -> Parser:
     add("--device", default="auto", help="PyTorch device")
     add("--num-threads", type=int, default=-1, help="PyTorch threads; -1: its own choice")
     add("--vec-env", choices=["dummy", "subproc"], default="dummy", help="type of VecEnv")
-    add_pairs(parser, "--hyperparams", "override hyperparameters, e.g. learning_rate:0.001")
-    add_pairs(parser, "--env-kwargs", "arguments of the environment")
+    add_pairs(group, "--hyperparams", "override hyperparameters, e.g. learning_rate:0.001")
+    add_pairs(group, "--env-kwargs", "arguments of the environment")
     add("--verbose", type=int, default=0, help="1: the zoo's and SB3's messages")
     return parser
 
@@ -84,7 +116,8 @@ def learning_options() -> Parser:
 def logging_options() -> Parser:
     """What a training saves and logs on the way."""
     parser = Parser(add_help=False)
-    add = parser.add_argument
+    group = parser.add_argument_group("what to save and to show")
+    add = group.add_argument
     text = "steps between checkpoints, each as large as the model (some MB), and as the replay "
     text += "buffer with --save-replay-buffer; default: a tenth of the training, at least 10000, "
     text += "where skills are learned; -1: none"
@@ -117,95 +150,134 @@ def training_options(args: argparse.Namespace) -> dict[str, Any]:
 def run_options(**kwargs: Any) -> Parser:
     """Which run; ``kwargs`` of the argument where they differ."""
     parser = Parser(add_help=False)
+    group = parser.add_argument_group("which run")
     what = "a run's folder, e.g. logs/sac/Hopper-v5_1, or a model's zip"
-    parser.add_argument("run", **({"metavar": "RUN", "help": what} | kwargs))
-    add_env(parser, "environment id, or PACKAGE:ID; needed for a zip whose environment had none")
+    group.add_argument("run", **({"metavar": "RUN", "help": what} | kwargs))
+    add_env(group, "environment id, or PACKAGE:ID; needed for a zip whose environment had none")
+    return parser
+
+
+def zoo_run_options() -> Parser:
+    """Which run, in the way of the zoo's command ``enjoy``."""
+    parser = Parser(add_help=False)
+    add = parser.add_argument_group("which run").add_argument
+    add("--algo", default="sac", help="without RUN: its algorithm")
+    add("-f", "--log-folder", default="logs", help="without RUN: where runs are saved")
+    text = "without RUN: its number, as in Hopper-v5_1; 0: the latest"
+    add("--exp-id", type=int, default=0, metavar="N", help=text)
+    text = "the best model of its evaluations in place of the last one"
+    add("--load-best", action="store_true", help=text)
+    text = "the checkpoint after N steps"
+    add("--load-checkpoint", type=positive, metavar="N", help=text)
+    add("--load-last-checkpoint", action="store_true", help="the newest checkpoint")
+    return parser
+
+
+def skill_options(text: str, *, default: str = "all", alias: bool = False) -> Parser:
+    """Which skill or skills."""
+    parser = Parser(add_help=False)
+    names = ("--skill", "--skills") if alias else ("--skill",)
+    parser.add_argument_group("which skills").add_argument(
+        *names, default=default, metavar="Z", help=text
+    )
     return parser
 
 
 def playing_options() -> Parser:
     """How to play a run."""
     parser = Parser(add_help=False)
-    parser.add_argument("--seed", type=int, default=0, help="seed of the environments")
-    parser.add_argument("--device", default="auto", help="PyTorch device")
-    parser.add_argument("--verbose", type=int, default=0, help="1: where an error came from")
+    group = parser.add_argument_group("how to play")
+    group.add_argument("--seed", type=int, default=0, help="seed of the environments")
+    group.add_argument("--device", default="auto", help="PyTorch device")
+    group.add_argument("--verbose", type=int, default=0, help="1: where an error came from")
     return parser
 
 
 def measuring_options(*, reuses_report: bool = False) -> Parser:
     """How to evaluate a run, if the evaluation of its report does not serve."""
     parser = Parser(add_help=False, parents=[playing_options()])
-    add_episodes(parser, reuses_report=reuses_report)
+    group = parser.add_argument_group("how to measure")
+    add_episodes(group, reuses_report=reuses_report)
     text = "take the mode instead of sampled actions, which makes even untrained skills distinct"
-    parser.add_argument("--deterministic", action="store_true", help=text)
-    parser.add_argument("--no-progress", action="store_true", help="no progress bar")
+    group.add_argument("--deterministic", action="store_true", help=text)
+    group.add_argument("--no-progress", action="store_true", help="no progress bar")
     if reuses_report:
         parser.set_defaults(seed=None)  # for any
     return parser
 
 
-def add_episodes(parser: Parser, *, reuses_report: bool = False) -> None:
+def add_episodes(group: Group, *, reuses_report: bool = False) -> None:
     """Add the option that says how many episodes an evaluation has."""
     if reuses_report:
         text = (
             f"episodes of each skill; default: as in the run's report, if it fits, or {N_EPISODES}"
         )
-        parser.add_argument("--episodes", type=positive, help=text)
+        group.add_argument("--episodes", type=positive, help=text)
     else:
         text = "episodes of each skill"
-        parser.add_argument("--episodes", type=positive, default=N_EPISODES, help=text)
+        group.add_argument("--episodes", type=positive, default=N_EPISODES, help=text)
 
 
 def baseline_options() -> Parser:
     """Whether to compare with an untrained policy."""
     parser = Parser(add_help=False)
+    group = parser.add_argument_group("how to measure")
     text = "also count the distinct skills of a policy that has learned nothing"
     action = argparse.BooleanOptionalAction
-    parser.add_argument("--baseline", action=action, default=True, help=text)
+    group.add_argument("--baseline", action=action, default=True, help=text)
     return parser
 
 
 def env_kwargs_options() -> Parser:
     """Arguments of a run's environment."""
     parser = Parser(add_help=False)
+    group = parser.add_argument_group("which run")
     text = "arguments of the environment beside those of the training, e.g. max_episode_steps:1000"
-    add_pairs(parser, "--env-kwargs", text)
+    add_pairs(group, "--env-kwargs", text)
     return parser
 
 
-def film_options(steps: int = FILM_STEPS) -> Parser:
+def film_options(seconds: float | None = FILM_SECONDS) -> Parser:
     """Where films end."""
     parser = Parser(add_help=False)
-    text = "where films end"
-    parser.add_argument("--film-steps", type=positive, default=steps, metavar="N", help=text)
+    group = parser.add_argument_group("films")
+    text = "where a film ends, in seconds of the film"
+    if seconds is None:
+        text += f"; default: where its episode ends, or after {FILM_STEPS} steps"
+    group.add_argument(
+        "--film-seconds", type=positive_number, default=seconds, metavar="S", help=text
+    )
+    text = "the same in steps, in place of seconds"
+    group.add_argument("--film-steps", type=positive, metavar="N", help=text)
     return parser
 
 
 def output_options(metavar: str, default: str) -> Parser:
     """Where to write."""
     parser = Parser(add_help=False)
+    group = parser.add_argument_group("output")
     text = f"where to write; default: {default}"
-    parser.add_argument("-o", "--output", metavar=metavar, help=text)
+    group.add_argument("-o", "--output", metavar=metavar, help=text)
     return parser
 
 
-def add_env(parser: Parser, text: str) -> None:
+def add_env(group: Group, text: str) -> None:
     """Add the options that say which environment."""
-    parser.add_argument("--env", help=text)
-    add_gym_packages(parser)
+    group.add_argument("--env", help=text)
+    add_gym_packages(group)
 
 
-def add_gym_packages(parser: Parser) -> None:
+def add_gym_packages(group: Group) -> None:
     """Add the option that names packages, as the zoo's own commands have it."""
     text = "packages that register the environment; a run remembers them"
     kind: dict[str, Any] = {"nargs": "+", "default": [], "metavar": "PACKAGE"}
-    parser.add_argument("--gym-packages", help=text, **kind)
+    group.add_argument("--gym-packages", help=text, **kind)
 
 
-def add_pairs(parser: Parser, name: str, text: str) -> None:
+def add_pairs(group: Group, name: str, text: str) -> None:
     """Add an option that takes ``key:value`` pairs, as the zoo's own commands do."""
     kind: dict[str, Any] = {"type": pair, "nargs": "+", "action": CollectPairs}
-    parser.add_argument(name, metavar="KEY:VALUE", help=text, **kind)
+    group.add_argument(name, metavar="KEY:VALUE", help=text, **kind)
 
 
 # -- kinds of values ---------------------------------------------------------------------------
@@ -224,6 +296,14 @@ def positive(text: str) -> int:
     if not text.isdigit() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
     return int(text)
+
+
+def positive_number(text: str) -> float:
+    """A positive number."""
+    value = number_or_word(text)
+    if isinstance(value, str) or not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return value
 
 
 def words(text: str) -> list[str]:

@@ -46,9 +46,11 @@ CHILD = ("-W", "ignore::RuntimeWarning:runpy", "-m", "sb3_diayn.cli.sweep")
 
 def add_sweep(commands: Commands) -> None:
     """The options of ``sb3-diayn sweep``."""
-    parser = add_command(commands, "sweep", run_sweep)
+    example = "--env Hopper-v5 --seeds 5 --n-skills 10,20 -- --device cpu"
+    parser = add_command(commands, "sweep", run_sweep, example=example)
     add = parser.add_argument
-    add("--envs", nargs="+", required=True, metavar="ENV", help="environment ids, or PACKAGE:ID")
+    names, text = ("--env", "--envs"), "environment ids, or PACKAGE:ID"
+    add(*names, dest="envs", nargs="+", required=True, metavar="ENV", help=text)
     add_gym_packages(parser)
     add("--algo", default="sac", type=words, metavar="A,B", help="algorithms")
     add("--seeds", type=positive, default=5, metavar="N", help="seeds of each setting: 0 to N-1")
@@ -134,8 +136,9 @@ def _made_with(command: str) -> dict[str, object] | None:
 def _options(command: Sequence[str]) -> dict[str, object]:
     """The options of ``sb3-diayn train`` that say what is learned."""
     options = vars(parse_train(command))
-    elsewhere = ("log_folder", "device", "num_threads", "verbose")
-    return {key: value for key, value in options.items() if key not in elsewhere}
+    elsewhere = "log_folder device num_threads verbose no_progress log_interval live films"
+    elsewhere += " film_seconds film_steps"
+    return {key: value for key, value in options.items() if key not in elsewhere.split()}
 
 
 def parse_train(command: Sequence[str]) -> argparse.Namespace:
@@ -169,7 +172,8 @@ def _settings(args: argparse.Namespace) -> Iterator[tuple[str, list[str]]]:
     axes = [args.envs, args.algo, args.n_skills or [None], *(values for _, values in args.param)]
     for env_id, algo, n_skills, *values in itertools.product(*axes):
         parts = [env_id, algo]
-        options = [*args.train_options, "--env", env_id, "--algo", algo, "--no-progress"]
+        options = ["--no-films", *args.train_options]  # films of each run take their time
+        options += ["--env", env_id, "--algo", algo, "--no-progress"]
         if args.gym_packages:
             options += ["--gym-packages", *args.gym_packages]
         if args.total_timesteps != -1:  # which would undo a -n among the options of ``train``

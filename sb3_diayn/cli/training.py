@@ -3,15 +3,16 @@
 import argparse
 import shlex
 import time
+from functools import partial
 from typing import Any
 
 from sb3_diayn.checkpoints import CHECKPOINTS_FOLDER
 from sb3_diayn.cli.evaluation import (
     evaluate_run,
-    film_run,
     make_report,
     print_table,
     print_verdicts,
+    try_to_film,
 )
 from sb3_diayn.cli.options import (
     N_EPISODES,
@@ -36,7 +37,8 @@ from sb3_diayn.zoo.runs import Run, find_run
 from sb3_diayn.zoo.training import LIVE_FILE, train
 
 FINETUNING_STEPS = 20_000  # that the command at the end of a training suggests
-NO_FILMS_YET = "Films take their time. Make them: sb3-diayn report {}"
+N_FILMS = 6  # of the best skills, at the end of a training
+NO_FILMS = "Films were left out. Make them: sb3-diayn report {}"
 
 
 def train_options() -> Parser:
@@ -46,20 +48,22 @@ def train_options() -> Parser:
         add_help=False,
         parents=[config_options(None), learning_options(), logging_options(), film_options()],
     )
-    add = parser.add_argument
+    add = parser.add_argument_group("where to start, and what to do at the end").add_argument
     text = "values of a published code: paper, original-code, seed or urlb"
     add("--preset", metavar="NAME", help=text)
     add("-i", "--resume", metavar="RUN", help="resume this run or checkpoint, in a new folder")
     add("--no-report", action="store_true", help="write no report at the end")
     text = "episodes of each skill for the evaluation; default: 5, with --no-report 2"
     add("--episodes", type=positive, help=text)
-    add("--films", action="store_true", help="film each skill for the report: takes minutes")
+    text = f"film all skills for the report, or none; default: the best {N_FILMS}"
+    add("--films", action=argparse.BooleanOptionalAction, help=text)
     return parser
 
 
 def add_train(commands: Commands) -> None:
     """The options of ``sb3-diayn train``."""
-    add_command(commands, "train", train_command, train_options())
+    example = "--env Hopper-v5 --n-skills 20 --seed 1 --live"
+    add_command(commands, "train", train_command, train_options(), example=example)
 
 
 def train_command(args: argparse.Namespace) -> None:
@@ -80,9 +84,9 @@ def train_command(args: argparse.Namespace) -> None:
     except RunError as error:
         raise RunError(f"{error}\nThe run is trained and saved in {folder}") from error
     evaluation.save(folder / "evaluation.json")
+    save_provenance(folder, args.command, wall_time, cpu_time, args.device)
     if not args.no_report:
         _report(run, args, evaluation, seed)
-    save_provenance(folder, args.command, wall_time, cpu_time, args.device)
     print_table(evaluation)
     print_verdicts(evaluation)
     print_places(run)
@@ -100,9 +104,11 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
 def _report(run: Run, args: argparse.Namespace, evaluation: SkillEvaluation, seed: int) -> None:
     """The training is done and saved, so a report that cannot be made is no error."""
     name = str(run.folder)
-    options: dict[str, Any] = {"why_no_films": NO_FILMS_YET.format(name)}
-    if args.films:
-        options["films"] = lambda folder: film_run(run, args, folder, seed=seed)
+    options: dict[str, Any] = {"why_no_films": NO_FILMS.format(name)}
+    if args.films is not False:
+        ranked = [skill for skill, _ in rank_skills(evaluation)]
+        skills = sorted(ranked if args.films else ranked[:N_FILMS])
+        options["films"] = partial(try_to_film, run, args, skills=skills, seed=seed)
     try:
         make_report(run, evaluation, run.folder / "report", name, **options)
     except (ImportError, OSError) as error:
@@ -141,8 +147,10 @@ def print_next(run: Run, evaluation: SkillEvaluation) -> None:
 
 def add_tune(commands: Commands) -> None:
     """The options of ``sb3-diayn tune``."""
-    parser = add_command(commands, "tune", tune_command, config_options("sac"), learning_options())
-    add = parser.add_argument
+    parents = (config_options("sac"), learning_options())
+    example = "--env Hopper-v5 --n-trials 30 --storage sqlite:///hopper.db"
+    parser = add_command(commands, "tune", tune_command, *parents, example=example)
+    add = parser.add_argument_group("how to search").add_argument
     add("--n-trials", type=positive, default=30, help="trials of this process")
     add("--max-total-trials", type=positive, help="trials of all processes together")
     text = "database of the study, sqlite:///study.db or study.log; default: one in the log folder"
@@ -179,7 +187,7 @@ def tune_command(args: argparse.Namespace) -> None:
 
 def add_config(commands: Commands) -> None:
     """The options of ``sb3-diayn config``."""
-    parser = add_command(commands, "config", config_command)
+    parser = add_command(commands, "config", config_command, example="ppo")
     parser.add_argument("algo", nargs="?", default="sac", help="algorithm")
 
 

@@ -3,13 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
-from scipy.stats import bootstrap  # type: ignore[import-untyped]
 
 from sb3_diayn.evaluation.results import SkillEvaluation
+from sb3_diayn.files import require_extra
+
+with require_extra("report"):
+    import matplotlib.pyplot as plt
+    import pandas as pd
+    from scipy.stats import bootstrap  # type: ignore[import-untyped]
 
 __all__ = ["METRICS", "compare", "interval", "plot_comparison", "summarize_groups"]
 

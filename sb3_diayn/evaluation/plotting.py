@@ -8,23 +8,26 @@ be right of the axes: create your own figures with ``layout="constrained"`` to m
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
-import seaborn as sns  # type: ignore[import-untyped]
 import torch as th
-from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.collections import LineCollection
-from matplotlib.colors import BoundaryNorm, ListedColormap
-from matplotlib.patches import Patch
-from matplotlib.ticker import EngFormatter
 
 from sb3_diayn.discriminator import Discriminator
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.evaluation.trajectories import POSITION_KEYS
+from sb3_diayn.files import require_extra
 from sb3_diayn.skills import check_n_skills
+
+with require_extra("report"):
+    import matplotlib.pyplot as plt
+    import pandas as pd
+    import seaborn as sns  # type: ignore[import-untyped]
+    from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.collections import LineCollection
+    from matplotlib.colors import BoundaryNorm, ListedColormap
+    from matplotlib.patches import Patch
+    from matplotlib.ticker import EngFormatter
 
 __all__ = [
     "plot_confusion",

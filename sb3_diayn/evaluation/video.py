@@ -7,12 +7,11 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import ExitStack, closing, contextmanager, suppress
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 from gymnasium.error import DependencyNotInstalled
-from PIL import Image, ImageDraw, ImageFont
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import (
     DummyVecEnv,
@@ -21,6 +20,7 @@ from stable_baselines3.common.vec_env import (
     unwrap_vec_normalize,
 )
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
+from tqdm import tqdm
 
 from sb3_diayn.arguments import check_positive
 from sb3_diayn.checks import check_info
@@ -29,20 +29,24 @@ from sb3_diayn.evaluation.trajectories import as_vec_env, play_skills
 from sb3_diayn.files import replacing, require_extra
 from sb3_diayn.skills import check_skill
 
+with require_extra("report"):
+    from PIL import Image, ImageDraw, ImageFont
+
 __all__ = [
     "RenderingError",
     "record_grid",
     "record_skills",
     "require_rendering",
     "save_poster",
+    "simplify_rendering",
     "write_film",
 ]
 
 Frame = npt.NDArray[np.uint8]
 AddFrame = Callable[[Frame], None]
 
-# Most screens show 60 frames per second, and browsers slow down a gif that is much faster than 25.
-MAX_FPS = {"mp4": 60, "gif": 25}
+# Enough for the eye. Browsers slow down a gif that is much faster than 25 frames per second.
+MAX_FPS = {"mp4": 30, "gif": 25}
 WRITER_OPTIONS: dict[str, dict[str, Any]] = {
     "mp4": {"codec": "libx264", "quality": 6, "output_params": ["-movflags", "+faststart"]},
     "gif": {
@@ -59,6 +63,7 @@ WRITER_OPTIONS: dict[str, dict[str, Any]] = {
 POSTER_WIDTH = 240
 FREE_CAMERA = -1  # does not follow the body; the default of gymnasium's MujocoRenderer
 CAMERA_OPTIONS = {"camera_id", "camera_name", "default_camera_config"}
+SIZE_OPTIONS = {"width", "height"}
 
 # It warns about scaled frames, which are intended here. Its failures are exceptions.
 logging.getLogger("imageio_ffmpeg").setLevel(logging.ERROR)
@@ -75,14 +80,18 @@ def record_skills(
     *,
     skills: Sequence[int] | None = None,
     max_steps: int = 1000,
+    max_seconds: float | None = None,
+    max_width: int | None = 400,
     deterministic: bool = True,
     seed: int | None = 0,
     format: str = "mp4",
     caption: str = "skill {skill}",
+    progress_bar: bool = False,
 ) -> dict[int, Path]:
     """
     Film one episode of each skill in real time, all from the same start, with the task return so
-    far. A frame shows the state before its action, so the state after the last action is not seen.
+    far. The last frame says whether that is the return of the whole episode, or the film was cut.
+    A frame shows the state before its action, so the state after the last action is not seen.
 
     Example::
 
@@ -102,10 +111,15 @@ def record_skills(
     :param folder: where the films go, created if need be
     :param skills: which ones; None for all
     :param max_steps: number of steps after which a film ends
+    :param max_seconds: the same in seconds of the film, in place of ``max_steps``
+    :param max_width: where MuJoCo draws, its frames are at most so wide and high, without shadows
+        and reflections, which makes a film on a machine without GPU ten times as fast, see
+        :func:`simplify_rendering`. None for the environment's own rendering
     :param deterministic: play the mode of the policy instead of samples
     :param seed: of environment and sampled actions; None for no fixed seed
     :param format: ``"mp4"`` (H.264, which browsers play) or ``"gif"``
     :param caption: text above the picture
+    :param progress_bar: show one
     :return: by skill, files like ``skill_03.mp4``; each appears, or replaces an older one, whole
     :raises RenderingError: if the environment renders no frame
     :raises ImportError: if the extra ``report`` is missing
@@ -113,6 +127,8 @@ def record_skills(
     :raises ValueError: if an argument does not fit
     """
     check_positive("max_steps", max_steps)
+    if max_seconds is not None:
+        _check(0 < max_seconds < math.inf, "max_seconds", max_seconds, "a positive number")
     _check(format in MAX_FPS, "format", format, "mp4 or gif")
     vec_env = as_vec_env(env)
     check_vec_normalize(model, unwrap_vec_normalize(vec_env))
@@ -120,16 +136,23 @@ def record_skills(
     chosen = [check_skill(z, n_skills) for z in (range(n_skills) if skills is None else skills)]
     with require_extra("report"):
         import imageio_ffmpeg  # type: ignore[import-untyped]  # noqa: F401
+    if max_width is not None:
+        simplify_rendering(vec_env, check_positive("max_width", max_width))
     shape = _add_caption(require_rendering(vec_env), "").shape
-    fps = vec_env.get_attr("metadata")[0].get("render_fps") or 30
+    fps = steps_per_second(vec_env)
+    if max_seconds is not None:
+        max_steps = math.ceil(max_seconds * fps)
     stride = math.ceil(fps / MAX_FPS[format])
     films = {skill: Path(folder) / f"skill_{skill:02d}.{format}" for skill in chosen}
-    for skill, file in films.items():
-        with write_film(file, shape, fps / stride) as add:
-            camera = _Camera(vec_env, add, stride, max_steps, caption.format(skill=skill))
-            options: Any = {"deterministic": deterministic, "seed": seed, "max_steps": max_steps}
-            for _ in play_skills(model, camera, [skill], **options):
-                pass
+    options: Any = {"deterministic": deterministic, "seed": seed, "max_steps": max_steps}
+    total = len(films) * max_steps
+    with tqdm(total=total, desc="Filming", unit="step", disable=not progress_bar) as bar:
+        for skill, file in films.items():
+            with write_film(file, shape, fps / stride) as add:
+                text = caption.format(skill=skill)
+                camera = _Camera(vec_env, add, stride, max_steps, text, fps, bar)
+                for episode in play_skills(model, camera, [skill], **options):
+                    bar.update(max_steps - len(episode))  # what it has ended before
     return films
 
 
@@ -208,6 +231,14 @@ def require_rendering(env: Any) -> Frame:
     return render(vec_env)
 
 
+def steps_per_second(env: VecEnv) -> float:
+    """
+    :param env: environments
+    :return: how many of their steps make a second of a film
+    """
+    return env.get_attr("metadata")[0].get("render_fps") or 30
+
+
 # -- rendering -------------------------------------------------------------------------------
 
 
@@ -247,6 +278,27 @@ def track_body(env: VecEnv) -> None:
                 renderer.camera_id = renderer.model.camera("track").id
 
 
+def simplify_rendering(env: VecEnv, max_width: int) -> None:
+    """
+    Let MuJoCo draw small pictures without shadows, reflections and smoothed edges. Without a GPU
+    they take nine tenths of the time. An environment that was made with a size keeps it, and so
+    does one that has rendered before. Nothing but the pictures changes.
+
+    :param env: environments, of MuJoCo or not
+    :param max_width: largest width and height in pixels
+    """
+    if not isinstance(env.unwrapped, DummyVecEnv) or not env.has_attr("mujoco_renderer"):
+        return
+    for spec, renderer in zip(*map(env.get_attr, ("spec", "mujoco_renderer")), strict=True):
+        model = renderer.model
+        model.vis.quality.shadowsize = model.vis.quality.offsamples = 0
+        model.mat_reflectance[:] = 0
+        if spec is None or not SIZE_OPTIONS & spec.kwargs.keys():
+            scale = min(1, max_width / max(renderer.width, renderer.height))
+            renderer.width = round(renderer.width * scale)
+            renderer.height = round(renderer.height * scale)
+
+
 def _remedy(error: Exception) -> str:
     if isinstance(error, DependencyNotInstalled):
         return 'Install what is missing. For pygame or Box2D: pip install "sb3-diayn[box2d]"'
@@ -262,10 +314,18 @@ class _Camera(VecEnvWrapper):
     """Films the first environment. It renders before each step, since a step may reset."""
 
     def __init__(
-        self, venv: VecEnv, add: AddFrame, stride: int, max_steps: int, caption: str
+        self,
+        venv: VecEnv,
+        add: AddFrame,
+        stride: int,
+        max_steps: int,
+        caption: str,
+        fps: float,
+        bar: "tqdm[NoReturn]",
     ) -> None:
         super().__init__(venv)
         self._add, self._stride, self._max_steps, self._text = add, stride, max_steps, caption
+        self._fps, self._bar = fps, bar
 
     def reset(self) -> Any:
         self._steps, self._task_return = 0, 0.0
@@ -281,9 +341,15 @@ class _Camera(VecEnvWrapper):
         obs, rewards, dones, infos = self.venv.step_wait()
         check_info(infos[0])
         self._steps += 1
+        self._bar.update()
         self._task_return += infos[0]["task_reward"]
-        if self._is_due or dones[0] or self._steps == self._max_steps:
+        is_cut = self._steps == self._max_steps and not dones[0]
+        if self._is_due or dones[0] or is_cut:
             text = f"{self._text}  return {self._task_return:.1f}"
+            if dones[0]:
+                text += ", whole episode"
+            elif is_cut:
+                text += f", cut at {self._steps / self._fps:.3g} s"
             self._add(_add_caption(self._frame, text))
         return obs, rewards, dones, infos
 
@@ -295,6 +361,9 @@ def _add_caption(frame: Frame, text: str) -> Frame:
     size = max(8, min(height, width) // 14)
     bar = Image.new("RGB", (width, size * 3 // 2), (60, 60, 60))
     font = ImageFont.load_default(size)
+    fits = (width - size) / max(font.getlength(text), 1)
+    if fits < 1:
+        font = ImageFont.load_default(max(1, int(size * fits)))
     ImageDraw.Draw(bar).text((size // 2, bar.height // 2), text, "white", font, anchor="lm")
     return np.vstack([np.asarray(bar), frame])
 

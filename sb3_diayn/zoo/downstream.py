@@ -48,7 +48,7 @@ def export_run(run: Run, skill: int, log_folder: str | Path, *, reset_critics: b
             statistics.save(str(stats_path / "vecnormalize.pkl"))
         _write_configuration(run, stats_path, exported, target.folder.parent.name, skill)
     env.close()
-    return target
+    return _reopened(target, target.folder)
 
 
 def task_returns(run: Run, model: BaseAlgorithm, n_episodes: int, seed: int) -> list[float]:
@@ -145,7 +145,7 @@ def finetune(run: Run, skill: int, *, reset_critics: bool = False, **options: An
             skill=skill,
             reset_critics=reset_critics,
         )
-    return _finetuned_run(exported, saved)
+    return _reopened(exported, saved)
 
 
 def _finetuning_hyperparams(exported: Run, options: TrainingOptions) -> dict[str, Any]:
@@ -160,8 +160,8 @@ def _finetuning_hyperparams(exported: Run, options: TrainingOptions) -> dict[str
     return hyperparams | dict(options.hyperparams)
 
 
-def _finetuned_run(exported: Run, folder: Path) -> Run:
-    """The run in ``folder``, which continued the exported one."""
+def _reopened(exported: Run, folder: Path) -> Run:
+    """The exported run, or one that continued it, as its own files in ``folder`` describe it."""
     stats_path = folder / exported.model_path.stem
     hyperparams, _ = import_zoo().get_saved_hyperparams(str(stats_path), test_mode=True)
     hyperparams.pop("env_kwargs", None)

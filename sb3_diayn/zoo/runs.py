@@ -418,6 +418,30 @@ def find_run(
     )
 
 
+def numbered_run(log_folder: str | Path, algo: str, env_id: str, number: int = 0) -> Path:
+    """
+    :param log_folder: where the zoo saves runs
+    :param algo: name of the algorithm as the zoo spells it
+    :param env_id: id of the environment, or ``package:id``
+    :param number: of the run; 0 for the latest
+    :return: its folder, whether it exists or not
+    """
+    folder = Path(log_folder, algo)
+    name, _ = split_id(env_id)
+    name = name.replace("/", "-")  # as huggingface_sb3 names files
+    latest = import_zoo().get_latest_run_id
+    return folder / f"{name}_{number or latest(str(folder), name)}"
+
+
+def find_checkpoints(folder: Path) -> dict[int, Path]:
+    """
+    :param folder: of a run
+    :return: by steps, its checkpoints: folders of this package, and the zoo's zips
+    """
+    zips = {int(file.stem.split("_")[2]): file for file in folder.glob("rl_model_*_steps.zip")}
+    return zips | dict(list_checkpoints(folder / CHECKPOINTS_FOLDER))
+
+
 def _run_of_state(state: State, **kwargs: Any) -> Run:
     """A run whose zip has been read already, to see what it is."""
     run = Run(algo=state["algo"], n_skills=state["n_skills"], **kwargs)

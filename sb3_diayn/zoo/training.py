@@ -300,7 +300,11 @@ def _why_not_set_up(options: TrainingOptions, agent: str, error: Exception) -> E
         return error
     kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
     start = f", starting from {agent}" if agent else ""
-    return ValueError(f"{options.algo} cannot train on {options.env}{start}: {kind}{error}")
+    remedy = ""
+    if isinstance(error, AssertionError) and "as action spaces but" in str(error):
+        is_box = "but Box(" in str(error)
+        remedy = f" Choose another algorithm: --algo {'sac' if is_box else 'ppo'}."
+    return ValueError(f"{options.algo} cannot train on {options.env}{start}: {kind}{error}{remedy}")
 
 
 @contextmanager
@@ -379,6 +383,8 @@ def learn(manager: Any, model: BaseAlgorithm, options: TrainingOptions) -> None:
         print(f"Resuming at step {model.num_timesteps}, until step {last}")
     if _learns_skills(manager):
         _replace_checkpoints(manager, options, n_timesteps)
+    first_step = model.num_timesteps if resumes else 0
+    _say_if_nothing_is_learned(model, first_step + n_timesteps)
     interval: dict[str, Any] = {}
     if options.log_interval != -1:
         interval["log_interval"] = max(options.log_interval, 0) or None
@@ -387,6 +393,16 @@ def learn(manager: Any, model: BaseAlgorithm, options: TrainingOptions) -> None:
     model.learn(
         n_timesteps, callback=manager.callbacks, reset_num_timesteps=not resumes, **interval
     )
+
+
+def _say_if_nothing_is_learned(model: BaseAlgorithm, last_step: int) -> None:
+    """Before the training starts, not after it."""
+    if isinstance(model, OffPolicyAlgorithm) and last_step <= model.learning_starts:
+        print(
+            f"Nothing will be learned: the training ends at step {last_step:,}, and updates begin "
+            f"after learning_starts={model.learning_starts:,} steps. Train longer with -n, or "
+            "lower it: --hyperparams learning_starts:100"
+        )
 
 
 def save(manager: Any, model: BaseAlgorithm) -> None:

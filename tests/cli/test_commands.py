@@ -77,8 +77,9 @@ def test_train_prints_a_table_of_skills(tmp_path, capsys):
 def test_train_without_the_extra_says_what_is_left_out(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
     args = ["--seed", "1", "-f", str(tmp_path), "-n", "120", *QUICK]
-    assert main([*TRAIN, *args]) == 0
+    assert main([*TRAIN, *args]) == 0  # without films, which nobody would see
     output = capsys.readouterr().out
+    assert not list(tmp_path.rglob("*.mp4"))
     assert "The report is left out: This needs jinja2" in output
     assert "pip install 'sb3-diayn[report]'" in output
     assert "recognised" in output
@@ -236,6 +237,66 @@ def test_play(run, capsys):
     assert main(["play", str(run), "--skill", "1", "--episodes", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 and all(line.startswith("skill   1") for line in lines)
+
+
+def played(capsys, *words):
+    """The lines of ``play``, without returns that depend on the model."""
+    assert main(["play", *map(str, words), "--env-kwargs", "max_episode_steps:3"]) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.slow
+def test_play_the_best_skill(run, capsys):
+    assert main(["play", str(run), "--skill", "best"]) == 0
+    said, line = capsys.readouterr().out.splitlines()
+    best = SkillEvaluation.load(run / "report" / "evaluation.json").task_returns.mean(axis=1)
+    assert said.startswith(f"Skill {best.argmax()} has the best task return")
+    assert line.startswith(f"skill {best.argmax():3d}")
+
+
+@pytest.mark.slow
+def test_play_finds_runs_as_enjoy_does(run, tmp_path, capsys):
+    logs = tmp_path / "logs"
+    for number in (1, 2):
+        folder = logs / "sac" / f"{ENV}_{number}"
+        shutil.copytree(run, folder, ignore=shutil.ignore_patterns("checkpoints"))
+    (logs / "sac" / f"{ENV}_2" / f"{ENV}.zip").unlink()  # so that the two can be distinguished
+    words = ["--env", ENV, "-f", logs, "--skill", "0"]
+    assert len(played(capsys, *words, "--exp-id", 1)) == 1
+    assert "holds no model" in error_of(capsys, "play", *words)  # the latest
+    assert f"{ENV}_7' does not exist" in error_of(capsys, "play", *words, "--exp-id", 7)
+    assert "expected RUN, or --env" in error_of(capsys, "play", "-f", logs)
+
+
+@pytest.mark.slow
+def test_play_models_on_the_way(run, tmp_path, capsys, monkeypatch):
+    opened, find_run = [], commands.find_run
+    monkeypatch.setattr(
+        commands, "find_run", lambda path, *args: opened.append(path) or find_run(path, *args)
+    )
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder, ignore=shutil.ignore_patterns("checkpoints"))
+    model = folder / f"{ENV}.zip"
+    for place in ("best_model.zip", "rl_model_40_steps.zip", "checkpoints/checkpoint_60_steps"):
+        (folder / place).parent.mkdir(exist_ok=True)
+        if not place.endswith(".zip"):
+            (folder / place).mkdir()
+            place += "/model.zip"
+        shutil.copy(model, folder / place)
+    for option, place in {
+        ("--load-best",): "best_model.zip",
+        ("--load-checkpoint", "40"): "rl_model_40_steps.zip",
+        ("--load-last-checkpoint",): "checkpoints/checkpoint_60_steps",
+    }.items():
+        assert len(played(capsys, folder, "--skill", "1", *option)) == 1
+        assert opened[-1] == folder / place
+    error = error_of(capsys, "play", folder, "--load-checkpoint", 50)
+    assert "load_checkpoint=50" in error and "expected one of [40, 60]" in error
+    (folder / "best_model.zip").unlink()
+    assert "--eval-freq" in error_of(capsys, "play", folder, "--load-best")
+    shutil.rmtree(folder / "checkpoints")
+    (folder / "rl_model_40_steps.zip").unlink()
+    assert "has no checkpoint" in error_of(capsys, "play", folder, "--load-last-checkpoint")
 
 
 @pytest.mark.slow

@@ -4,13 +4,17 @@ import re
 import shlex
 import sys
 
+import numpy as np
 import pytest
+from gymnasium.envs.classic_control.pendulum import PendulumEnv
 
 pytest.importorskip("rl_zoo3")
 
 from sb3_diayn.cli import main, make_parser
+from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.zoo.console import flatten, print_hyperparams
 from sb3_diayn.zoo.hyperparams import override
+from sb3_diayn.zoo.runs import Run
 
 pytestmark = pytest.mark.slow
 
@@ -62,7 +66,7 @@ def test_log_interval_prints_the_table(tmp_path, capsys, interval, n_tables):
 
 def test_the_end_names_all_places_and_three_commands(tmp_path, capsys):
     logs = tmp_path / "my logs"
-    output = said(capsys, *TRAIN, "--episodes", 1, "-n", 100, "-f", logs, "--live")
+    output = said(capsys, *TRAIN, "--episodes", 1, "-n", 100, "-f", logs, "--no-films", "--live")
     run = logs / "sac" / f"{ENV}_1"
     places = {re.split(" {2,}", line.strip())[-1] for line in output.splitlines()}
     for place in (f"{ENV}.zip", "evaluation.json", "report/index.html", "live.html"):
@@ -93,3 +97,70 @@ def test_live_without_the_extra_names_it(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
     assert main([str(word) for word in (*TRAIN, "-n", 60, "-f", tmp_path, "--live")]) == 2
     assert "pip install 'sb3-diayn[report]'" in capsys.readouterr().err
+
+
+# -- films -------------------------------------------------------------------------------------
+
+FILMED = [*TRAIN, "--episodes", "1", "--no-progress", "-n", "100", "--film-steps", "3"]
+
+
+def films_of(run):
+    return {int(file.stem.partition("_")[2]) for file in (run / "report/films").glob("*.mp4")}
+
+
+@pytest.mark.parametrize("option", [[], ["--films"], ["--no-films"]])
+def test_the_best_skills_are_filmed(tmp_path, capsys, monkeypatch, option):
+    monkeypatch.setattr("sb3_diayn.cli.training.N_FILMS", 2)
+    output = said(capsys, *FILMED, "-f", tmp_path, *option)
+    run = tmp_path / "sac" / f"{ENV}_1"
+    returns = SkillEvaluation.load(run / "evaluation.json").task_returns.mean(axis=1)
+    best_two = set(np.argsort(-returns)[:2].tolist())
+    assert (
+        films_of(run) == {"": best_two, "--films": {0, 1, 2}, "--no-films": set()}["".join(option)]
+    )
+    assert (str(run / "report" / "films") in output) == (option != ["--no-films"])
+
+
+def test_a_machine_that_cannot_render(tmp_path, capsys, monkeypatch):
+    """One line says so, and all the rest is there."""
+
+    def render(env):
+        raise RuntimeError("no display\nand no EGL")
+
+    monkeypatch.setattr(PendulumEnv, "render", render)
+    output = said(capsys, *FILMED, "-f", tmp_path)
+    run = tmp_path / "sac" / f"{ENV}_1"
+    (line,) = [line for line in output.splitlines() if line.startswith("Films are left out")]
+    assert "no display" in line
+    assert (run / "report" / "index.html").is_file() and (run / "run.json").is_file()
+    assert "no display" in (run / "report" / "index.html").read_text()
+    assert "Next:" in output
+
+
+def test_ctrl_c_while_films_are_made_costs_the_report_alone(tmp_path, capsys, monkeypatch):
+    def film(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "film", film)
+    assert main([str(word) for word in (*FILMED, "-f", tmp_path)]) == 130
+    run = tmp_path / "sac" / f"{ENV}_1"
+    for name in (f"{ENV}.zip", "evaluation.json", "run.json"):
+        assert (run / name).is_file()
+
+
+# -- advice ------------------------------------------------------------------------------------
+
+
+# The zoo has made environments by then, and does not close them.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_algorithm_for_the_actions_is_named(tmp_path, capsys):
+    logs = ["-f", str(tmp_path), "--n-skills", "2", "-n", "50"]
+    assert main(["train", "--env", "CartPole-v1", *logs]) == 2
+    assert "Choose another algorithm: --algo ppo." in capsys.readouterr().err
+
+
+def test_a_training_too_short_to_learn_says_so_first(tmp_path, capsys):
+    for n_timesteps, is_said in ((50, True), (52, False)):
+        output = said(capsys, *TRAIN, *QUICK, "-n", n_timesteps, "-f", tmp_path)
+        assert ("Nothing will be learned" in output) == is_said
+    assert "ends at step 50" not in output

@@ -135,7 +135,7 @@ def test_films_of_an_older_report_go(tmp_path, evaluation):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", ["save_figures", "_render", "diagnose", "model_card"])
+@pytest.mark.parametrize("step", ["save_figures", "render", "diagnose", "model_card"])
 def test_an_interrupted_report_leaves_the_old_one(tmp_path, evaluation, monkeypatch, step):
     def fail(*args, **kwargs):
         raise KeyboardInterrupt

@@ -1,5 +1,6 @@
 """Films are decoded again and looked at pixel by pixel."""
 
+import re
 import sys
 
 import gymnasium as gym
@@ -12,6 +13,7 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_diayn import DIAYNWrapper
+from sb3_diayn.evaluation import video
 from sb3_diayn.evaluation.trajectories import as_vec_env
 from sb3_diayn.evaluation.video import (
     RenderingError,
@@ -19,6 +21,7 @@ from sb3_diayn.evaluation.video import (
     record_skills,
     require_rendering,
     save_poster,
+    simplify_rendering,
     track_body,
     write_film,
 )
@@ -106,6 +109,49 @@ def test_the_caption_names_the_skill_and_counts_the_return(model, tmp_path):
     assert abs(bars[0][0] - bars[0][-1]).max() > 60
 
 
+def texts_of(model, folder, monkeypatch, length=10, **options):
+    """What the captions of a film of skill 0 say."""
+    texts, add_caption = [], video._add_caption
+    monkeypatch.setattr(
+        video, "_add_caption", lambda frame, text: texts.append(text) or add_caption(frame, text)
+    )
+    record_skills(model, make_env(length=length), folder, skills=[0], **options)
+    return texts[1:]  # the first one measures the bar
+
+
+def test_the_caption_tells_a_whole_episode_from_a_cut_one(model, tmp_path, monkeypatch):
+    *before, last = texts_of(model, tmp_path, monkeypatch)
+    assert not any("episode" in text or "cut" in text for text in before)
+    assert re.fullmatch(r"skill 0  return \d+\.\d, whole episode", last)
+
+
+@pytest.mark.parametrize("options", [{"max_steps": 4}, {"max_seconds": 0.2}])
+def test_the_caption_says_that_the_film_is_cut(model, tmp_path, monkeypatch, options):
+    """Four steps of an environment with 20 frames per second are 0.2 seconds."""
+    *before, last = texts_of(model, tmp_path, monkeypatch, **options)
+    assert len(before) == 3 and last.endswith(", cut at 0.2 s")
+
+
+def test_an_episode_that_ends_where_the_film_does_is_whole(model, tmp_path, monkeypatch):
+    assert texts_of(model, tmp_path, monkeypatch, max_steps=10)[-1].endswith("whole episode")
+
+
+def test_a_long_caption_fits():
+    frame = np.zeros((64, 64, 3), np.uint8)
+    bar = video._add_caption(frame, "skill 19  return -12345.6, cut at 10 s")[:-64]
+    bright = np.flatnonzero((bar > 90).any(axis=(0, 2)))
+    assert bar.shape[1] == 64 and 30 < bright[-1] < 62
+
+
+def test_a_progress_bar_counts_the_steps(model, tmp_path, capsys):
+    """Also those of which an episode needs fewer: two skills, 12 steps at most, ten in each."""
+    options = {"skills": [0, 1], "max_steps": 12, "progress_bar": True}
+    record_skills(model, make_env(length=10), tmp_path, **options)
+    assert "Filming: 100%" in (said := capsys.readouterr().err) and "24/24" in said
+    record_skills(model, make_env(length=10), tmp_path, skills=[0])
+    assert capsys.readouterr().err == ""
+
+
 def test_chosen_skills_cut_short(model, tmp_path):
     films = record_skills(model, make_env(), tmp_path, skills=[2, 0], max_steps=4)
     assert list(films) == [2, 0]
@@ -129,8 +175,8 @@ def test_the_last_frame_is_shown_even_if_frames_are_skipped(model, tmp_path, mon
     monkeypatch.setitem(PointEnv.metadata, "render_fps", 100)
     films = record_skills(model, make_env(length=10), tmp_path, skills=[0])
     frames, meta = decode(films[0])
-    # Steps 0, 2, 4, 6 and 8, and the last one with the whole return.
-    assert len(frames) == 6 and meta["fps"] == 50
+    # Steps 0, 4 and 8, and the last one with the whole return.
+    assert len(frames) == 4 and meta["fps"] == 25
     assert abs(frames[-1][:BAR].astype(int) - frames[-2][:BAR]).max() > 60
 
 
@@ -212,7 +258,7 @@ def test_the_grid_is_as_wide_as_allowed(model, tmp_path):
 
 
 def test_a_grid_as_gif_ends_with_the_last_frame(model, tmp_path, monkeypatch):
-    monkeypatch.setitem(PointEnv.metadata, "render_fps", 50)
+    monkeypatch.setitem(PointEnv.metadata, "render_fps", 30)
     films = record_skills(model, make_env(), tmp_path, skills=[0])
     grid = record_grid(films, tmp_path / "grid.gif")
     with Image.open(grid) as film:
@@ -356,6 +402,8 @@ def test_importing_needs_no_writer(monkeypatch):
     "arguments, message",
     [
         ({"max_steps": 0}, "max_steps=0"),
+        ({"max_seconds": 0}, "max_seconds=0"),
+        ({"max_width": 0}, "max_width=0"),
         ({"format": "avi"}, "format='avi'.*mp4 or gif"),
         ({"skills": [3]}, "skill=3"),
     ],
@@ -395,3 +443,34 @@ def test_the_camera_of_a_body_goes_along(env_id, options, camera):
 
 def test_other_environments_have_no_such_camera():
     track_body(as_vec_env(make_env()))
+
+
+@pytest.mark.parametrize(
+    ("options", "max_width", "size"),
+    [({}, 100, (100, 100)), ({}, 1000, (480, 480)), ({"width": 64, "height": 32}, 20, (64, 32))],
+)
+def test_mujoco_draws_small_pictures(options, max_width, size):
+    env = DIAYNWrapper(gym.make("Hopper-v5", render_mode="rgb_array", **options), n_skills=3)
+    simplify_rendering(as_vec_env(env), max_width)
+    renderer = env.unwrapped.mujoco_renderer
+    assert (renderer.width, renderer.height) == size
+    assert renderer.model.vis.quality.shadowsize == 0
+    env.close()
+
+
+def test_simple_rendering_changes_nothing_but_pictures():
+    def states(simplify):
+        env = gym.make("Hopper-v5", render_mode="rgb_array")
+        if simplify:
+            simplify_rendering(as_vec_env(DIAYNWrapper(env, n_skills=3)), 100)
+        env.reset(seed=0)
+        env.action_space.seed(0)
+        found = [env.step(env.action_space.sample())[0] for _ in range(50)]
+        env.close()
+        return np.stack(found)
+
+    assert np.array_equal(states(False), states(True))
+
+
+def test_other_environments_draw_as_they_do():
+    simplify_rendering(as_vec_env(make_env()), 10)

@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -98,7 +100,13 @@ def test_finetune(run, tmp_path, capsys):
     args = ["--skill", "1", "-f", str(tmp_path), "--eval-freq", "60", *TUNE]
     assert main(["finetune", str(run), *args]) == 0
     folder = tmp_path / "sac" / f"{ENV}_1"
-    assert f"Run saved in {folder}" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert f"Run saved in {folder}" in output
+    before, after = re.findall(r"^Task return (\w+): -?[\d.]+ \+- 0.0, 1 episodes$", output, re.M)
+    assert (before, after) == ("before", "after")
+    (command,) = re.findall(r"^Play it: (.*)$", output, re.M)
+    expected = ["--algo", "sac", "--env", ENV, "-f", str(tmp_path), "--exp-id", "1"]
+    assert shlex.split(command) == ["python", "-m", "rl_zoo3.enjoy", *expected]
     config = (folder / ENV / "config.yml").read_text()
     assert "diayn" not in config
     assert dict(yaml.unsafe_load(config))["learning_starts"] == 100

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import yaml
 
+from sb3_diayn.cli.trust import TRUST
 from sb3_diayn.zoo.training import TrainingOptions
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -37,6 +38,7 @@ def add_command(
         name,
         help=body.__doc__,
         description=body.__doc__,
+        epilog=TRUST.get(name),
         parents=parents,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )

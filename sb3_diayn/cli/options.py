@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import yaml
 
+from sb3_diayn.cli.trust import TRUST
 from sb3_diayn.zoo.training import TrainingOptions
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
@@ -66,7 +67,9 @@ def add_command(
         name,
         help=body.__doc__,
         description=body.__doc__,
-        epilog=f"example:\n  sb3-diayn {name} {example}",
+        epilog="\n\n".join(
+            filter(None, [f"example:\n  sb3-diayn {name} {example}", TRUST.get(name)])
+        ),
         parents=parents,
         formatter_class=HelpFormatter,
     )

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sb3_diayn.cli import main
-from tests.helpers.runs import ENV, NAME, QUICK, make_run
+from tests.helpers.runs import CHECKPOINT, ENV, NAME, OPTIONS, make_run, swept
 
 
 def flipped(content, index):
@@ -23,7 +23,6 @@ def flipped(content, index):
     return content[:index] + bytes([content[index] ^ 64]) + content[index + 1 :]
 
 
-CHECKPOINT = "checkpoints/checkpoint_60_steps"
 ZIP = f"{NAME}.zip"
 DAMAGES = {
     "truncated": lambda content: content[: len(content) // 2],
@@ -42,19 +41,7 @@ SMALL_DAMAGES = {
     "a bit changed": lambda content: flipped(content, 0),
     "a bit in the middle changed": lambda content: flipped(content, len(content) // 2),
 }
-COMMANDS = {
-    "play": ["--skill", "0", "--device", "cpu"],
-    "evaluate": QUICK,
-    "report": [*QUICK, "--no-films", "--model-card"],
-    "plot": QUICK,
-    "record": ["--skills", "0", "--film-steps", "2", "--device", "cpu"],
-    "compare": QUICK,
-    "export": QUICK,
-    "imitate": ["--no-films", "--device", "cpu"],
-    "finetune": [*QUICK, "-n", "8"],
-    "train": [*QUICK, "--no-report", "-n", "8"],
-    "plot evaluation.json": [],
-}
+COMMANDS = OPTIONS | {"imitate": ["--no-films", "--device", "cpu"], "plot evaluation.json": []}
 READ_ALL = [command for command in COMMANDS if command != "plot evaluation.json"]
 PLAYED = [command for command in READ_ALL if command not in ("imitate", "train")]
 # Which commands cannot do without a file, or without a member of a zip.
@@ -227,18 +214,6 @@ def test_a_wrong_value_leads_to_a_sentence(saved, tmp_path, case, value, data):
 
 
 # -- files of other commands -----------------------------------------------------------------
-
-
-def swept(folder, saved):
-    """The words of a sweep that finds its only run complete."""
-    sweep = ["sweep", "--envs", ENV, "--n-skills", "2", "-n", "60", "--seeds", "1"]
-    run = folder / f"{ENV.replace('/', '-')}_sac_K2" / "seed_0" / "sac" / saved.name
-    shutil.copytree(saved, run)
-    command = ["train", "--env", ENV, "--algo", "sac", "--no-progress", "-n", "60"]
-    made_by = " ".join(["sb3-diayn", *command, "--n-skills", "2", "--seed", "0"])
-    content = json.loads((run / "run.json").read_text()) | {"command": made_by}
-    (run / "run.json").write_text(json.dumps(content))
-    return run, [*sweep, "-o", str(folder)]
 
 
 FEW_KINDS = ["truncated", "garbage", "a mapping", "a folder"]

@@ -20,9 +20,9 @@ RUN = RESULTS / "sac" / "Hopper-v5_1"
 FILE = IMAGES.parent / "hopper_skills.webp"
 SKILLS = (3, 8, 14, 2, 4, 9)
 STEPS = 300  # of 8 ms each
-WIDTH = 720
+WIDTH = 660
 MAX_FPS = 25
-QUALITY = 30  # of 100
+QUALITY = 25  # of 100
 
 
 def film(file: Path = FILE) -> None:

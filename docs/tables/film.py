@@ -4,6 +4,7 @@ The moving picture of the README: some skills of the provided Hopper model next 
     MUJOCO_GL=egl python -m docs.tables.film  # write docs/pages/images/hopper_skills.webp
 """
 
+import math
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,9 +20,9 @@ RUN = RESULTS / "sac" / "Hopper-v5_1"
 FILE = IMAGES.parent / "hopper_skills.webp"
 SKILLS = (3, 8, 14, 2, 4, 9)
 STEPS = 300  # of 8 ms each
-WIDTH = 720
-STRIDE = 2  # a half of the frames is smooth enough, and half as large
-QUALITY = 30  # of 100
+WIDTH = 660
+MAX_FPS = 25
+QUALITY = 25  # of 100
 
 
 def film(file: Path = FILE) -> None:
@@ -32,9 +33,10 @@ def film(file: Path = FILE) -> None:
         films = find_run(RUN).film(Path(folder), skills=SKILLS, max_steps=STEPS, device="cpu")
         grid = record_grid(films, Path(folder) / "grid.mp4", max_width=WIDTH)
         fps = iio.immeta(grid)["fps"]
-        frames = [Image.fromarray(frame) for frame in iio.imiter(grid)][::STRIDE]
+        stride = math.ceil(fps / MAX_FPS)
+        frames = [Image.fromarray(frame) for frame in iio.imiter(grid)][::stride]
     first, *others = frames
-    duration = round(1000 * STRIDE / fps)  # milliseconds
+    duration = round(1000 * stride / fps)  # milliseconds
     first.save(
         file, save_all=True, append_images=others, duration=duration, loop=0, quality=QUALITY
     )

@@ -7,6 +7,7 @@ import argparse
 import difflib
 import math
 import re
+import textwrap
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, TypeAlias
@@ -63,13 +64,12 @@ def add_command(
     example: str,
 ) -> Parser:
     """Add a command whose help is the docstring of its body; return the parser for its options."""
+    trust = textwrap.fill(TRUST.get(name, ""), 79)
     parser = commands.add_parser(
         name,
         help=body.__doc__,
         description=body.__doc__,
-        epilog="\n\n".join(
-            filter(None, [f"example:\n  sb3-diayn {name} {example}", TRUST.get(name)])
-        ),
+        epilog=f"example:\n  sb3-diayn {name} {example}\n\n{trust}",
         parents=parents,
         formatter_class=HelpFormatter,
     )

@@ -41,6 +41,7 @@ from sb3_diayn.checkpoints import (
 from sb3_diayn.checks import callbacks_in, find_bad_parameter
 from sb3_diayn.files import reading, replacing, write_through_memory
 from sb3_diayn.zoo.environments import (
+    check_observations,
     find_environment,
     importing,
     is_of_rendering,
@@ -180,6 +181,7 @@ def complete(
         hyperparams=options.hyperparams,
         resumed=None if resumed is None else resumed.hyperparams,
     )
+    check_observations(algo, hyperparams, env_id, options.env_kwargs)
     return replace(options, algo=algo, env=env_id, gym_packages=packages), hyperparams
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from docs.tables import tables
 from docs.tables.tables import table
-from tests.helpers.algorithms import REFUSALS, ROWS
+from tests.helpers.algorithms import GAPS, REFUSALS, ROWS
 
 PAGE = Path(__file__).parents[1] / "pages" / "algorithms.md"
 BEGIN = "<!-- table: python -m docs.tables.algorithms -->"
@@ -30,9 +30,15 @@ def refused() -> str:
     return table(["not supported", "reason"], rows)
 
 
+def gaps() -> str:
+    """:return: one row per model that the library itself cannot make, in Markdown"""
+    rows = [[f"`{gap.path}`", gap.observations, gap.instead] for gap in GAPS]
+    return table(["class", "cannot read these observations", "use instead"], rows)
+
+
 def with_tables() -> str:
     """:return: the page as it has to be"""
-    return tables.with_tables(PAGE, BEGIN, [f"{supported()}\n\n{refused()}"])
+    return tables.with_tables(PAGE, BEGIN, [f"{supported()}\n\n{refused()}", gaps()])
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import gymnasium as gym
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_diayn.zoo.hyperparams import import_zoo
@@ -114,6 +115,48 @@ def why_not_made(env_id: str, env_kwargs: Mapping[str, Any] | None, error: Excep
             "environment. Its error is printed above, or use --vec-env dummy to see it."
         )
     return ValueError(f"env={env_id!r} cannot be made: {type(error).__name__}: {error}")
+
+
+def check_observations(
+    algo: str, hyperparams: Mapping[str, Any], env_id: str, env_kwargs: Mapping[str, Any] | None
+) -> None:
+    """
+    Refuse what SB3 and sb3-contrib cannot read before a training begins, in a sentence.
+
+    :param algo: name of the algorithm as the zoo spells it
+    :param hyperparams: in the zoo's format
+    :param env_id: id of the environment, registered
+    :param env_kwargs: its arguments
+    :raises ValueError: if the algorithm cannot read observations of the environment
+    """
+    policy = str(hyperparams.get("policy"))
+    if not policy.startswith("MultiInput"):
+        return
+    is_off_policy = issubclass(import_zoo().ALGOS[algo], OffPolicyAlgorithm)
+    reason = ""
+    if is_off_policy and hyperparams.get("n_steps", 1) > 1:
+        reason = f"SB3 has n-step returns for vectors only (n_steps={hyperparams['n_steps']})"
+    if algo == "crossq":
+        reason = "sb3-contrib's CrossQ has no MultiInputPolicy, only MlpPolicy for vectors"
+    elif algo == "ppo_lstm" and _has_multi_discrete(env_id, env_kwargs):
+        reason = "sb3-contrib's RecurrentPPO cannot read a MultiDiscrete"
+    if reason:
+        raise ValueError(
+            f"policy={policy!r} cannot learn on {env_id}: {reason}; expected observations that it "
+            "can read. Put gymnasium.wrappers.FlattenObservation before the wrapper of the skills "
+            "in env_wrapper, with MlpPolicy or MlpLstmPolicy, or choose other hyperparameters."
+        )
+
+
+def _has_multi_discrete(env_id: str, env_kwargs: Mapping[str, Any] | None) -> bool:
+    try:
+        env = gym.make(env_id, **(env_kwargs or {}))
+    except Exception as error:  # an environment may do anything
+        raise why_not_made(env_id, env_kwargs, error) from error
+    env.close()
+    space: Any = env.observation_space
+    parts = space.spaces.values() if isinstance(space, gym.spaces.Dict) else [space]
+    return any(isinstance(part, gym.spaces.MultiDiscrete) for part in parts)
 
 
 def is_of_rendering(error: Exception) -> bool:

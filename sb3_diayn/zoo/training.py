@@ -44,6 +44,7 @@ from sb3_diayn.evaluation.monitoring import SkillProgressBarCallback
 from sb3_diayn.files import reading, replacing, write_through_memory
 from sb3_diayn.zoo.console import print_hyperparams, quiet_zoo
 from sb3_diayn.zoo.environments import (
+    check_observations,
     find_environment,
     importing,
     is_of_rendering,
@@ -188,6 +189,7 @@ def complete(
         hyperparams=options.hyperparams,
         resumed=None if resumed is None else resumed.hyperparams,
     )
+    check_observations(algo, hyperparams, env_id, options.env_kwargs)
     return replace(options, algo=algo, env=env_id, gym_packages=packages), hyperparams
 
 

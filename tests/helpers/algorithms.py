@@ -109,6 +109,29 @@ class Refusal:
     reason: str
 
 
+@dataclass(frozen=True)
+class Gap:
+    """
+    What a library itself cannot do: its model cannot be made, with skills or without.
+
+    :param path: of the class
+    :param kinds: observations of ``EchoEnv`` with which it fails
+    :param policy: alias of the policy
+    :param error: what the library says
+    :param observations: for the reader of the table
+    :param instead: for the reader of the table
+    :param options: of the model
+    """
+
+    path: str
+    kinds: Sequence[str]
+    policy: str
+    error: str
+    observations: str
+    instead: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
 N_STEPS, SDE = "n_steps=3", "use_sde=True"
 VARIANTS: dict[str, dict[str, Any]] = {
     N_STEPS: {"n_steps": 3},
@@ -162,5 +185,42 @@ REFUSALS = [
         "HER",
         "stable_baselines3.HerReplayBuffer",
         "it relabels goals with task rewards; DIAYN's reward comes from the discriminator",
+    ),
+]
+
+DICTS = ("matrix", "image", "image_first", "discrete", "multi_discrete", "multi_binary")
+DICTS += ("dict", "image_dict", "goal")
+FLATTEN = "`gymnasium.wrappers.FlattenObservation` inside of `DIAYNWrapper`"
+GAPS = [
+    Gap(
+        "sb3_contrib.CrossQ",
+        DICTS,
+        "MultiInputPolicy",
+        "Policy MultiInputPolicy unknown",
+        "all but vectors: it has no `MultiInputPolicy`",
+        f"{FLATTEN}, or SAC, TQC",
+    ),
+    Gap(
+        "sb3_contrib.RecurrentPPO",
+        ("multi_discrete",),
+        "MultiInputLstmPolicy",
+        "input_size should be of type int",
+        "`MultiDiscrete`, also as a part of a `Dict`",
+        f"{FLATTEN}, or PPO",
+    ),
+    *(
+        Gap(
+            f"{path}(n_steps=3)",
+            DICTS,
+            "MultiInputPolicy",
+            "N-step returns are not supported for Dict observation spaces",
+            "all but vectors: SB3 has n-step returns for those only",
+            f"{FLATTEN}, or `n_steps=1`",
+            {"n_steps": 3},
+        )
+        for path in (
+            *(f"stable_baselines3.{name}" for name in ("SAC", "TD3", "DDPG", "DQN")),
+            *("sb3_contrib.TQC", "sb3_contrib.QRDQN"),
+        )
     ),
 ]

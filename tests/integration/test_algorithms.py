@@ -1,17 +1,23 @@
 """Each row of the table of what is supported: see ``tests/helpers/algorithms.py``."""
 
+import importlib
+
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
+import yaml
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
 from docs.tables.algorithms import PAGE, with_tables
-from sb3_diayn import DIAYNCallback, load_discriminator
+from sb3_diayn import DIAYNCallback, DIAYNWrapper, load_discriminator
+from sb3_diayn.cli import main
 from sb3_diayn.evaluation.trajectories import play_skills
-from tests.helpers.algorithms import ROWS, VARIANTS, K
+from tests.helpers.algorithms import GAPS, ROWS, VARIANTS, K
+from tests.helpers.envs import EchoEnv
 from tests.helpers.models import make_callback
 
 # SB3 says so when a zip of a model with n_steps is loaded, whose buffer class it has set itself.
@@ -140,6 +146,93 @@ def test_masks_are_kept_when_skills_are_played():
     actions = np.stack([episode.actions for episode in episodes])
     assert actions.shape == (10, 10)
     assert 2 in actions[:, ::2] and 2 not in actions[:, 1::2]  # masked after every odd step
+
+
+GAP_CASES = [(gap, kind) for gap in GAPS for kind in gap.kinds]
+
+
+def gap_env(gap, kind):
+    """An environment with skills, for a model that cannot be made."""
+    is_box = not any(name in gap.path for name in ("DQN", "PPO"))
+    return DIAYNWrapper(EchoEnv(kind, box=is_box), K)
+
+
+@pytest.mark.parametrize(
+    ("gap", "kind"), GAP_CASES, ids=[f"{gap.path} {kind}" for gap, kind in GAP_CASES]
+)
+def test_the_library_still_has_this_gap(gap, kind):
+    """If not, the row goes, and with it the refusal of the commands."""
+    module, name = gap.path.partition("(")[0].rsplit(".", 1)
+    algorithm = getattr(importlib.import_module(module), name)
+    options = {"policy_kwargs": {"features_extractor_kwargs": {"cnn_output_dim": 8}}}
+    with pytest.raises((ValueError, TypeError, AssertionError), match=gap.error):
+        algorithm(gap.policy, gap_env(gap, kind), device="cpu", **options, **gap.options)
+
+
+@pytest.fixture
+def echo():
+    """Id of ``EchoEnv``, for the commands."""
+    gym.register("sb3_diayn_tests/Echo-v0", EchoEnv, max_episode_steps=5)
+    yield "sb3_diayn_tests/Echo-v0"
+    del gym.registry["sb3_diayn_tests/Echo-v0"]
+
+
+def command(name, algo, env_id, kind, folder, entry):
+    """The words of a command for a file with this entry."""
+    wrapper = {"sb3_diayn.DIAYNWrapper": {"n_skills": 2}}
+    entry = {"n_timesteps": 32, "env_wrapper": [wrapper], **entry}
+    entry |= {"callback": [{"sb3_diayn.DIAYNCallback": {"net_arch": [4]}}], "n_envs": 1}
+    (folder / f"{algo}.yml").write_text(yaml.safe_dump({env_id: entry}))
+    words = [name, "--env", env_id, "--algo", algo, "--conf-file", str(folder / f"{algo}.yml")]
+    words += ["--env-kwargs", f"kind:{kind}", f"box:{algo in ('crossq', 'sac')}"]
+    return [*words, "-f", str(folder / "logs"), "--device", "cpu"]
+
+
+@pytest.mark.parametrize(
+    ("name", "algo", "kind", "entry", "message"),
+    [
+        ("train", "crossq", "discrete", {}, "CrossQ has no MultiInputPolicy"),
+        ("train", "crossq", "image", {}, "CrossQ has no MultiInputPolicy"),
+        ("train", "sac", "discrete", {"n_steps": 3}, "n-step returns for vectors only"),
+        ("tune", "sac", "dict", {"n_steps": 3}, "n-step returns for vectors only"),
+        ("train", "ppo_lstm", "multi_discrete", {}, "cannot read a MultiDiscrete"),
+        ("tune", "ppo_lstm", "multi_discrete", {}, "cannot read a MultiDiscrete"),
+    ],
+)
+def test_commands_refuse_a_gap_in_a_sentence(
+    name, algo, kind, entry, message, echo, tmp_path, capsys
+):
+    policy = "MultiInputLstmPolicy" if algo == "ppo_lstm" else "MultiInputPolicy"
+    assert main(command(name, algo, echo, kind, tmp_path, {"policy": policy, **entry})) == 2
+    error = capsys.readouterr().err
+    assert message in error and "expected observations that it can read" in error
+    assert not (tmp_path / "logs").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("algo", "entry"),
+    [
+        ("crossq", {"policy": "MlpPolicy", "learning_starts": 8, "buffer_size": 100}),
+        ("ppo_lstm", {"policy": "MlpLstmPolicy", "n_steps": 16, "batch_size": 16}),
+    ],
+)
+def test_flattened_observations_close_a_gap(algo, entry, echo, tmp_path, capsys):
+    wrappers = [
+        "gymnasium.wrappers.FlattenObservation",
+        {"sb3_diayn.DIAYNWrapper": {"n_skills": 2}},
+    ]
+    words = command(
+        "train", algo, echo, "multi_discrete", tmp_path, entry | {"env_wrapper": wrappers}
+    )
+    assert main([*words, "--no-report", "--no-progress", "--episodes", "1"]) == 0
+
+
+@pytest.mark.slow
+def test_a_recurrent_policy_reads_every_other_dict(echo, tmp_path, capsys):
+    entry = {"policy": "MultiInputLstmPolicy", "n_steps": 16, "batch_size": 16}
+    words = command("train", "ppo_lstm", echo, "goal", tmp_path, entry)
+    assert main([*words, "--no-report", "--no-progress", "--episodes", "1"]) == 0
 
 
 def test_the_page_shows_this_table():

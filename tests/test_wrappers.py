@@ -1,5 +1,6 @@
 import copy
 import math
+import pickle
 import warnings
 from collections import Counter
 from itertools import pairwise
@@ -14,6 +15,7 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from stable_baselines3.common.monitor import Monitor
 
 from sb3_diayn import DIAYNWrapper, SkillReward
+from sb3_diayn.wrappers import first_bad_row
 from tests.helpers.envs import CountingEnv, PointEnv, TwoStateEnv
 from tests.helpers.models import constant_discriminator, counting
 
@@ -263,8 +265,63 @@ def test_a_deep_copy_of_info_shares_nothing_that_can_change():
     env.reset(seed=0)
     *_, info = env.step(NO_ACTION)
     info |= {"list": [1, [2]], "array": np.zeros(2), "number": np.float64(3), "none": None}
+    info["same"] = info["list"]
     copied = copy.deepcopy(info)
-    assert repr(copied) == repr(info)
+    assert repr(copied) == repr(info) and copied["same"] is copied["list"]
     copied["list"][1].append(3)
     copied["array"][0] = 1
     assert info["list"] == [1, [2]] and not info["array"].any()
+
+
+def test_defaults_and_what_is_known_of_the_environment():
+    env = DIAYNWrapper(CountingEnv())
+    assert env.n_skills == 20 and env.env_id is None and env.total_steps == 0
+    assert DIAYNWrapper(gym.make("sb3_diayn/PointBox-v0")).env_id == "sb3_diayn/PointBox-v0"
+
+
+def test_an_environment_that_has_joined_others_begins_at_its_own_place():
+    env = quiet(counting(skill="cycle"))
+    env.join(1, 0)
+    assert skills_of(env, 4) == [1, 2, 0, 1]
+
+
+def test_a_reward_that_comes_from_another_process():
+    env = counting(skill=0)
+    env.load_skill_reward(pickle.dumps(SkillReward(constant_discriminator([0.5, 0.25, 0.25]))))
+    env.reset()
+    assert env.step(NO_ACTION)[1] == pytest.approx(math.log(1.5), abs=1e-6)
+
+
+def test_the_first_row_that_is_not_finite():
+    assert first_bad_row(np.zeros((3, 2))) is None
+    assert first_bad_row(np.array([[0, 0], [0, np.nan], [np.inf, 0]])) == 1
+
+
+# -- an episode that is played again -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [5, None])
+def test_an_episode_is_played_again_from_its_seed_and_its_actions(seed):
+    env, other = (quiet(DIAYNWrapper(PointEnv(), 3, skill_duration=2)) for _ in range(2))
+    assert env.episode_state() is None
+    env.reset(seed=1)
+    obs, _ = env.reset(seed=seed)
+    for action in ([1.0, 0.0], [0.0, 0.5], [-0.25, 0.0]):
+        obs, *_ = env.step(np.array(action, np.float32))
+    assert other.restore_episode(env.episode_state())
+    np.testing.assert_array_equal(other.last_obs, obs)
+    assert other.unwrapped.steps == 3
+    for _ in range(4):
+        theirs, ours = other.step(np.ones(2, np.float32)), env.step(np.ones(2, np.float32))
+        np.testing.assert_array_equal(theirs[0], ours[0])
+    np.testing.assert_array_equal(other.reset()[0], env.reset()[0])
+
+
+def test_an_episode_that_does_not_come_back_is_refused():
+    env = quiet(DIAYNWrapper(PointEnv(), 3))
+    env.reset(seed=5)
+    env.step(np.ones(2, np.float32))
+    state = env.episode_state()
+    assert not quiet(DIAYNWrapper(PointEnv(speed=2.0), 3)).restore_episode(state)
+    elsewhere = {**state, "now": {**state["now"], "generator": {"state": 0}}}
+    assert not quiet(DIAYNWrapper(PointEnv(), 3)).restore_episode(elsewhere)

@@ -212,6 +212,21 @@ def test_an_early_end_waits_for_the_others_and_is_reported_as_sb3_expects(trunca
     assert [info["primitive_steps"] for info in infos] == [2, 3]
 
 
+def test_all_but_the_masks_is_asked_of_the_environments():
+    venv = counting_venv((5, 20))
+    assert venv.has_attr("action_masks") and venv.has_attr("length")
+    assert not venv.has_attr("no_such_attribute")
+    assert venv.env_method("get_wrapper_attr", "length") == [5, 20]
+    assert venv.env_method("get_wrapper_attr", "length", indices=[1]) == [20]
+
+
+def test_a_skill_takes_one_step_until_told_otherwise():
+    env = WaitAtEnd(CountingEnv())
+    env.reset()
+    infos = [env.step(np.zeros(1))[-1] for _ in range(2)]
+    assert [info["primitive_steps"] for info in infos] == [1, 1]
+
+
 def test_waiting_steps_nothing():
     venv = counting_venv((2, 20))
     venv.reset()
@@ -402,11 +417,13 @@ def test_skills_of_many_environments_keep_to_the_masks_of_each():
 def test_a_masked_controller_may_choose_each_skill():
     """The masks of the environment are about its own actions."""
     env = SkillActionEnv(Watched(), masked_skills(), steps_per_skill=4)
+    assert env.action_masks().dtype == bool and env.action_masks().tolist() == [True, True]
     controller = MaskablePPO("MlpPolicy", env, n_steps=8, batch_size=8, device="cpu")
     controller.learn(8)
     venv = DummyVecEnv([lambda: WaitAtEnd(Watched())] * 2)
     env = SkillActionVecEnv(venv, masked_skills(), steps_per_skill=4)
     assert get_action_masks(env).tolist() == [[True, True]] * 2
+    assert get_action_masks(env).dtype == bool
     MaskablePPO("MlpPolicy", env, n_steps=4, batch_size=8, device="cpu").learn(8)
 
 
@@ -533,11 +550,12 @@ def test_a_registered_environment_passes_the_checkers_and_is_made_again():
         check_env(env, skip_render_check=True)
         sb3_check_env(env)
         assert type(gym.make(env.spec)) is type(env)
-    env = SkillActionEnv(make(), model, steps_per_skill=3, gamma=0.5)
+    env = SkillActionEnv(make(), model, steps_per_skill=3, gamma=0.5, deterministic=False)
     again = gym.make(TimeLimit(env, 50).spec)  # a wrapper outside copies the spec
     assert again.get_wrapper_attr("steps_per_skill") == 3
     assert again.get_wrapper_attr("gamma") == 0.5
     assert again.get_wrapper_attr("_skills")._model is model
+    assert again.get_wrapper_attr("_skills")._deterministic is False
 
 
 # -- what is refused -------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import pytest
 import torch as th
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize
 
 from sb3_diayn.trainer import DiscriminatorTrainer
 from tests.helpers.models import (
@@ -160,6 +160,23 @@ def test_advantages_do_not_run_across_a_change_of_skill(normalize):
     if normalize:
         env = VecNormalize(env, norm_reward=False)
     learn(env, check)
+
+
+def test_the_value_at_the_end_of_a_skill_with_stacked_frames():
+    """The newest of two frames has the old skill; the frame before keeps its own."""
+
+    def check(recorder):
+        buffer, row = recorder.model.rollout_buffer, np.arange(23)
+        ends = np.flatnonzero((row % 2 == 1) & (row % 6 != 5))  # of skills, not of episodes
+        before, after = (np.split(buffer.observations[at, 0], 2, axis=1) for at in (ends, ends + 1))
+        np.testing.assert_array_equal(after[0], before[1])
+        last = np.hstack([before[1], after[1][:, :2], before[1][:, 2:]])
+        with th.no_grad():
+            values = recorder.model.policy.predict_values(th.as_tensor(last)).numpy()[:, 0]
+        paid = np.array([step["rewards"][0] for step in recorder.steps])[ends]
+        np.testing.assert_allclose(buffer.rewards[ends, 0], paid + 0.99 * values, atol=1e-5)
+
+    learn(VecFrameStack(counting_vec(1, skill_duration=2, length=6), 2), check)
 
 
 class MemoryCheck(Recorder):

@@ -19,12 +19,12 @@ def main() -> None:
         learning_rate=1e-3,
         learning_starts=1_000,
         target_update_interval=500,
-        gradient_steps=2,
+        gradient_steps=3,
         exploration_fraction=0.3,
         seed=0,
     )
     callback = DIAYNCallback(net_arch=[64, 64], learning_rate=1e-3, normalize_obs=True)
-    model.learn(60_000, callback=callback, progress_bar=True)
+    model.learn(30_000, callback=callback, progress_bar=True)
     model.save("mountain_car_dqn")
 
     fresh = make_vec_env(ENV, n_envs=N_SKILLS, seed=1, **wrapper)

@@ -8,7 +8,7 @@ from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_diayn import DIAYNCallback, DIAYNWrapper, load_discriminator
 
-TOTAL_TIMESTEPS = 50_000
+TOTAL_TIMESTEPS = 8_000
 N_SKILLS = 10
 
 
@@ -22,12 +22,12 @@ def main() -> None:
     callback = CallbackList(
         [
             DIAYNCallback(net_arch=[128, 128]),
-            CheckpointCallback(2_500, "skills", name_prefix="tqc"),  # steps of each environment
-            EvalCallback(eval_env, eval_freq=2_500, best_model_save_path="skills", verbose=0),
+            CheckpointCallback(1_000, "skills", name_prefix="tqc"),  # steps of each environment
+            EvalCallback(eval_env, eval_freq=1_000, best_model_save_path="skills", verbose=0),
         ]
     )
     policy_kwargs = {"net_arch": [128, 128]}
-    model = TQC("MlpPolicy", env, ent_coef=0.1, gradient_steps=2, policy_kwargs=policy_kwargs)
+    model = TQC("MlpPolicy", env, ent_coef=0.1, policy_kwargs=policy_kwargs)
     model.learn(TOTAL_TIMESTEPS, callback=callback, progress_bar=True)
     model.save("skills/final")
 

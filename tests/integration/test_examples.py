@@ -29,7 +29,7 @@ def test_readme_is_short():
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::tqdm.TqdmExperimentalWarning")  # SB3's own progress bar
 @pytest.mark.parametrize("path", EXAMPLES)
-def test_example_runs(path, tmp_path, monkeypatch):
+def test_example_runs_and_prints_a_result(path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     shrunk = re.sub(r"\b\d{1,3}_\d{3}\b", "200", path.read_text())  # steps, checkpoints
     assert shrunk != path.read_text()
@@ -37,6 +37,9 @@ def test_example_runs(path, tmp_path, monkeypatch):
     copy.write_text(shrunk)
     runpy.run_path(str(copy), run_name="__main__")
     assert list(tmp_path.rglob("*.zip"))
+    # A bar with percents comes from SB3 and is no result.
+    printed = [line for line in capsys.readouterr().out.splitlines() if "it/s" not in line]
+    assert any(line.strip() for line in printed)
 
 
 @pytest.mark.slow

@@ -104,12 +104,14 @@ def test_append_and_split_of_another_space():
     np.testing.assert_array_equal(skills, [1])
 
 
-def test_from_augmented_gives_the_same_object_back():
-    skill_space = SkillSpace(SPACE, 3)
-    again = SkillSpace.from_augmented(skill_space.observation_space, 3)
+@pytest.mark.parametrize("n_skills", [3, 2])
+@pytest.mark.parametrize("space", [SPACE, spaces.Box(-5.0, 5.0, (4,))])
+def test_from_augmented_gives_the_same_object_back(space, n_skills):
+    skill_space = SkillSpace(space, n_skills)
+    again = SkillSpace.from_augmented(skill_space.observation_space, n_skills)
     assert again.env_space == skill_space.env_space
     assert again.observation_space == skill_space.observation_space
-    assert again.n_skills == 3
+    assert again.n_skills == n_skills
 
 
 @pytest.mark.parametrize(

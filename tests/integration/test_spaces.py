@@ -275,15 +275,17 @@ def test_a_process_without_this_package_plays_the_model(tmp_path):
 # -- frame stacking, at the borders of episodes ----------------------------------------------
 
 
+@pytest.mark.parametrize("n_stack", [2, 3])
 @pytest.mark.parametrize("skill_duration", [None, 2])
-def test_stacks_at_the_borders_of_episodes(skill_duration):
+def test_stacks_at_the_borders_of_episodes(skill_duration, n_stack):
     """CountingEnv: the observation is (step, episode), skills 0, 1, 2 in turn."""
     env = DummyVecEnv([lambda: counting(skill_duration=skill_duration)])
-    model = make_sac(VecFrameStack(env, 3), learning_starts=10_000)
+    model = make_sac(VecFrameStack(env, n_stack), learning_starts=10_000)
     model.learn(60, callback=make_callback())
     batch = model.replay_buffer.sample(300)
     frames, next_frames = (
-        obs.numpy().reshape(300, 3, 2 + K) for obs in (batch.observations, batch.next_observations)
+        obs.numpy().reshape(300, n_stack, 2 + K)
+        for obs in (batch.observations, batch.next_observations)
     )
     duration = skill_duration or 5
     per_episode = -(-5 // duration)
@@ -297,7 +299,7 @@ def test_stacks_at_the_borders_of_episodes(skill_duration):
             return np.r_[i, episode, np.eye(K)[skill]] if i >= 0 else np.zeros(2 + K)
 
         acting = skill_at(step)
-        shown = [frame(i, skill_at(i)) for i in (step - 2, step - 1, step)]
+        shown = [frame(i, skill_at(i)) for i in range(step - n_stack + 1, step + 1)]
         np.testing.assert_array_equal(before, shown)
         np.testing.assert_array_equal(after, [*shown[1:], frame(step + 1, acting)])
 

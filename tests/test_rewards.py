@@ -38,7 +38,7 @@ def test_a_closed_gate_pays_the_task_alone():
     """q = (1, 0) up to rounding: skill 0 is paid log 2 where the gate is open."""
     reward = SkillReward(constant_discriminator([1.0, 1e-30]), task_weight=1.0)
     task, gate = th.tensor([3.0, 3.0]), th.tensor([0.0, 1.0])
-    paid = reward(th.zeros(2, 2), th.tensor([0, 0]), task, gate=gate)
+    paid = reward(th.zeros(2, 2), th.tensor([0, 0]), task, factors=gate)
     np.testing.assert_allclose(paid, [3, LOG_2 + 3], atol=1e-6)
     assert reward(th.zeros(2, 2), th.tensor([0, 0]), task).tolist() == [paid[1], paid[1]]
 

@@ -305,6 +305,7 @@ ROWS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*precision lowered by casting")
 @pytest.mark.parametrize(("run", "beginning"), ROWS, ids=[row[1][:32] for row in ROWS])
 def test_refused(run, beginning, tmp_path):

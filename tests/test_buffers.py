@@ -98,6 +98,7 @@ def test_rewards_are_those_of_the_present_discriminator(n_envs):
     check_rewards(after, callback.discriminator)
 
 
+@pytest.mark.slow
 def test_rewards_are_fresh_after_training():
     callback = make_callback()
     model = make_sac(counting(), learning_starts=10)

@@ -251,6 +251,7 @@ def test_learning_twice_in_one_process_goes_on(new_callback):
     assert model.replay_buffer.skill_reward.discriminator is again.discriminator
 
 
+@pytest.mark.slow
 def test_a_callback_that_went_on_to_another_model_leaves_the_first_alone(tmp_path):
     callback = make_callback()
     first, second = make_sac(counting()), make_sac(counting(), seed=1)
@@ -280,6 +281,7 @@ def test_learned_p_z_leaves_the_uniform_one():
     assert learned.discriminator.log_p.exp().sum().item() == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_log_q_min_reaches_the_sampled_rewards():
     model, callback = make_sac(counting()), make_callback(log_q_min=-1.5, subtract_log_p=False)
     model.learn(60, callback=callback)

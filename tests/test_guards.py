@@ -54,6 +54,7 @@ def test_a_task_reward(make_model, n_envs):
     assert "No good checkpoint is known" in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("make_model", [make_sac, make_ppo])
 def test_a_parameter_of_the_discriminator(make_model, value):

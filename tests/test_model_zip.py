@@ -136,6 +136,7 @@ def test_a_process_without_this_package_plays_and_saves_the_model(trained, tmp_p
     assert load_state(tmp_path / "again.zip") == load_state(path)
 
 
+@pytest.mark.slow
 def test_a_stock_load_brings_the_state_back_as_a_plain_dict(trained):
     model, _, path = trained
     loaded = SAC.load(path, device="cpu")

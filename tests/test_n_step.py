@@ -91,6 +91,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_returns_are_those_of_a_slow_reference(case):
     make_env, options = CASES[case]

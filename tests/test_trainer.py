@@ -28,6 +28,7 @@ def batch(trainer: DiscriminatorTrainer, n: int = 32) -> tuple[th.Tensor, th.Ten
     return th.as_tensor(obs, dtype=th.float32), th.as_tensor(skills)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("normalize_obs", [False, True])
 def test_it_learns_to_tell_skills_apart(normalize_obs):
     trainer = make_trainer(normalize_obs=normalize_obs)

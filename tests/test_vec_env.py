@@ -183,6 +183,7 @@ def test_episodes_of_chosen_skills_are_the_same():
 # -- a model in it ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_saved_model_goes_on_and_is_evaluated(tmp_path):
     env = around(point)
     monitor = SkillEvaluationCallback(as_vec_env(around(point)), eval_freq=60)
@@ -199,6 +200,7 @@ def test_a_saved_model_goes_on_and_is_evaluated(tmp_path):
     assert env.get_attr("skill_rule") == ["uniform"] * N_ENVS
 
 
+@pytest.mark.slow
 def test_a_checkpoint_goes_on_with_new_episodes(tmp_path):
     callback = [make_callback(), DIAYNCheckpointCallback(tmp_path, save_freq=30)]
     make_sac(around(), seed=0).learn(60, callback=callback)

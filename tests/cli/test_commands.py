@@ -340,6 +340,7 @@ def test_bad_skills(run, tmp_path, capsys, command, text):
 
 
 @pytest.mark.parametrize("command", ["report", "evaluate", "plot", "record", "compare", "play"])
+@pytest.mark.slow
 class TestMistakes:
     def test_missing_run(self, tmp_path, capsys, command):
         assert "does not exist" in error_of(capsys, command, tmp_path / "none")
@@ -347,6 +348,7 @@ class TestMistakes:
     def test_folder_that_is_no_run(self, tmp_path, capsys, command):
         assert "is not a run's folder" in error_of(capsys, command, tmp_path)
 
+    @pytest.mark.slow
     def test_run_without_model(self, run, tmp_path, capsys, command):
         folder = tmp_path / "run" / ENV
         folder.mkdir(parents=True)
@@ -366,6 +368,7 @@ class TestMistakes:
         message = error_of(capsys, command, model, "--env", "Pendulun-v1")
         assert "Did you mean Pendulum-v1" in message
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("env_id", ["MountainCarContinuous-v0", "CartPole-v1"])
     def test_environment_that_does_not_fit(self, run, tmp_path, capsys, command, env_id):
         model = tmp_path / "model.zip"

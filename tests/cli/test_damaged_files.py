@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from sb3_diayn.cli import main
 from tests.helpers.runs import CHECKPOINT, ENV, NAME, OPTIONS, make_run, swept
 
+pytestmark = pytest.mark.slow  # a run is trained first
+
 
 def flipped(content, index):
     """Change one bit of a byte."""
@@ -201,7 +203,6 @@ VALUE_CASES = [
 ]
 
 
-@pytest.mark.slow
 @settings(one_copy, max_examples=30)
 @given(case=st.sampled_from(VALUE_CASES), value=st.sampled_from(VALUES), data=st.data())
 def test_a_wrong_value_leads_to_a_sentence(saved, tmp_path, case, value, data):

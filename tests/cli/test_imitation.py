@@ -59,6 +59,7 @@ def test_replay_plays_the_experts_actions(model, expert):
     np.testing.assert_array_equal(episode.states, expert.observations)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_replayed_is_told_why(model, expert):
     assert why_no_replay(model, make_env(), expert) is None
     states = Demonstration(expert.observations)

@@ -22,6 +22,7 @@ def help_of(capsys, *words):
     return capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [*COMMANDS.split(), "config"])
 def test_help_has_an_example_that_parses_and_no_default_of_none(capsys, command):
     text = help_of(capsys, command)

@@ -34,6 +34,7 @@ def expand(folder, *args):
 # -- the grid ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_setting_with_every_seed(tmp_path):
     params = ["--param", "ent_coef=0.1,0.2", "--param", "DIAYNCallback.net_arch=[8,8],[16]"]
     args = ["--envs", ENV, "MountainCarContinuous-v0", "--n-skills", "5,10", "--seeds", "3"]
@@ -205,6 +206,7 @@ command = shlex.join(["sb3-diayn", *words])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("good", "n_errors"), [(1, 0), (2, 1), (3, 2)])
 def test_two_attempts(tmp_path, monkeypatch, good, n_errors):
     monkeypatch.setattr(sweep, "CHILD", ("-c", PRETEND.replace("GOOD", str(good))))

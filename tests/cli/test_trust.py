@@ -111,6 +111,7 @@ def test_what_a_comparison_runs_of_a_run_whose_report_fits(saved, folder, capsys
     assert executed(["compare", str(run)], folder) == (0, {"config.yml", "args.yml"})
 
 
+@pytest.mark.slow
 def test_what_a_sweep_runs_of_a_run_that_it_finds(saved, folder, capsys):
     run, words = swept(folder / "sweep", saved)
     mark_run(run, folder / "marks")

@@ -189,6 +189,7 @@ def test_hyperparameters_survive_and_optimizers_start_afresh():
     assert not hasattr(exported, "diayn_state")
 
 
+@pytest.mark.slow
 def test_the_model_itself_stays_as_it_is():
     model = trained("SAC")
     before = {name: value.clone() for name, value in model.policy.state_dict().items()}
@@ -226,6 +227,7 @@ def test_the_model_gets_the_space_of_the_given_environment():
     assert exported.num_timesteps == 60
 
 
+@pytest.mark.slow
 def test_without_environment_the_registered_one_gives_the_space(tmp_path):
     env = gym.make("sb3_diayn_tests/CountingEnv-v0")
     model = train(SAC, False, OFF_POLICY, DIAYNWrapper(env, K))
@@ -335,6 +337,7 @@ def test_of_dict_observations_the_key_is_dropped(algorithm, kind, tmp_path):
     assert loaded.learn(50).num_timesteps == (80 if algorithm is PPO else 52)
 
 
+@pytest.mark.slow
 def test_normalized_dict_observations():
     venv = VecNormalize(DummyVecEnv([lambda: echo("goal")]), norm_reward=False)
     model = train_dict(SAC, venv, **OFF_POLICY)

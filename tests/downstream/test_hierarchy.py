@@ -295,6 +295,7 @@ def test_environments_in_other_processes_do_the_same():
 # -- what SB3 makes of it --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_skills_of_a_normalised_model_see_normalised_observations(tmp_path):
     def make():
         return DummyVecEnv([lambda: DIAYNWrapper(PointEnv(), K)])
@@ -570,6 +571,7 @@ GAMMA = r"gamma={} is not a discount; expected a number above 0 and at most 1\. 
 PLAIN = r"venv=.* cannot run skills in parallel; expected plain .*wrapper_class=WaitAtEnd.*outside"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "match"),
     [

@@ -106,6 +106,7 @@ def test_it_goes_on_counting_in_a_second_learn():
     assert [row["num_timesteps"] for row in callback.history] == [40, 80, 120]
 
 
+@pytest.mark.slow
 def test_the_history_is_what_evaluate_skills_says():
     model, callback = make_sac(training_env()), SkillEvaluationCallback(eval_freq=60, n_episodes=2)
     learn(model, callback)
@@ -173,6 +174,7 @@ def test_every_format_of_the_logger(tmp_path, capsys):
 # -- environments ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_vec_normalize_shares_the_statistics_of_the_training():
     env = VecNormalize(training_env(2), norm_reward=False, clip_obs=7.0)
     callback = SkillEvaluationCallback(point_vec(2), eval_freq=60)
@@ -201,6 +203,7 @@ def test_a_training_in_other_processes():
     assert (callback.last_evaluation.lengths == 5).all()
 
 
+@pytest.mark.slow
 def test_wrappers_of_gymnasium_are_rebuilt():
     def make():
         env = gym.wrappers.TransformReward(gym.make(ID, length=5), lambda reward: -7.0)
@@ -228,6 +231,7 @@ def test_a_training_without_discriminator_is_refused():
         make_sac(training_env()).learn(10, callback=SkillEvaluationCallback())
 
 
+@pytest.mark.slow
 def test_discrete_actions():
     env = DummyVecEnv([lambda: DIAYNWrapper(gym.make("CartPole-v1"), K)])
     callback = SkillEvaluationCallback(eval_freq=30)
@@ -309,6 +313,7 @@ def test_the_environment_of_the_training_is_refused(outside):
         model.learn(30, callback=SkillEvaluationCallback(env, eval_freq=20))  # without the other
 
 
+@pytest.mark.slow
 def test_episodes_without_end_are_cut():
     evaluating = SkillEvaluationCallback(
         DIAYNWrapper(PointEnv(length=10**9), K), eval_freq=30, max_steps=7

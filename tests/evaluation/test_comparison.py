@@ -56,6 +56,7 @@ def test_a_single_run_has_no_interval(frame):
     assert np.isnan([row["low"], row["high"]]).all()
 
 
+@pytest.mark.slow
 def test_what_is_unknown_of_one_run_is_unknown_of_its_group():
     old = make_evaluation(1.0)
     old.held_out_log_q[:] = np.nan

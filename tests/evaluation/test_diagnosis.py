@@ -79,10 +79,12 @@ def measured(model, discriminator=None):
     return evaluate_skills(model, point_vec(), n_episodes=3, discriminator=discriminator)
 
 
+@pytest.mark.slow
 def test_a_walker_is_healthy():
     assert "4.0 of 4 skills" in only(measured(walker())).message
 
 
+@pytest.mark.slow
 def test_a_walker_whose_discriminator_has_learned_nothing():
     finding, *others = diagnose(measured(walker(), constant_discriminator([0.25] * K)))
     assert finding.kind == "unknown_to_discriminator" and not others
@@ -90,6 +92,7 @@ def test_a_walker_whose_discriminator_has_learned_nothing():
     assert "Let it learn more" in finding.advice  # it is as unsure as it is wrong
 
 
+@pytest.mark.slow
 def test_twins_are_alike_even_if_the_discriminator_is_sure():
     twins = scripted(lambda obs, skills: DIRECTIONS[skills // 2])
     finding = diagnose(measured(twins))[0]
@@ -97,6 +100,7 @@ def test_twins_are_alike_even_if_the_discriminator_is_sure():
     assert "0 = 1" in finding.message and "2 = 3" in finding.message
 
 
+@pytest.mark.slow
 def test_a_frozen_policy_ignores_the_skill_and_is_static():
     first, second = diagnose(measured(frozen(), constant_discriminator([0.25] * K)))
     assert first.kind == "ignores_skill" and "0.000" in first.message
@@ -104,6 +108,7 @@ def test_a_frozen_policy_ignores_the_skill_and_is_static():
     assert "distinct" not in second.message and "obs_indices" not in second.advice
 
 
+@pytest.mark.slow
 def test_a_policy_that_ignores_the_skill():
     diagnosis = only(measured(ignorant()))
     assert (diagnosis.kind, diagnosis.severity) == ("ignores_skill", "warning")

@@ -128,6 +128,7 @@ def test_sensitivity_of_discrete_actions_is_a_share():
 # -- any number and kind of environments -------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_envs", [3, 8, 11])
 def test_several_environments_measure_the_same(monkeypatch, n_envs):
     monkeypatch.setattr(PointEnv, "reset", still_start)
@@ -164,6 +165,7 @@ def test_a_recurrent_policy():
 # -- distinct skills ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_pairs_of_twins_are_two_skills():
     twins = scripted(lambda obs, skills: DIRECTIONS[skills // 2])
     e = evaluate(twins, n_episodes=6)
@@ -171,12 +173,14 @@ def test_two_pairs_of_twins_are_two_skills():
     assert e.held_out_confusion[:2, :2].sum() == pytest.approx(2, abs=0.1)
 
 
+@pytest.mark.slow
 def test_a_discriminator_that_knows_nothing_of_distinct_skills():
     e = evaluate(walker(), discriminator=constant_discriminator([0.25] * K), n_episodes=2)
     assert e.distinct_skills == pytest.approx(K, abs=0.02)
     assert e.recognized_skills == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_what_the_discriminator_does_not_read_counts_for_everything_only():
     reads_x = Discriminator(PointEnv().observation_space, K, net_arch=(), obs_indices=[0])
     e = evaluate(walker(), discriminator=reads_x, n_episodes=6)
@@ -185,6 +189,7 @@ def test_what_the_discriminator_does_not_read_counts_for_everything_only():
     assert e.distinct_skills_everything == pytest.approx(K, abs=0.02)
 
 
+@pytest.mark.slow
 def test_actions_that_the_discriminator_reads_count():
     """Each skill pushes in a direction of its own, but only the first coordinate is seen."""
     point = PointEnv()
@@ -254,6 +259,7 @@ def test_model_and_random_states_are_as_found(deterministic):
     assert env.get_attr("skill_rule") == ["balanced"]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers():
     model = make_ppo(point_vec())
     first, second = (evaluate(model, n_episodes=2, seed=4) for _ in range(2))

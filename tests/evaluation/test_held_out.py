@@ -26,11 +26,13 @@ def directions(skill, episode, rng):
     return walk + rng.normal(0, 0.1, (T, 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_episodes", [2, 3, 6])
 def test_as_many_as_directions(n_episodes):
     assert n_distinct(directions, n_episodes) == pytest.approx(K, abs=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_episodes", [2, 3, 6])
 def test_states_that_do_not_depend_on_the_skill_are_one_skill(n_episodes):
     assert n_distinct(lambda z, e, rng: np.ones((T, 2)), n_episodes) == pytest.approx(1, abs=1e-6)
@@ -38,11 +40,13 @@ def test_states_that_do_not_depend_on_the_skill_are_one_skill(n_episodes):
     assert noise == pytest.approx(1, abs=0.05)
 
 
+@pytest.mark.slow
 def test_two_pairs_of_twins_are_two_skills():
     twins = n_distinct(lambda z, e, rng: directions(z // 2 * 2, e, rng))
     assert twins == pytest.approx(2, abs=0.1)
 
 
+@pytest.mark.slow
 def test_a_coin_that_tells_the_skill_in_half_of_the_states():
     """By hand: I = log 2 / 2 for two skills, of which one bit is shown half of the time."""
 
@@ -65,6 +69,7 @@ def test_ten_thousand_coordinates_of_noise_add_nothing(n_twins, truth):
     assert n_distinct(states) <= truth + 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_episodes", [2, 3, 6])
 def test_knowing_the_episode_is_not_knowing_the_skill(n_episodes):
     """Each episode stays at a place of its own, which says nothing of the skill of another one."""
@@ -76,6 +81,7 @@ def test_knowing_the_episode_is_not_knowing_the_skill(n_episodes):
     assert min(values) > 0.8  # and it does not ruin the bound
 
 
+@pytest.mark.slow
 def test_skills_count_the_same_whatever_their_length():
     """One of two skills falls at once: the classifier must not bet on the longer one."""
     rng = np.random.default_rng(0)
@@ -103,6 +109,7 @@ def test_long_and_infinite_episodes():
     assert seen == [([MAX_STATES] * K, [MAX_STATES * K // 2] * 2)]
 
 
+@pytest.mark.slow
 def test_it_is_reproducible_and_leaves_the_random_state_alone():
     np.random.seed(0)
     first, second = n_distinct(directions), n_distinct(directions)

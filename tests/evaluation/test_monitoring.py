@@ -71,6 +71,7 @@ def last_line(terminal):
     return [line for line in terminal.getvalue().splitlines() if "left" in line][-1]
 
 
+@pytest.mark.slow
 def test_the_bar_shows_what_is_learned(terminal):
     bar = SkillProgressBarCallback()
     learn(bar)
@@ -95,6 +96,7 @@ def test_the_bar_says_that_nothing_is_learned_yet(terminal):
     assert "warming up" in last and "log q" not in last
 
 
+@pytest.mark.slow
 def test_a_table_is_printed_above_the_bar(terminal):
     """SB3's logger knows the stream of before; the bar hands it the one that makes room."""
 
@@ -133,6 +135,7 @@ class Pages(BaseCallback):
         return True
 
 
+@pytest.mark.slow
 def test_the_page_is_rewritten_and_ends(tmp_path, monkeypatch):
     monkeypatch.setattr(dashboard, "MAX_SHARE", 1e9)
     page = SkillDashboardCallback(tmp_path / "live.html", title="<My> skills")
@@ -152,6 +155,7 @@ def test_the_page_is_rewritten_and_ends(tmp_path, monkeypatch):
     assert f"{metrics['accuracy']:.0%}" in numbers and f"{metrics['skills_seen']} of {K}" in numbers
 
 
+@pytest.mark.slow
 def test_rows_of_the_table_are_the_latest_episodes(tmp_path):
     page = SkillDashboardCallback(tmp_path / "live.html")
     learn(page)
@@ -160,6 +164,7 @@ def test_rows_of_the_table_are_the_latest_episodes(tmp_path):
     assert cells
 
 
+@pytest.mark.slow
 def test_the_page_has_the_number_of_distinct_skills_where_it_is_measured(tmp_path):
     page = SkillDashboardCallback(tmp_path / "live.html")
     evaluating = SkillEvaluationCallback(DIAYNWrapper(PointEnv(), K), eval_freq=30, n_episodes=2)
@@ -170,6 +175,7 @@ def test_the_page_has_the_number_of_distinct_skills_where_it_is_measured(tmp_pat
     assert values == [row["distinct_skills"] for row in evaluating.history]
 
 
+@pytest.mark.slow
 def test_the_training_is_not_disturbed(tmp_path):
     page = SkillDashboardCallback(tmp_path / "live.html")
     page.update_seconds = 0
@@ -180,6 +186,7 @@ def test_the_training_is_not_disturbed(tmp_path):
     assert states[0] == states[1]
 
 
+@pytest.mark.slow
 def test_a_page_that_cannot_be_written_does_not_end_the_training(tmp_path, monkeypatch):
     def full_disk(*args):
         raise OSError(28, "No space left on device")
@@ -193,6 +200,7 @@ def test_a_page_that_cannot_be_written_does_not_end_the_training(tmp_path, monke
     assert model.num_timesteps == 60 and len(caught) == 1
 
 
+@pytest.mark.slow
 def test_a_training_that_is_resumed_keeps_the_curve_of_its_beginning(tmp_path):
     model = learn()
     page = SkillDashboardCallback(tmp_path / "live.html")

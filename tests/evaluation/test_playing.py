@@ -334,6 +334,7 @@ PLAYERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("player", PLAYERS.values(), ids=PLAYERS)
 def test_a_model_and_its_vec_normalize_belong_together(player, normalized, tmp_path):
     model = normalized["normalised"]

@@ -90,6 +90,7 @@ def test_draws_on_given_axes_and_opens_no_figure(name, n_skills, ax):
     assert ax.get_xlabel() and ax.get_ylabel() and ax.get_title()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PLOTS)
 def test_makes_one_figure_without_axes(name):
     ax = draw(name, 5)

@@ -188,6 +188,7 @@ def test_headlines_of_what_differs_and_of_the_baseline(evaluation):
     assert remark.endswith("nats; 1.5 with the whole observation; untrained: 1.0")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("info", [{}, {"why_no_held_out": "it needs two episodes"}])
 def test_no_other_number_takes_the_place_of_an_unknown_one(tmp_path, evaluation, info):
     evaluation.info |= info
@@ -202,6 +203,7 @@ def test_no_other_number_takes_the_place_of_an_unknown_one(tmp_path, evaluation,
     assert "distinct_skills" not in head and f"| **n/a** | {reason} |" in body
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("info", "words"),
     [({"deterministic": False}, "with sampled actions"), ({"deterministic": True}, "ministically")],

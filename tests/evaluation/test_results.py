@@ -16,6 +16,7 @@ def evaluation():
     return evaluate_skills(walker(), point_vec(), n_episodes=2, discriminator=compass())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".json", ".npz"])
 def test_a_file_gives_the_same_bits(evaluation, tmp_path, suffix):
     evaluation.save(tmp_path / f"e{suffix}")

@@ -102,6 +102,7 @@ def test_one_film_of_each_skill(model, tmp_path):
     assert red_point(frames[2][-1]) == pytest.approx((32, 32 + 25 + BAR), abs=2)
 
 
+@pytest.mark.slow
 def test_the_caption_names_the_skill_and_counts_the_return(model, tmp_path):
     films = record_skills(model, make_env(), tmp_path, skills=[0, 1])
     bars = {skill: decode(file)[0][:, :BAR].astype(int) for skill, file in films.items()}
@@ -125,6 +126,7 @@ def test_the_caption_tells_a_whole_episode_from_a_cut_one(model, tmp_path, monke
     assert re.fullmatch(r"skill 0  return \d+\.\d, whole episode", last)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"max_steps": 4}, {"max_seconds": 0.2}])
 def test_the_caption_says_that_the_film_is_cut(model, tmp_path, monkeypatch, options):
     """Four steps of an environment with 20 frames per second are 0.2 seconds."""
@@ -143,6 +145,7 @@ def test_a_long_caption_fits():
     assert bar.shape[1] == 64 and 30 < bright[-1] < 62
 
 
+@pytest.mark.slow
 def test_a_progress_bar_counts_the_steps(model, tmp_path, capsys):
     """Also those of which an episode needs fewer: two skills, 12 steps at most, ten in each."""
     options = {"skills": [0, 1], "max_steps": 12, "progress_bar": True}
@@ -152,6 +155,7 @@ def test_a_progress_bar_counts_the_steps(model, tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_chosen_skills_cut_short(model, tmp_path):
     films = record_skills(model, make_env(), tmp_path, skills=[2, 0], max_steps=4)
     assert list(films) == [2, 0]
@@ -171,6 +175,7 @@ def test_a_gif_shows_fewer_frames_in_the_same_time(model, tmp_path, monkeypatch)
     assert durations == [40] * 5
 
 
+@pytest.mark.slow
 def test_the_last_frame_is_shown_even_if_frames_are_skipped(model, tmp_path, monkeypatch):
     monkeypatch.setitem(PointEnv.metadata, "render_fps", 100)
     films = record_skills(model, make_env(length=10), tmp_path, skills=[0])
@@ -180,6 +185,7 @@ def test_the_last_frame_is_shown_even_if_frames_are_skipped(model, tmp_path, mon
     assert abs(frames[-1][:BAR].astype(int) - frames[-2][:BAR]).max() > 60
 
 
+@pytest.mark.slow
 def test_vectorised_environments_and_normalised_observations(model, tmp_path):
     venv = VecNormalize(DummyVecEnv([make_env, make_env]), norm_reward=False, training=False)
     films = record_skills(model, venv, tmp_path, skills=[1])
@@ -203,6 +209,7 @@ def test_everything_is_left_as_found(model, tmp_path):
     assert (np.random.get_state()[1] == numpy_state).all()
 
 
+@pytest.mark.slow
 def test_an_environment_that_draws_into_the_same_array(model, tmp_path):
     """A frame shows the state before its action, also where the step draws the next one."""
 
@@ -225,6 +232,7 @@ def test_an_environment_that_draws_into_the_same_array(model, tmp_path):
     assert films[0].read_bytes() == films[1].read_bytes()
 
 
+@pytest.mark.slow
 def test_the_same_seed_films_the_same_episode(model, tmp_path):
     files = [record_skills(model, make_env(), tmp_path / name, skills=[0])[0] for name in "ab"]
     assert files[0].read_bytes() == files[1].read_bytes()
@@ -257,6 +265,7 @@ def test_the_grid_is_as_wide_as_allowed(model, tmp_path):
     assert frames.shape == (2, 3 * 38, 3 * 32, 3)
 
 
+@pytest.mark.slow
 def test_a_grid_as_gif_ends_with_the_last_frame(model, tmp_path, monkeypatch):
     monkeypatch.setitem(PointEnv.metadata, "render_fps", 30)
     films = record_skills(model, make_env(), tmp_path, skills=[0])
@@ -293,6 +302,7 @@ def test_no_render_mode_is_refused():
     assert require_rendering(make_env()).shape == (64, 64, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "picture, message",
     [
@@ -312,6 +322,7 @@ def test_a_failure_midway_leaves_the_old_film_whole(model, tmp_path, picture, me
     assert env.skill_rule == "cycle"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["mp4", "gif"])
 @pytest.mark.parametrize(
     "trouble",
@@ -338,6 +349,7 @@ def test_a_writer_that_breaks_leaves_the_old_film_whole(
     assert films[0].read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["mp4", "gif"])
 def test_odd_sizes_lose_a_row_and_a_column(tmp_path, format):
     with write_film(tmp_path / f"odd.{format}", (33, 19, 3), 10) as add:
@@ -414,6 +426,7 @@ def test_arguments_are_checked(model, tmp_path, arguments, message):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_arguments_of_the_grid_are_checked(model, tmp_path):
     films = record_skills(model, make_env(), tmp_path, skills=[0, 1], max_steps=1)
     with pytest.raises(ValueError, match=r"films=\{\}"):

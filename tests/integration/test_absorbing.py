@@ -100,6 +100,7 @@ def with_vec_wrapper(env: gym.Env) -> VecDIAYNWrapper:
     return VecDIAYNWrapper(DummyVecEnv([lambda: env]), K, skill="cycle")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "wrap",
     [
@@ -129,6 +130,7 @@ class Paid(Recorder):
         self.paid = self.model.rollout_buffer.rewards.copy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("normalize", [False, True])
 @pytest.mark.parametrize("truncate", [False, True])
 def test_on_policy_only_terminal_states_are_absorbing(truncate, normalize):

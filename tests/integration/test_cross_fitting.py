@@ -99,6 +99,7 @@ def test_the_reward_is_that_of_the_net_that_has_not_learned_from_the_episode(cas
     assert np.abs(wrong.numpy() - expected).max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["dict", "image", "image_dict", "discrete"])
 def test_other_spaces(kind):
     """With images each net has convolutions of its own."""
@@ -143,6 +144,7 @@ def test_the_gate_of_smerl():
     np.testing.assert_allclose(samples.rewards.flatten(), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_raw_observations_under_vec_normalize():
     env = VecNormalize(counting_vec(1), norm_reward=False, clip_obs=0.5)
     model, callback = trained(env)
@@ -172,6 +174,7 @@ class Learned(BaseCallback):
         self.model.replay_buffer.learn = spy
 
 
+@pytest.mark.slow
 def test_what_a_policy_learns_from_is_held_out():
     """In the one pass of a batch, while the model trains."""
     callback = make_callback(cross_fit=True)
@@ -309,6 +312,7 @@ def saved(tmp_path):
     return callback, tmp_path / "model.zip"
 
 
+@pytest.mark.slow
 def test_a_zip_has_both_nets(saved):
     callback, path = saved
     obs, skills = th.randn(20, 2), th.arange(20) % K
@@ -320,6 +324,7 @@ def test_a_zip_has_both_nets(saved):
     assert not th.equal(loaded.reward(obs, skills, folds=folds), loaded.reward(obs, skills))
 
 
+@pytest.mark.slow
 def test_the_average_plays_and_is_evaluated_and_exported(saved):
     model = SAC.load(saved[1], device="cpu")
     average = load_discriminator(saved[1])
@@ -341,6 +346,7 @@ def test_a_zip_continues_cross_fitted(saved):
     assert again.trainer.n_updates > callback.trainer.n_updates
 
 
+@pytest.mark.slow
 def test_a_zip_of_before_continues_as_it_was(tmp_path):
     """A version that knew no cross-fitting has saved no such option."""
     model, callback = make_sac(counting()), make_callback()

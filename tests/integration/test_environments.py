@@ -71,6 +71,7 @@ def is_uniform(skills: list[int], n_skills: int = K) -> bool:
     return chisquare(np.bincount(skills, minlength=n_skills)).pvalue > 0.001
 
 
+@pytest.mark.slow
 def test_an_environment_that_reseeds_itself_plays_all_skills():
     env = DIAYNWrapper(SameStart(gym.make("Pendulum-v1")), n_skills=K)
     env.reset(seed=0)
@@ -212,6 +213,7 @@ def cut_by_five(n_skills: int = 2, **kwargs) -> gym.Env:
     return TimeLimit(DIAYNWrapper(Number(), n_skills=n_skills, **kwargs), 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "outside",
     [
@@ -338,6 +340,7 @@ class Copied(SameArrayEnv):
         return ({"n": obs["n"].copy()} if isinstance(obs, dict) else obs.copy()), *rest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["vector", "matrix", "dict"])
 @pytest.mark.parametrize("is_simulator", [False, True])
 def test_an_environment_that_returns_the_same_array_each_time(kind, is_simulator):

@@ -68,6 +68,7 @@ def learn(env, check, n_rollouts=3, **options):
     return model, callback
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_envs", [1, 2])
 def test_the_rollout_holds_the_rewards_of_its_discriminator(n_envs):
     seen = []
@@ -103,6 +104,7 @@ def test_time_limits_are_bootstrapped_for_the_old_skill():
     learn(counting(truncate=True), check)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("normalize", [False, True])
 @pytest.mark.parametrize("n_envs", [1, 2])
 def test_the_discriminator_learns_from_terminal_observations(monkeypatch, n_envs, normalize):
@@ -126,6 +128,7 @@ def test_the_discriminator_learns_from_terminal_observations(monkeypatch, n_envs
     assert rows == sorted(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("normalize", [False, True])
 def test_advantages_do_not_run_across_a_change_of_skill(normalize):
     """Skills change every 2 steps, episodes end after 6."""
@@ -162,6 +165,7 @@ def test_advantages_do_not_run_across_a_change_of_skill(normalize):
     learn(env, check)
 
 
+@pytest.mark.slow
 def test_the_value_at_the_end_of_a_skill_with_stacked_frames():
     """The newest of two frames has the old skill; the frame before keeps its own."""
 
@@ -216,6 +220,7 @@ def evaluate(model, obs, actions, starts, states=None):
     return values.flatten(), log_prob
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "lstm", [{}, {"enable_critic_lstm": False, "shared_lstm": True}], ids=["two LSTMs", "shared"]
 )
@@ -251,6 +256,7 @@ def test_a_recurrent_policy_begins_each_skill_with_an_empty_memory(lstm):
     assert len(check.errors) == 2 * 2 * 42 and max(check.errors) < 1e-4
 
 
+@pytest.mark.slow
 def test_rewards_under_vec_normalize_are_of_raw_observations():
     """Episode e, step s, whatever VecNormalize makes of them."""
 
@@ -265,6 +271,7 @@ def test_rewards_under_vec_normalize_are_of_raw_observations():
     learn(env, check)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("discrete", [False, True])
 def test_actions_are_scaled_as_in_the_wrapper(monkeypatch, discrete):
     """The rewards that were paid come out again from what the discriminator is trained on."""
@@ -285,6 +292,7 @@ def test_actions_are_scaled_as_in_the_wrapper(monkeypatch, discrete):
     assert len(set(paid)) == 40
 
 
+@pytest.mark.slow
 def test_more_updates_per_pass():
     model, callback = make_ppo(counting()), make_callback(n_updates=3, batch_size=4)
     model.learn(48, callback=callback)

@@ -102,12 +102,14 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT / "tests").as_posix() if is_test else path.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [*SOURCES, *TESTS], ids=name_of)
 def test_nothing_needs_posix_without_a_guard(path):
     found = findings(ast.parse(path.read_text(encoding="utf-8")))
     assert found == {what for file, what in ALLOWED if file == name_of(path)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_text_has_an_encoding(path):
     assert texts_without_encoding(ast.parse(path.read_text(encoding="utf-8"))) == set()

@@ -220,6 +220,7 @@ def test_the_wrapper_pays_what_the_discriminator_says(kind):
         assert paid[0] == pytest.approx(expected.item(), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_images_are_stored_once_as_bytes_and_skills_as_numbers():
     model = Row("image", DQN).make_model()
     model.learn(40, callback=make_callback())
@@ -275,6 +276,7 @@ def test_a_process_without_this_package_plays_the_model(tmp_path):
 # -- frame stacking, at the borders of episodes ----------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_stack", [2, 3])
 @pytest.mark.parametrize("skill_duration", [None, 2])
 def test_stacks_at_the_borders_of_episodes(skill_duration, n_stack):
@@ -357,6 +359,7 @@ def test_keys_and_coordinates(chosen, read):
             assert same == (index not in read.get(key, []))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given_as", [position, "tests.integration.test_spaces:position"])
 def test_a_function_of_ones_own(given_as, tmp_path):
     row = Row("dict", SAC)

@@ -72,6 +72,7 @@ def test_a_reward_leaves_the_estimates_of_singular_values_alone():
     assert "net.0.parametrizations.weight.0._u" in before
 
 
+@pytest.mark.slow
 def test_spectral_norm_survives_the_zip_bit_for_bit(tmp_path):
     model, callback = make_sac(counting()), make_callback(spectral_norm=True)
     model.learn(40, callback=callback)

@@ -172,6 +172,7 @@ def test_what_knows_of_skills_is_left_out():
     assert without_skills({"env_wrapper": "a.B"}) == {"env_wrapper": ["a.B"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "message"),
     [

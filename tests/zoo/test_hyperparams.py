@@ -157,6 +157,7 @@ BUILT = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("change", "expected"), BUILT)
 def test_what_cannot_be_built(tmp_path, capsys, change, expected):
     file = write(tmp_path, {ENV: RIGHT | change})

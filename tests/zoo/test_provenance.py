@@ -148,6 +148,7 @@ def named(request, tmp_path_factory):
     return name, texts_of(name, tmp_path_factory.mktemp("named"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("render", RENDERERS.values(), ids=RENDERERS)
 def test_no_element_of_a_report_comes_from_a_name(named, render):
     name, texts = named
@@ -160,6 +161,7 @@ def test_no_element_of_a_report_comes_from_a_name(named, render):
             check_elements(Page(render(text.split("\n---\n", 1)[1])), ["paths.png"])
 
 
+@pytest.mark.slow
 def test_no_element_of_a_page_comes_from_a_name(named, tmp_path):
     name, texts = named
     plain = texts_of("plain", tmp_path)
@@ -170,6 +172,7 @@ def test_no_element_of_a_page_comes_from_a_name(named, tmp_path):
             assert words(name) in words(page.text)
 
 
+@pytest.mark.slow
 def test_metadata_hold_a_name_as_a_tag(named):
     name, texts = named
     for file, text in texts.items():
@@ -190,6 +193,7 @@ def run_snippet(run, name):
     return names
 
 
+@pytest.mark.slow
 def test_the_code_remembers_where_the_policy_does(tmp_path):
     env = DIAYNWrapper(gym.make(ENV, max_episode_steps=6), 2)
     model = recurrent(env)

@@ -144,6 +144,7 @@ def test_optimize_hyperparameters(logs):
     assert "Number of finished trials:  2" in train(logs, *args, "--no-optim-plots")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algo", ["sac", "ppo_travel", "tqc", "ppo"])
 def test_every_configuration_builds(algo):
     import gymnasium as gym

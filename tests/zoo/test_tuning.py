@@ -176,6 +176,7 @@ def test_a_space_that_does_not_fit(space, message, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_pruned_trial_ends():
     class Trial:
         def __init__(self):

@@ -348,8 +348,8 @@ def check_function(given: ObsFunction | None, saved: str | None) -> None:
     :param given: a user's function, or None
     :param saved: where the one is that a saved discriminator was trained with,
         ``"module:function"``, or None
-    :raises ValueError: if they are not the same. A script that is run has no name, so that of a
-        function in it only its own name is known
+    :raises ValueError: if they are not the same. A script that is run has no name, so only
+        the function's own name is known
     """
     found = None if given is None else _place(given)
     expected = None if saved is None else tuple(str(saved).split(":", 1))  # a file says anything

@@ -14,7 +14,6 @@ from typing import Any, TypeAlias
 
 import yaml
 
-from sb3_diayn.cli.trust import TRUST
 from sb3_diayn.zoo.training import TrainingOptions
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
@@ -23,6 +22,26 @@ Group: TypeAlias = argparse._ActionsContainer  # a parser, or a group of its opt
 FILM_SECONDS = 10.0
 FILM_STEPS = 1000  # where a film of a whole episode is cut
 N_EPISODES = 5  # of each skill, in an evaluation
+# What each command may run of other people's files, at the end of its help.
+SECURITY_PAGE = "docs/pages/security.md"
+OPENS_RUN = (
+    "Opening RUN can run code of its model and of the files in a run's folder: open only what you "
+    "trust"
+)
+READS_CONFIG = "A file for --conf-file can run code: use only what you trust."
+
+TRUST = {
+    name: f"{OPENS_RUN}. Which files: {SECURITY_PAGE}"
+    for name in ("play", "report", "evaluate", "record", "compare", "export", "finetune")
+} | {
+    "plot": f"{OPENS_RUN}; an evaluation.json or .npz runs none. Which files: {SECURITY_PAGE}",
+    "imitate": f"{OPENS_RUN}; with --no-films, a zip outside of a run's folder runs none. "
+    f"Which files: {SECURITY_PAGE}",
+    "train": f"With --resume: {OPENS_RUN[0].lower()}{OPENS_RUN[1:]}. {READS_CONFIG} "
+    f"Which files: {SECURITY_PAGE}",
+    "tune": f"{READS_CONFIG} See {SECURITY_PAGE}",
+    "sweep": f"{READS_CONFIG} See {SECURITY_PAGE}",
+}
 # Options with a name of their own for a hyperparameter.
 SHORTCUTS = {
     "n_envs": "n_envs",

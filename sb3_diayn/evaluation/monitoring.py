@@ -43,7 +43,7 @@ class EpisodeMonitor:
 
     def add(self, infos: Sequence[Mapping[str, Any]], dones: npt.NDArray[np.bool_]) -> None:
         """
-        :param infos: those of ``DIAYNWrapper``, one of each environment
+        :param infos: from ``DIAYNWrapper``, one of each environment
         :param dones: ends of episodes, shape ``(n_envs,)``
         """
         self._running += [[info["task_reward"], info["skill_reward"], 1] for info in infos]

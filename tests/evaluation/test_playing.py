@@ -192,7 +192,7 @@ def test_the_end_of_an_episode_of_images(kind):
 
 
 def test_distances_include_the_last_step():
-    """From 1 to 5 in steps of 1, with the number of the episode beside it."""
+    """From 1 to 5 in steps of 1, next to the number of the episode."""
     env = counting_vec(1)
     discriminator = constant_discriminator([0.5, 0.5])
     evaluation = evaluate_skills(untrained(env), env, n_episodes=2, discriminator=discriminator)

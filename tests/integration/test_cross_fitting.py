@@ -122,7 +122,7 @@ def test_other_spaces(kind):
 
 @pytest.mark.slow
 def test_returns_of_several_steps():
-    """Steps 1 to 5 of an episode: the return is that of up to three rewards."""
+    """Steps 1 to 5 of an episode: the return sums up to three rewards."""
     model, callback = trained(counting(), model={"n_steps": 3, "gamma": 0.9})
     rewards = by_hand(model, callback.discriminator)
     returns = [
@@ -153,7 +153,7 @@ def test_raw_observations_under_vec_normalize():
 
 
 class Learned(BaseCallback):
-    """Keeps the batches of a training with what they were paid, and with the nets of then."""
+    """Keeps the batches of a training with their rewards and the nets of that moment."""
 
     def __init__(self, callback: DIAYNCallback) -> None:
         super().__init__()

@@ -53,9 +53,11 @@ def in_a_sentence(error: Exception, args: argparse.Namespace) -> str | None:
     :param args: options of the command
     :return: what is wrong, for the caller; None if nothing of the caller's can be
     """
-    if isinstance(error, SENTENCES):
-        return str(error)
     run = getattr(args, "run", None) or getattr(args, "resume", None)
+    if isinstance(error, SENTENCES):
+        sentence = str(error)
+        # A value that is wrong can come from any file of the run.
+        return sentence if run is None or str(run) in sentence else f"{sentence} (RUN={run!r})"
     if run is None:
         return None
     return (

@@ -147,7 +147,11 @@ def learn_with_a_limit(model: Any, folder: Path, limit: int, sender: Any) -> Non
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.skipif("fork" not in METHODS, reason="the limit is of POSIX systems")
-@pytest.mark.parametrize("limit", [1_000, 20_000, 100_000])
+@pytest.mark.parametrize(
+    "limit",
+    [1_000, 20_000, 100_000]
+    + [pytest.param(n, marks=pytest.mark.expensive) for n in range(2_000, 100_000, 7_000)],
+)
 def test_a_system_that_writes_no_more(tmp_path, limit):
     """In the first bytes, within the model's zip, or within the replay buffer."""
     model = make_sac(make_env(), buffer_size=5000)
@@ -203,6 +207,44 @@ def test_a_disk_that_is_full(tmp_path, small_disk, file):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert resume(disk, make_env(), device="cpu").num_timesteps == 40
+
+
+class ReadOnlyFrom(BaseCallback):
+    """
+    Covers a folder with a read-only file system in a step of the training. The folder itself
+    cannot become read-only while its lock is open.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        super().__init__()
+        self.folder, self.step = folder, step
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps == self.step:
+            words = ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(self.folder)]
+            subprocess.run(words, check=True)
+        return True
+
+
+@pytest.mark.parametrize(
+    "step", [41, *(pytest.param(n, marks=pytest.mark.expensive) for n in (22, 39, 40, 59, 60))]
+)
+def test_a_folder_that_becomes_read_only(small_disk, step):
+    disk = small_disk(10_000_000)
+    model = make_sac(make_env())
+    saving = DIAYNCheckpointCallback(disk, save_freq=20, keep=5)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.learn(65, callback=[make_callback(), ReadOnlyFrom(disk, step), saving])
+    said = said_of(caught)
+    assert model.num_timesteps == 65
+    assert said and all("Read-only file system" in each for each in said)
+    with pytest.raises(OSError, match="Read-only file system"):  # before another training
+        learn(make_sac(make_env()), disk, 25)
+    subprocess.run(["umount", str(disk)], check=True)
+    whole = [20 * n for n in range(1, 4) if 20 * n < step]
+    assert list(list_checkpoints(disk)) == whole
+    assert resume(disk, make_env(), device="cpu").num_timesteps == max(whole)
 
 
 # -- the command line --------------------------------------------------------------------------
@@ -298,6 +340,35 @@ def test_a_disk_with_room_for_the_model_alone(small_disk):
         training.save(make_manager(disk, model), model)
     assert load_discriminator(disk / "Point.zip").n_skills == K
     assert files_in(disk) == ["Point", "Point.zip"]
+
+
+def make_read_only(disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+
+
+def test_a_read_only_folder_is_refused_before_the_training(small_disk, capsys):
+    pytest.importorskip("rl_zoo3")
+    disk = small_disk(1_000_000)
+    make_read_only(disk)
+    assert cli(*TRAIN, "-n", 100, "-f", disk, *SMALL) == 2
+    error = capsys.readouterr().err
+    assert "Read-only file system" in error and str(disk) in error and "Traceback" not in error
+
+
+def test_a_run_in_a_read_only_folder(tmp_path, small_disk, capsys):
+    """It can be evaluated into another folder, and a command that cannot write says so."""
+    pytest.importorskip("rl_zoo3")
+    disk = small_disk(10_000_000)
+    assert cli(*TRAIN, "-n", 100, "-f", disk, *SMALL) == 0
+    make_read_only(disk)
+    run = disk / "sac" / "Pendulum-v1_1"
+    output = tmp_path / "evaluation.json"
+    assert cli("evaluate", run, "--episodes", 2, "-o", output) == 0 and output.is_file()
+    for command in ("evaluate", "report"):
+        capsys.readouterr()
+        assert cli(command, run, "--episodes", 2) == 2
+        error = capsys.readouterr().err
+        assert "Read-only file system" in error and str(run) in error and "Traceback" not in error
 
 
 # -- environments that fail --------------------------------------------------------------------

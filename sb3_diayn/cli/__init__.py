@@ -5,6 +5,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 
 import gymnasium as gym
 import shtab
@@ -23,16 +24,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     :param argv: arguments, None for those of the process
     :return: exit code: 0 if all went well, 1 if an environment or a training has failed, 2 for a
-        mistake of the caller, 130 after Ctrl-C, 143 after SIGTERM
+        mistake of the caller, 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP
     """
     words = sys.argv[1:] if argv is None else argv
     command = shlex.join(["sb3-diayn", *words])
     args = make_parser().parse_args(words, argparse.Namespace(command=command))
     try:
         args.body(args)
-    except TerminatedError:
-        print("Terminated.", file=sys.stderr)
-        return 143
+    except TerminatedError as error:
+        with suppress(OSError):  # the terminal may be gone
+            print(f"Terminated by {error}.", file=sys.stderr)
+        return 128 + error.number
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return 130

@@ -13,6 +13,9 @@ from typing import Any
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 SECONDS_TO_END = 5  # for a process to end by itself
+ENDING_SIGNALS = [
+    signal.Signals[name] for name in ("SIGTERM", "SIGHUP") if name in signal.Signals.__members__
+]
 
 
 class RunError(RuntimeError):
@@ -24,31 +27,45 @@ class TrainingError(RunError):
 
 
 class TerminatedError(KeyboardInterrupt):
-    """The signal SIGTERM has arrived, as a scheduler or ``kill`` sends it."""
+    """
+    A signal has arrived that ends a process.
+
+    :param number: of the signal
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"signal {signal.Signals(number).name}")
+        self.number = number
 
 
 class TerminationHandler:
     """
-    Turns the first SIGTERM within :meth:`interrupting` into :class:`TerminatedError`, and remembers
-    it elsewhere within the block, so that it interrupts a training but not what saves it::
+    Turns the first SIGTERM, which a scheduler or ``kill`` sends, or SIGHUP, which a closed terminal
+    sends, into :class:`TerminatedError` within :meth:`interrupting`. Elsewhere within the block it
+    remembers the signal, which so interrupts a training but not what saves it::
 
         with TerminationHandler() as handler:
             with handler.interrupting():
                 model.learn(...)
             save(model)
 
-    At the end of the block the error is raised if the signal has arrived meanwhile. A handler of
-    somebody else stays as it is, and outside of the main thread there are no signals.
+    At the end of the block the error is raised if a signal has arrived meanwhile. A handler of
+    somebody else stays as it is (``nohup`` ignores SIGHUP), and outside of the main thread there
+    are no signals.
     """
 
     def __init__(self) -> None:
-        self._has_arrived = self._interrupts = self._is_installed = False
+        self._arrived: int | None = None
+        self._interrupts = False
+        self._installed: list[signal.Signals] = []
 
     def __enter__(self) -> "TerminationHandler":
-        in_main = threading.current_thread() is threading.main_thread()
-        if in_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            signal.signal(signal.SIGTERM, self._handle)
-            self._is_installed = True
+        if threading.current_thread() is threading.main_thread():
+            self._installed = [
+                each for each in ENDING_SIGNALS if signal.getsignal(each) is signal.SIG_DFL
+            ]
+            for each in self._installed:
+                signal.signal(each, self._handle)
         return self
 
     def __exit__(
@@ -57,14 +74,14 @@ class TerminationHandler:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._is_installed:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        if self._has_arrived and not isinstance(error, TerminatedError):
-            raise TerminatedError from error
+        for each in self._installed:
+            signal.signal(each, signal.SIG_DFL)
+        if self._arrived is not None and not isinstance(error, TerminatedError):
+            raise TerminatedError(self._arrived) from error
 
     @contextmanager
     def interrupting(self) -> Iterator[None]:
-        """:return: a block that the signal interrupts"""
+        """:return: a block that a signal interrupts"""
         self._interrupts = True
         try:
             yield
@@ -72,10 +89,10 @@ class TerminationHandler:
             self._interrupts = False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        self._has_arrived = True
+        self._arrived = number
         if self._interrupts:
             self._interrupts = False
-            raise TerminatedError
+            raise TerminatedError(number)
 
 
 def failed_environment(env: VecEnv, error: BaseException) -> tuple[int, str] | None:

@@ -138,7 +138,7 @@ def train(env: str | None = None, *, resume: str | Path | None = None, **options
     :param resume: a run or a checkpoint to continue, in a new folder
     :param options: see :class:`TrainingOptions`
     :return: the run's folder
-    :raises KeyboardInterrupt: after Ctrl-C or SIGTERM, once the model is saved
+    :raises KeyboardInterrupt: after Ctrl-C, SIGTERM or SIGHUP, once the model is saved
     :raises TrainingError: if an environment or anything else has failed, once the model is saved
     :raises ValueError: if an option or a hyperparameter is wrong, or learning has diverged
     """
@@ -223,7 +223,7 @@ def learn_and_save(
     :param callbacks: in addition to those of ``hyperparams``
     :param remembered: what else the run's ``args.yml`` shall tell
     :return: the run's folder
-    :raises KeyboardInterrupt: after Ctrl-C or SIGTERM, once the model is saved
+    :raises KeyboardInterrupt: after Ctrl-C, SIGTERM or SIGHUP, once the model is saved
     :raises TrainingError: if an environment or anything else has failed, once the model is saved
     :raises ValueError: if the algorithm does not fit the environment, or learning has diverged
     """
@@ -457,7 +457,8 @@ def _fail(manager: Any, model: BaseAlgorithm, error: BaseException) -> NoReturn:
             raise error
         outcome = _save_unfinished(manager, model)
     if isinstance(error, KeyboardInterrupt):
-        print(outcome)
+        with suppress(OSError):  # the terminal may be gone
+            print(outcome, flush=True)
         raise error
     with suppress(OSError):
         file = Path(manager.save_path, TRACEBACK_FILE)

@@ -651,6 +651,26 @@ def test_sigterm_saves(tmp_path, to_all):
     assert not (run / "run.json").exists()
 
 
+@pytest.mark.skipif(ON_WINDOWS, reason="Windows has no such signal")
+def test_a_terminal_that_is_closed_saves(tmp_path):
+    """Its processes get SIGHUP, and what they print fails."""
+    pytest.importorskip("rl_zoo3")
+    terminal, inner = os.openpty()
+    words = [sys.executable, "-m", "sb3_diayn.cli", *TRAIN, "-n", "1000000", "--save-freq", "60"]
+    words += ["--vec-env", "subproc", "-f", str(tmp_path), *SMALL]
+    streams = {name: inner for name in ("stdin", "stdout", "stderr")}
+    run = tmp_path / "sac" / "Pendulum-v1_1"
+    with subprocess.Popen(words, **streams, start_new_session=True) as process:
+        os.close(inner)
+        while not list_checkpoints(run / "checkpoints") and process.poll() is None:
+            time.sleep(0.05)
+        os.close(terminal)
+        os.killpg(process.pid, signal.SIGHUP)
+        assert process.wait(timeout=120) == 129
+    assert load_discriminator(run / "Pendulum-v1.zip").n_skills == 3
+    assert not (run / "run.json").exists()
+
+
 def test_sigterm_while_the_run_is_saved():
     """The first one within the block interrupts, and none does outside of it."""
     pytest.importorskip("rl_zoo3")

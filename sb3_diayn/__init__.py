@@ -12,9 +12,10 @@ from sb3_diayn.evaluation import SkillEvaluation, evaluate_skills
 from sb3_diayn.evaluation.callback import SkillEvaluationCallback
 from sb3_diayn.evaluation.dashboard import SkillDashboardCallback
 from sb3_diayn.evaluation.monitoring import SkillProgressBarCallback
+from sb3_diayn.gym_vec_env import GymVecEnv
 from sb3_diayn.model_zip import load_discriminator
 from sb3_diayn.rewards import SkillReward
-from sb3_diayn.vec_env import GymVecEnv, VecDIAYNWrapper
+from sb3_diayn.vec_env import VecDIAYNWrapper
 from sb3_diayn.wrappers import DIAYNWrapper
 
 old_names.install()

@@ -39,7 +39,6 @@ NEW_NAMES: dict[str, tuple[str, ...]] = {
     "gating": ("buffers",),
     "grid": ("cli.sweep",),
     "guards": ("checks", "checkpoints"),
-    "gym_vec_env": ("vec_env",),
     "hierarchy": ("downstream.hierarchy",),
     "hyperparams": ("zoo.hyperparams",),
     "imitation": ("downstream.imitation", "cli.downstream"),

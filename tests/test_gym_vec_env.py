@@ -3,13 +3,14 @@ import numpy as np
 import pytest
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import TimeLimit
+from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from examples.vectorized import SameStepCartPole
 from sb3_diayn import DIAYNWrapper, GymVecEnv, VecDIAYNWrapper, evaluate_skills
 from tests.helpers.envs import CountingEnv, EchoEnv, PointEnv
-from tests.helpers.models import make_callback, make_ppo
+from tests.helpers.models import make_callback, make_ppo, make_sac
 
 SAME, DISABLED, NEXT = AutoresetMode.SAME_STEP, AutoresetMode.DISABLED, AutoresetMode.NEXT_STEP
 N_ENVS = 3
@@ -44,7 +45,7 @@ def assert_equal(one, other) -> None:
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("mode", [SAME, DISABLED])
+@pytest.mark.parametrize("mode", [SAME, DISABLED, NEXT])
 @pytest.mark.parametrize("make_env", [counting, echo, point])
 def test_it_steps_as_dummy_vec_env_does(make_env, mode):
     rng = np.random.default_rng(0)
@@ -67,6 +68,135 @@ def test_it_steps_as_dummy_vec_env_does(make_env, mode):
                 assert_equal(envs[0].reset_infos[i], envs[1].reset_infos[i])
 
 
+@pytest.mark.slow
+def test_processes_of_their_own_reset_at_once_too():
+    envs = (
+        adapted(mode=SAME),
+        GymVecEnv(AsyncVectorEnv(makers(counting), autoreset_mode=NEXT)),
+    )
+    assert_equal(*(env.reset() for env in envs))
+    for _ in range(9):
+        results = [env.step(np.zeros((N_ENVS, 1), np.float32)) for env in envs]
+        for one, other in zip(*(result[:3] for result in results), strict=True):
+            assert_equal(one, other)
+        for info, other_info in zip(*(result[3] for result in results), strict=True):
+            assert_equal(info.get("terminal_observation"), other_info.get("terminal_observation"))
+    for env in envs:
+        env.close()
+
+
+class ResetsAll(SyncVectorEnv):
+    """Has no regard for the mask."""
+
+    def reset(self, *, seed=None, options=None):
+        return super().reset(seed=seed)
+
+
+def test_a_reset_of_all_episodes_is_noticed():
+    env = GymVecEnv(ResetsAll(makers(counting), autoreset_mode=DISABLED))
+    env.reset()
+    with pytest.raises(ValueError, match="has changed observations outside of the mask"):
+        for _ in range(2):
+            env.step(np.zeros((N_ENVS, 1), np.float32))
+
+
+# -- EnvPool -----------------------------------------------------------------------------------
+
+
+def make_pool(task="Hopper-v5", seed=5, **kwargs):
+    envpool = pytest.importorskip("envpool")
+    return envpool.make_gymnasium(task, num_envs=N_ENVS, seed=seed, num_threads=1, **kwargs)
+
+
+def record_of(pool, n_steps, actions):
+    """
+    An independent record of EnvPool's own stream, with resets in the next step: for each
+    environment its transitions, without the steps that reset it.
+    """
+    obs, _ = pool.reset()
+    is_over = np.zeros(N_ENVS, bool)
+    counts = np.zeros(N_ENVS, int)
+    transitions = [[] for _ in range(N_ENVS)]
+    for _ in range(n_steps):
+        chosen = np.stack([actions[i, counts[i]] for i in range(N_ENVS)])
+        next_obs, rewards, terminated, truncated, _ = pool.step(chosen)
+        for i in np.flatnonzero(~is_over):
+            ends = (bool(terminated[i]), bool(truncated[i]))
+            transitions[i].append((obs[i].copy(), next_obs[i].copy(), rewards[i], *ends))
+            counts[i] += 1
+        obs, is_over = next_obs.copy(), terminated | truncated
+    return transitions
+
+
+of_envpool = pytest.mark.filterwarnings("ignore:.*precision lowered by casting:UserWarning")
+
+
+@pytest.mark.slow
+@of_envpool
+@pytest.mark.parametrize("task", ["Hopper-v5", "CartPole-v1", "MountainCarContinuous-v0"])
+def test_envpool_gives_the_transitions_of_its_own_stream(task):
+    kwargs = {"max_episode_steps": 9}
+    pool = make_pool(task, **kwargs)
+    space = pool.single_action_space
+    space.seed(0)
+    actions = np.array([[space.sample() for _ in range(60)] for _ in range(N_ENVS)])
+    records = record_of(pool, 60, actions)
+    env = GymVecEnv(make_pool(task, **kwargs))
+    obs, n_ends = env.reset(), 0
+    for step in range(50):
+        env.step_async(actions[:, step])
+        next_obs, rewards, dones, infos = env.step_wait()
+        for i in range(N_ENVS):
+            if step >= len(records[i]):
+                continue
+            before, after, reward, terminated, truncated = records[i][step]
+            np.testing.assert_array_equal(obs[i], before)
+            reached = infos[i]["terminal_observation"] if dones[i] else next_obs[i]
+            np.testing.assert_array_equal(reached, after)
+            assert rewards[i] == np.float32(reward) and dones[i] == (terminated or truncated)
+            assert infos[i]["TimeLimit.truncated"] == (truncated and not terminated)
+            n_ends += dones[i]
+        obs = next_obs
+    assert n_ends >= 9
+    env.close()
+
+
+def check_ends(buffer):
+    """Ends of episodes have the last observation and the old skill, and the next ones begin."""
+    n_ends = 0
+    for row, column in zip(*np.nonzero(buffer.dones[: buffer.pos - 1]), strict=True):
+        last, first = buffer.next_observations[row, column], buffer.observations[row + 1, column]
+        assert first[0] == pytest.approx(1.25, abs=0.006)  # the height that Hopper begins at
+        assert np.abs(last - first).max() > 0.01
+        n_ends += 1
+    assert n_ends > 10
+
+
+@pytest.mark.slow
+@of_envpool
+@pytest.mark.parametrize("make_model", [make_sac, make_ppo])
+def test_skills_in_envpool(make_model):
+    env = VecDIAYNWrapper(GymVecEnv(make_pool(max_episode_steps=10)), 3, skill="balanced")
+    assert env.reset().shape == (N_ENVS, 14) and env.get_attr("env_id", [0]) == [None]
+    model, callback = make_model(env), make_callback()
+    model.learn(300, callback=callback)
+    assert callback.trainer.n_updates > 0
+    if make_model is make_sac:  # ends carry the old skill and the last observation
+        check_ends(model.replay_buffer)
+    evaluation = evaluate_skills(model, env, n_episodes=2)
+    assert evaluation.lengths.shape == (3, 2) and (evaluation.lengths <= 10).all()
+    env.close()
+
+
+@of_envpool
+def test_what_of_envpool_is_refused():
+    with pytest.raises(ValueError, match=r"batch_size=2 of EnvPool with num_envs=3; expected 3"):
+        GymVecEnv(make_pool("CartPole-v1", batch_size=2))
+    wrapped = RecordEpisodeStatistics(make_pool("CartPole-v1"))
+    with pytest.raises(ValueError, match="wraps EnvPool"):
+        GymVecEnv(wrapped)
+
+
 def test_options_go_on_to_the_environments_once():
     env = adapted()
     env.set_options({"height": 2})
@@ -82,8 +212,10 @@ def test_options_go_on_to_the_environments_once():
 @pytest.mark.parametrize(
     ("env", "message"),
     [
-        (lambda: SyncVectorEnv(makers(counting), autoreset_mode=NEXT), "=AutoresetMode.NEXT_STEP"),
-        (lambda: gym.make_vec("CartPole-v1", num_envs=2), "a step late; expected .*SAME_STEP"),
+        (
+            lambda: gym.make_vec("CartPole-v1", num_envs=2),  # its reset resets all of them
+            "=AutoresetMode.NEXT_STEP.* a step late.*CartPoleVectorEnv cannot.*SAME_STEP",
+        ),
         (lambda: CountingEnv(), r"is not a VectorEnv.*DIAYNWrapper\(env\)"),
     ],
 )

@@ -26,7 +26,6 @@ DOCUMENTED = {
     "folders": ["newest_checkpoint"],
     "gating": ["EpisodeGate"],
     "grid": ["GridRun"],
-    "gym_vec_env": ["GymVecEnv"],
     "hierarchy": ["SkillActionEnv", "SkillActionVecEnv", "WaitAtEnd"],
     "locomotion": ["AntWaypointsEnv", "HalfCheetahHurdleEnv"],
     "metrics": ["confusion_matrix", "coverage", "movement", "mutual_information"],

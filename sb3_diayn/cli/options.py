@@ -128,7 +128,8 @@ def learning_options() -> Parser:
     add("-f", "--log-folder", default="logs", help="where runs are saved")
     add("--device", default="auto", help="PyTorch device")
     add("--num-threads", type=int, default=-1, help="PyTorch threads; -1: its own choice")
-    add("--vec-env", choices=["dummy", "subproc"], default="dummy", help="type of VecEnv")
+    text = "in one process, in processes of their own, or EnvPool's simulators"
+    add("--vec-env", choices=["dummy", "subproc", "envpool"], default="dummy", help=text)
     add_pairs(group, "--hyperparams", "override hyperparameters, e.g. learning_rate:0.001")
     add_pairs(group, "--env-kwargs", "arguments of the environment")
     add("--verbose", type=int, default=0, help="1: the zoo's and SB3's messages")

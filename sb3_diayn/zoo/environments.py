@@ -11,8 +11,10 @@ from typing import Any
 
 import gymnasium as gym
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
+from sb3_diayn.files import require_extra
+from sb3_diayn.gym_vec_env import GymVecEnv
 from sb3_diayn.zoo.hyperparams import import_zoo
 
 # Where MuJoCo looks for a way to render, which it does as it is imported.
@@ -89,6 +91,40 @@ def importing(vec_env_class: Callable[..., VecEnv], packages: Sequence[str]) -> 
 def _import_and_make(packages: Sequence[str], make: Callable[[], Any]) -> Any:
     import_packages(packages)
     return make()
+
+
+def of_envpool(
+    env_id: str, env_kwargs: Mapping[str, Any] | None, seed: int | None
+) -> Callable[..., VecEnv]:
+    """
+    :param env_id: id of an environment, the same in gymnasium and in EnvPool
+    :param env_kwargs: its arguments
+    :param seed: of the first environment, counted up from there
+    :return: what stands in for a class of vectorised environments, and makes those of EnvPool
+    :raises ImportError: if EnvPool is not installed
+    :raises ValueError: if EnvPool does not have the environment
+    """
+    with require_extra("envpool"):
+        import envpool
+    known = envpool.list_all_envs()
+    if env_id not in known:
+        close = difflib.get_close_matches(env_id, known, n=3)
+        hint = f"one of its environments, such as {' or '.join(close)}" if close else "another one"
+        raise ValueError(
+            f"env={env_id!r} is not in EnvPool; expected {hint}. Or use --vec-env dummy."
+        )
+
+    def make(env_fns: Sequence[Any], **kwargs: Any) -> VecEnv:
+        options = {} if seed is None else {"seed": seed}
+        try:
+            pool: Any = envpool.make_gymnasium(
+                env_id, num_envs=len(env_fns), **options, **(env_kwargs or {})
+            )
+        except Exception as error:  # an environment may do anything
+            raise why_not_made(env_id, env_kwargs, error) from error
+        return VecMonitor(GymVecEnv(pool))
+
+    return make
 
 
 def why_not_made(env_id: str, env_kwargs: Mapping[str, Any] | None, error: Exception) -> ValueError:

@@ -260,6 +260,28 @@ def set_argument(
     return {**hyperparams, key: [{path: kwargs} if kwargs else path for path, kwargs in changed]}
 
 
+def vectorize_skills(hyperparams: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    :param hyperparams: in the zoo's format
+    :return: the same with ``VecDIAYNWrapper`` in the place of ``DIAYNWrapper``, for simulators that
+        have no single environments
+    :raises ValueError: if other wrappers are for single environments
+    """
+    paths = [path for path, _ in class_entries(hyperparams, "env_wrapper")]
+    others = [path for path in paths if path.split(".")[-1] != "DIAYNWrapper"]
+    if others:
+        raise ValueError(
+            f"env_wrapper={others[0]!r} wraps single environments, and EnvPool has none; expected "
+            "DIAYNWrapper alone. Leave the wrapper out, or use --vec-env dummy."
+        )
+    result = {name: value for name, value in hyperparams.items() if name != "env_wrapper"}
+    if not paths:
+        return result
+    outer = class_entries(hyperparams, "vec_env_wrapper")
+    entries = [("sb3_diayn.VecDIAYNWrapper", get_arguments(hyperparams, "DIAYNWrapper")), *outer]
+    return {**result, "vec_env_wrapper": [{path: kwargs} for path, kwargs in entries]}
+
+
 def override(
     algo: str, hyperparams: Mapping[str, Any], chosen: Mapping[str, Any]
 ) -> dict[str, Any]:

@@ -48,6 +48,7 @@ from sb3_diayn.zoo.environments import (
     find_environment,
     importing,
     is_of_rendering,
+    of_envpool,
     why_not_made,
 )
 from sb3_diayn.zoo.failures import (
@@ -57,7 +58,7 @@ from sb3_diayn.zoo.failures import (
     failure_in_words,
     in_words,
 )
-from sb3_diayn.zoo.hyperparams import default_algo, import_zoo, read_config
+from sb3_diayn.zoo.hyperparams import default_algo, import_zoo, read_config, vectorize_skills
 from sb3_diayn.zoo.runs import OF_SB3, Run, check_statistics, find_run
 
 # By default. A checkpoint in the very beginning is worth little.
@@ -86,7 +87,8 @@ class TrainingOptions:
     :param log_folder: where runs are saved
     :param device: PyTorch device
     :param num_threads: PyTorch threads; -1 for its own choice
-    :param vec_env: ``"dummy"`` or ``"subproc"``
+    :param vec_env: ``"dummy"``, ``"subproc"`` or ``"envpool"``, whose simulators step all
+        environments at once
     :param save_freq: environment steps between checkpoints; None for a tenth of the training, at
         least 10,000, where skills are learned, and -1 for none
     :param keep_checkpoints: how many checkpoints to keep, the newest
@@ -190,6 +192,8 @@ def complete(
         resumed=None if resumed is None else resumed.hyperparams,
     )
     check_observations(algo, hyperparams, env_id, options.env_kwargs)
+    if options.vec_env == "envpool":
+        hyperparams = vectorize_skills(hyperparams)
     return replace(options, algo=algo, env=env_id, gym_packages=packages), hyperparams
 
 
@@ -346,12 +350,17 @@ def make_manager(
             log_interval=options.log_interval,
             save_replay_buffer=options.save_replay_buffer,
             verbose=options.verbose,
-            vec_env_type=options.vec_env,
+            vec_env_type="dummy" if options.vec_env == "envpool" else options.vec_env,
             device=options.device,
             config=str(config),
             **kwargs,
         )
-        manager.vec_env_class = importing(manager.vec_env_class, options.gym_packages)
+        if options.vec_env == "envpool":
+            assert options.env is not None
+            make_envs = of_envpool(options.env, options.env_kwargs, options.seed)
+        else:
+            make_envs = importing(manager.vec_env_class, options.gym_packages)
+        manager.vec_env_class = make_envs
         yield manager
 
 

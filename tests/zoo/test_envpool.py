@@ -1,0 +1,54 @@
+"""EnvPool's simulators in the zoo."""
+
+import pytest
+
+pytest.importorskip("rl_zoo3")
+pytest.importorskip("envpool")
+
+from sb3_diayn.zoo.hyperparams import get_arguments, vectorize_skills
+from sb3_diayn.zoo.runs import find_run
+from sb3_diayn.zoo.training import train
+
+SMALL = {"n_envs": 3, "n_steps": 20, "batch_size": 20, "n_epochs": 1}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*precision lowered by casting:UserWarning")
+def test_a_run_in_envpool_is_a_run_as_any_other(tmp_path):
+    options = {"algo": "ppo", "n_skills": 3, "seed": 1, "device": "cpu", "log_folder": tmp_path}
+    folder = train("Hopper-v5", vec_env="envpool", n_timesteps=120, hyperparams=SMALL, **options)
+    run = find_run(folder)
+    assert run.env_id == "Hopper-v5" and "env_wrapper" not in run.hyperparams
+    expected = {"n_skills": 3, "skill": "balanced"}
+    assert get_arguments(run.hyperparams, "VecDIAYNWrapper") == expected
+    monitored = run.load_model().ep_info_buffer
+    assert monitored and all(episode["l"] > 1 for episode in monitored)
+    evaluation = run.evaluate(n_episodes=2, device="cpu")  # in gymnasium's environment
+    assert evaluation.lengths.shape == (3, 2)
+
+
+def test_what_envpool_does_not_have(tmp_path):
+    with pytest.raises(ValueError, match=r"env='sb3_diayn/PointBox-v0' is not in EnvPool"):
+        train("sb3_diayn/PointBox-v0", algo="ppo", vec_env="envpool", log_folder=tmp_path)
+
+
+def test_skills_move_to_the_wrapper_of_all_environments():
+    hyperparams = {
+        "n_envs": 2,
+        "env_wrapper": [{"sb3_diayn.DIAYNWrapper": {"n_skills": 5}}],
+        "vec_env_wrapper": ["package.Outer"],
+    }
+    assert vectorize_skills(hyperparams) == {
+        "n_envs": 2,
+        "vec_env_wrapper": [
+            {"sb3_diayn.VecDIAYNWrapper": {"n_skills": 5}},
+            {"package.Outer": {}},
+        ],
+    }
+    assert vectorize_skills({"n_envs": 2}) == {"n_envs": 2}
+
+
+def test_wrappers_of_single_environments_are_refused():
+    hyperparams = {"env_wrapper": ["sb3_diayn.DIAYNWrapper", "package.Inner"]}
+    with pytest.raises(ValueError, match=r"env_wrapper='package.Inner' wraps single"):
+        vectorize_skills(hyperparams)

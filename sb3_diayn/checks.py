@@ -186,7 +186,7 @@ def check_read_actions(model: BaseAlgorithm, env: VecEnv) -> None:
         if space != model.action_space:
             raise ValueError(
                 f"use_actions=True reads actions of {model.action_space}, and DIAYNWrapper gets "
-                f"those of {space}; expected the same. Put DIAYNWrapper outside the wrapper that "
+                f"actions of {space}; expected the same. Put DIAYNWrapper outside the wrapper that "
                 "changes actions."
             )
 

@@ -29,7 +29,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     :param path: a file, or a folder that does not exist yet; its parents are created
     :return: where to write: a name in the same folder, since renaming is atomic on one file
         system only, and with the same ending, since SB3 and ffmpeg tell the format from it.
-        A folder is to be created by the block
+        The block creates a folder itself
     :raises OSError: if it cannot be written or renamed
     """
     path = Path(path)

@@ -227,7 +227,7 @@ def test_a_later_learn_goes_on_from_the_zip(tmp_path):
     assert not equal(parameters(second.discriminator), parameters(first.discriminator))
 
 
-def test_options_given_anew_replace_those_of_the_zip(tmp_path):
+def test_options_that_are_given_replace_the_options_of_the_zip(tmp_path):
     model = make_sac(counting())
     model.learn(30, callback=make_callback(n_updates=2, reward_scale=3.0))
     model.save(tmp_path / "model")

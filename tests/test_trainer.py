@@ -197,7 +197,7 @@ def test_rows_of_folds():
     assert fold_rows.rows.tolist() == [[0, 2, 3], [1, 0, 0]]
     np.testing.assert_allclose(fold_rows.weights(), [[1 / 3] * 3, [1, 0, 0]])
     assert fold_rows.places().tolist() == [0, 3, 1, 2]
-    some = fold_rows.first(3)  # half of that of each fold, rounded up
+    some = fold_rows.first(3)  # half of each fold's rows, rounded up
     assert some.rows.tolist() == [[0, 2], [1, 0]]
     np.testing.assert_allclose(some.weights(), [[0.5, 0.5], [1, 0]])
     assert fold_rows.first(4) is fold_rows
@@ -237,7 +237,7 @@ def test_cross_fitting_is_a_loop_of_two_plain_nets(options, of_trainer, n_learne
                 own = [rows[: n_learned // 2] for rows in own]
             for net, rows, each in zip(nets, own, hand, strict=True):
                 each.step()
-                if options.get("normalize_obs"):  # the statistics are those of both halves
+                if options.get("normalize_obs"):  # the statistics are of both halves
                     Discriminator.update_normalizer(net, batch.next_obs[np.concatenate(own)])
                 each.backward(Batch(*batch.take(rows)[:3]), len(rows))
             np.testing.assert_allclose(log_q[part], held_out_log_q(nets, batch), atol=1e-5)

@@ -148,7 +148,7 @@ def test_environments_that_draw_meet_the_same_observations():
     ids=["alone", "normalized", "stacked", "all"],
 )
 def test_a_training_off_policy_gives_the_same_parameters(outside):
-    """Bit for bit: the rewards are those of the buffer."""
+    """Bit for bit: the rewards equal the buffer's."""
     learned = []
     for env in both(counting, skill_duration=2):
         model, callback = make_sac(outside(env), train_freq=1, gradient_steps=1), make_callback()

@@ -22,7 +22,7 @@ SENTENCES = (RunError, ValueError, OSError, ImportError, gym.error.Error)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """
-    :param argv: arguments, None for those of the process
+    :param argv: arguments, None for the arguments of the process
     :return: exit code: 0 if all went well, 1 if an environment or a training has failed, 2 for a
         mistake of the caller, 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP
     """

@@ -255,7 +255,7 @@ def env_kwargs_options() -> Parser:
     """Arguments of a run's environment."""
     parser = Parser(add_help=False)
     group = parser.add_argument_group("which run")
-    text = "arguments of the environment beside those of the training, e.g. max_episode_steps:1000"
+    text = "further arguments of the environment, e.g. max_episode_steps:1000"
     add_pairs(group, "--env-kwargs", text)
     return parser
 
@@ -363,7 +363,7 @@ def value_of(text: str) -> Any:
 
 
 class CollectPairs(argparse.Action):
-    """Collects pairs in a dict, also those of a repeated option."""
+    """Collects pairs in a dict, also when the option is repeated."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
         """Same as argparse's."""

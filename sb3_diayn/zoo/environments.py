@@ -100,7 +100,7 @@ def of_envpool(
     :param env_id: id of an environment, the same in gymnasium and in EnvPool
     :param env_kwargs: its arguments
     :param seed: of the first environment, counted up from there
-    :return: what stands in for a class of vectorised environments, and makes those of EnvPool
+    :return: makes EnvPool's environments where a class of vectorised environments is expected
     :raises ImportError: if EnvPool is not installed
     :raises ValueError: if EnvPool does not have the environment
     """

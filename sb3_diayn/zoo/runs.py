@@ -372,7 +372,7 @@ def find_run(
     :param path: a run's folder as the zoo writes it, or a zip inside or outside of one
     :param env_id: id of the environment, or ``package:id``; needed for a zip whose environment had
         none
-    :param env_kwargs: arguments of the environment besides those of the training
+    :param env_kwargs: further arguments of the environment, in addition to the training's
     :param gym_packages: packages that register environments, in addition to those that the run's
         folder names; a zip names none. They are imported when the environment is made
     :return: the run

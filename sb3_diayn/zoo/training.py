@@ -224,7 +224,7 @@ def learn_and_save(
     :param options: complete ones
     :param hyperparams: in the zoo's format
     :param trained_agent: a model's zip to continue, in its run's folder
-    :param callbacks: in addition to those of ``hyperparams``
+    :param callbacks: in addition to the callbacks of ``hyperparams``
     :param remembered: what else the run's ``args.yml`` shall tell
     :return: the run's folder
     :raises KeyboardInterrupt: after Ctrl-C, SIGTERM or SIGHUP, once the model is saved

@@ -125,7 +125,7 @@ def test_report_of_a_bare_zip(run, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_other_arguments_of_the_environment(run, tmp_path, capsys):
-    """For example longer episodes than those of the training, also of a bare zip."""
+    """For example longer episodes than in the training, also of a bare zip."""
     bare = tmp_path / "model.zip"
     bare.write_bytes((run / f"{ENV}.zip").read_bytes())
     for path in (run, bare):

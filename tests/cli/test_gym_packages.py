@@ -213,7 +213,7 @@ def test_packages_that_do_not_help(tmp_path, capsys, words, message):
 
 @pytest.mark.parametrize("backend", ["nonsense", "osmesa "])
 def test_a_way_of_rendering_that_does_not_exist(tmp_path, monkeypatch, backend):
-    """MuJoCo looks as it is imported, before anything is to be rendered."""
+    """MuJoCo looks as it is imported, before anything is rendered."""
     words = ["-m", "sb3_diayn", *TRAIN, "--env", "Hopper-v5", "-f", str(tmp_path), *SMALL]
     monkeypatch.setenv("MUJOCO_GL", backend)
     (tmp_path / "packages").mkdir()

@@ -1,4 +1,4 @@
-"""``sb3-diayn imitate``: the skill is named, and filmed beside the expert where that can be."""
+"""``sb3-diayn imitate``: the skill is named, and filmed next to the expert where possible."""
 
 import numpy as np
 import pytest

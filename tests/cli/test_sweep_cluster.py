@@ -25,7 +25,7 @@ STEPS = 1600
 pytestmark = [
     pytest.mark.expensive,
     pytest.mark.filterwarnings("default"),
-    pytest.mark.skipif(sys.platform == "win32", reason="a process is to be killed from outside"),
+    pytest.mark.skipif(sys.platform == "win32", reason="the test kills a process from outside"),
 ]
 
 

@@ -46,7 +46,7 @@ def test_skills_follow_each_other():
     path = play([(0, 3), (1, 2)], 8)
     np.testing.assert_allclose(path[2][0], [3, 0], atol=1e-6)
     np.testing.assert_allclose(path[4][0], [3, 2], atol=1e-6)
-    np.testing.assert_allclose(path[7][0], [3, 5], atol=1e-6)  # the last one goes on
+    np.testing.assert_allclose(path[7][0], [3, 5], atol=1e-6)  # the last one continues
     assert [weights for _, weights in path[1:5]] == [{0: 1}, {0: 1}, {1: 1}, {1: 1}]
 
 
@@ -64,7 +64,7 @@ def test_a_mixture_is_convex():
 
 
 def test_a_pure_schedule_is_the_skill_itself():
-    """The observations are those of a DIAYNWrapper with a fixed skill, to the bit."""
+    """The observations equal a DIAYNWrapper's with a fixed skill, to the bit."""
     ours = ScheduledSkills(CountingEnv(), 3, [(1, 1)])
     theirs = DIAYNWrapper(CountingEnv(), 3, skill=1)
     assert ours.observation_space == theirs.observation_space

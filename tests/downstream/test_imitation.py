@@ -37,7 +37,7 @@ def test_the_posterior_of_a_long_trajectory_does_not_overflow():
 
 
 def test_when_it_was_decided():
-    """Two steps north, then east: sums of x overtake those of y at the seventh state."""
+    """Two steps north, then east: sums of x overtake sums of y at the seventh state."""
     path = np.concatenate([walk(1, 2), [[i, 2] for i in range(1, 8)]])
     found = infer_skill(compass(1.0), path)
     x, y = path.cumsum(axis=0).T

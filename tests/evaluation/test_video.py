@@ -95,7 +95,7 @@ def test_one_film_of_each_skill(model, tmp_path):
         assert frames[skill].shape == (10, 64 + BAR, 64, 3)
         assert meta["fps"] == 20 and meta["codec"] == "h264"
         assert meta["pix_fmt"].startswith("yuv420p")
-    # Ten steps cross 28 pixels, and the last frame is that of the last action: 9 of them.
+    # Ten steps cross 28 pixels, and the last frame shows the last action: 9 of them.
     assert red_point(frames[0][0]) == pytest.approx((32, 32 + BAR), abs=2)
     assert red_point(frames[0][-1]) == pytest.approx((32 + 25, 32 + BAR), abs=2)
     assert red_point(frames[1][-1]) == pytest.approx((32 - 25, 32 + BAR), abs=2)
@@ -147,7 +147,7 @@ def test_a_long_caption_fits():
 
 @pytest.mark.slow
 def test_a_progress_bar_counts_the_steps(model, tmp_path, capsys):
-    """Also those of which an episode needs fewer: two skills, 12 steps at most, ten in each."""
+    """Also where an episode needs fewer frames: two skills, 12 steps at most, ten in each."""
     options = {"skills": [0, 1], "max_steps": 12, "progress_bar": True}
     record_skills(model, make_env(length=10), tmp_path, **options)
     assert "Filming: 100%" in (said := capsys.readouterr().err) and "24/24" in said

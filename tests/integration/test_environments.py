@@ -248,7 +248,7 @@ def test_an_outer_time_limit_around_a_vectorised_wrapper():
 
 
 def test_a_skill_that_ends_where_an_outer_time_limit_does():
-    """The value of the last observation is that of the skill that was played."""
+    """The value of the last observation is for the skill that was played."""
     env = DummyVecEnv([lambda: cut_by_five(skill="cycle", skill_duration=5)])
     model = make_ppo(env, n_steps=5, batch_size=5, gamma=0.5, n_epochs=1)
     callback = make_callback()
@@ -359,7 +359,7 @@ def test_an_environment_that_returns_the_same_array_each_time(kind, is_simulator
     buffer = model.replay_buffer
     reached = buffer.next_observations["n"] if kind == "dict" else buffer.next_observations
     assert reached[:20].reshape(20, -1)[:, 0].tolist() == EXPECTED
-    assert (buffer.actions[:20] != 0.5).all()  # those of the model, not of the environment
+    assert (buffer.actions[:20] != 0.5).all()  # the model's actions, not the environment's
 
     callback = make_callback(use_actions=True)
     record = Record(lambda _: map_first(callback._rollout._steps[-1][0]))

@@ -113,7 +113,7 @@ def test_finetune(run, tmp_path, capsys):
     saved = yaml.unsafe_load((folder / ENV / "args.yml").read_text())
     assert (saved["skill"], saved["reset_critics"], saved["seed"]) == (1, False, 3)
     assert np.load(folder / "evaluations.npz")["timesteps"].tolist() == [60, 120]
-    # The statistics go on from those of the skills: 120 steps, and a reset of two environments.
+    # The statistics continue from the skills' 120 steps, and a reset of two environments.
     assert statistics(folder).mean.shape == (3,)
     assert statistics(folder).count == pytest.approx(statistics(run).count + 122)
     model = SAC.load(folder / f"{ENV}.zip", device="cpu")

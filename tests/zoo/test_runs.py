@@ -178,7 +178,7 @@ def test_a_zip_with_its_statistics_next_to_it_plays_as_the_run(normalized, bare,
 
 
 def test_a_checkpoint_has_its_own_statistics(normalized):
-    """Those of 200 steps differ from those of 240, as much as the skills."""
+    """Models of 200 and of 240 steps differ as much as the skills."""
     checkpoint = list_checkpoints(normalized / "checkpoints")[200]
     hashes = {find_run(p).evaluated["vec_normalize_sha256"] for p in (normalized, checkpoint)}
     assert len(hashes) == 2 and None not in hashes

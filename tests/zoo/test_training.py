@@ -59,7 +59,7 @@ def train(folder: Path, *args: str, run: Callable[..., str] = zoo_here) -> str:
 
 @pytest.fixture(scope="module")
 def logs(tmp_path_factory):
-    """A run with every way of saving, in other processes; the output is kept beside it."""
+    """A run with every way of saving, in other processes; the output is kept next to it."""
     folder = tmp_path_factory.mktemp("logs")
     saving = "--save-freq 200 --save-replay-buffer --eval-freq 200 --eval-episodes 1".split()
     output = train(folder, "-n", "420", "--vec-env", "subproc", *saving, run=zoo)
@@ -155,7 +155,7 @@ def test_every_configuration_builds(algo):
         (callback,) = get_callback_list(entry)
         assert type(callback).__name__ == "DIAYNCallback"
         if env_id == "default" or env_id.endswith("-v4"):
-            continue  # gymnasium warns that -v4 is out of date; the entry is that of -v5
+            continue  # gymnasium warns that -v4 is out of date; the entry is the one of -v5
         env = wrapper(gym.make(env_id))
         expected = {"Hopper-v5": 20, "BipedalWalker-v3": 50, "MountainCarContinuous-v0": 20}
         expected |= {"Reacher-v5": 2, "Ant-v5": 5, "HalfCheetah-v5": 5}

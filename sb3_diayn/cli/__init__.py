@@ -77,6 +77,7 @@ def make_parser() -> argparse.ArgumentParser:
     for add in (
         training.add_train,
         evaluation.add_play,
+        evaluation.add_view,
         evaluation.add_report,
         evaluation.add_evaluate,
         evaluation.add_plot,

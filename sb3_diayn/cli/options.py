@@ -32,7 +32,7 @@ READS_CONFIG = "A file for --conf-file can run code: use only what you trust."
 
 TRUST = {
     name: f"{OPENS_RUN}. Which files: {SECURITY_PAGE}"
-    for name in ("play", "report", "evaluate", "record", "compare", "export", "finetune")
+    for name in ("play", "view", "report", "evaluate", "record", "compare", "export", "finetune")
 } | {
     "plot": f"{OPENS_RUN}; an evaluation.json or .npz runs none. Which files: {SECURITY_PAGE}",
     "imitate": f"{OPENS_RUN}; with --no-films, a zip outside of a run's folder runs none. "
@@ -213,6 +213,12 @@ def playing_options() -> Parser:
     group.add_argument("--device", default="auto", help="PyTorch device")
     group.add_argument("--verbose", type=int, default=0, help="1: where an error came from")
     return parser
+
+
+def add_stochastic(parser: Parser) -> None:
+    """Add the option that says how actions are chosen."""
+    text = "sample actions instead of taking the mode"
+    parser.add_argument("--stochastic", action="store_true", help=text)
 
 
 def measuring_options(*, reuses_report: bool = False) -> Parser:

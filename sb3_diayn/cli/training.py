@@ -136,7 +136,7 @@ def print_next(run: Run, evaluation: SkillEvaluation) -> None:
     best, _ = rank_skills(evaluation)[0]
     skill = [str(run.folder), "--skill", str(best)]
     commands = {
-        "see the best skill": ["play", *skill, "--render", "human"],
+        "see the best skill, and switch to others": ["view", *skill],
         "make a plain SB3 model of it": ["export", *skill],
         "learn the task from it": ["finetune", *skill, "-n", str(FINETUNING_STEPS)],
     }

@@ -361,6 +361,46 @@ class Run:
             except RenderingError as error:
                 raise OSError(str(error)) from error
 
+    def view(
+        self,
+        *,
+        skill: int = 0,
+        second: int | None = None,
+        deterministic: bool = True,
+        seed: int | None = 0,
+        device: str = "auto",
+    ) -> None:
+        """
+        Open a window in which keys switch the skill, see
+        :func:`~sb3_diayn.evaluation.viewer.view_skills`.
+
+        :param skill: the first one to play
+        :param second: the one to mix it with, once a key asks for it; None for any
+        :param deterministic: play the mode of the policy instead of samples
+        :param seed: of environment and sampled actions; None for any
+        :param device: PyTorch device of the model
+        :raises ImportError: if the extra ``report`` is missing
+        :raises OSError: if there is no display, or the environment gives no picture
+        """
+        with require_extra("report"):
+            from sb3_diayn.evaluation.video import RenderingError
+            from sb3_diayn.evaluation.viewer import require_display, view_skills
+        require_display()
+        with self.open(seed=seed, device=device, render_mode="rgb_array") as (model, env):
+            try:
+                view_skills(
+                    model,
+                    env,
+                    skill=skill,
+                    second=second,
+                    discriminator=self.load_discriminator(),
+                    deterministic=deterministic,
+                    seed=seed,
+                    title=f"{self.algo} on {self.env_id}",
+                )
+            except RenderingError as error:
+                raise OSError(str(error)) from error
+
 
 def find_run(
     path: str | Path,

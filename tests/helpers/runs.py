@@ -15,6 +15,7 @@ CHECKPOINT = "checkpoints/checkpoint_60_steps"
 # Options with which a command is quick, by the command.
 OPTIONS = {
     "play": ["--skill", "0", "--device", "cpu"],
+    "view": ["--device", "cpu"],
     "evaluate": QUICK,
     "report": [*QUICK, "--no-films", "--model-card"],
     "plot": QUICK,

@@ -44,6 +44,7 @@ class Row:
 
 ROWS = [
     Row("play RUN", OPENED, OPENED | YAML),
+    Row("view RUN", OPENED, OPENED | YAML),
     Row("evaluate RUN", OPENED, OPENED | YAML),
     Row("report RUN", OPENED, OPENED | YAML),
     Row("plot RUN", OPENED, OPENED | YAML),

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import gymnasium as gym
 import shtab
 
-from sb3_diayn.cli import downstream, evaluation, sweep, training
+from sb3_diayn.cli import downstream, evaluation, sharing, sweep, training
 from sb3_diayn.cli.options import Parser
 from sb3_diayn.files import brief
 from sb3_diayn.zoo.failures import RunError, TerminatedError
@@ -83,6 +83,7 @@ def make_parser() -> argparse.ArgumentParser:
         evaluation.add_plot,
         evaluation.add_record,
         evaluation.add_compare,
+        sharing.add_push,
         downstream.add_export,
         downstream.add_finetune,
         downstream.add_imitate,

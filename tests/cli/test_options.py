@@ -11,9 +11,10 @@ pytest.importorskip("rl_zoo3")
 
 from sb3_diayn.cli import main, make_parser
 
-COMMANDS = (
-    "train play view report evaluate plot record compare export finetune imitate sweep tune config"
-)
+COMMANDS = """
+    train play view report evaluate plot record compare push export finetune imitate sweep tune
+    config
+""".split()
 
 
 def help_of(capsys, *words):
@@ -23,7 +24,7 @@ def help_of(capsys, *words):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", [*COMMANDS.split(), "config"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_has_an_example_that_parses_and_no_default_of_none(capsys, command):
     text = help_of(capsys, command)
     assert "default: None" not in text and "default: False" not in text

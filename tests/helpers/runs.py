@@ -21,6 +21,7 @@ OPTIONS = {
     "plot": QUICK,
     "record": ["--skills", "0", "--film-steps", "2", "--device", "cpu"],
     "compare": QUICK,
+    "push": [*QUICK, "--repo-id", "somebody/skills", "--dry-run", "--no-films"],
     "export": QUICK,
     "imitate": ["--device", "cpu"],
     "finetune": [*QUICK, "-n", "8"],

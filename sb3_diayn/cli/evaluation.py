@@ -363,6 +363,12 @@ def make_report(
         )
 
 
+def films_of_report(run: Run) -> dict[int, Path]:
+    """The films of the run's report, by skill; none if it has none."""
+    files = sorted((run.folder / "report" / "films").glob("skill_*.mp4"))
+    return {int(file.stem.removeprefix("skill_")): file for file in files}
+
+
 def parse_skills(text: str | None, n_skills: int) -> list[int]:
     """Read indices and ranges such as ``0,3,7-9``; None or ``all`` for all. Each comes once."""
     if text in (None, "all"):

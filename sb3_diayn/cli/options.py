@@ -161,6 +161,12 @@ def logging_options() -> Parser:
     add("--log-interval", type=int, default=-1, metavar="N", help=text)
     add("--eval-freq", type=int, default=-1, help="steps between zoo evaluations; -1: none")
     add("-tb", "--tensorboard-log", default="", metavar="DIR", help="TensorBoard folder")
+    text = "track the run with Weights & Biases, which gets what TensorBoard gets"
+    add("--track", action="store_true", help=text)
+    add("--wandb-project-name", default="sb3", metavar="NAME", help="project there")
+    add("--wandb-entity", metavar="NAME", help="user or team there")
+    add("--wandb-group", metavar="NAME", help="group of runs there")
+    add("-tags", "--wandb-tags", nargs="+", default=[], metavar="TAG", help="tags of the run there")
     add("--no-progress", action="store_true", help="no progress bar")
     add("--live", action="store_true", help="write a page that shows the training while it runs")
     return parser

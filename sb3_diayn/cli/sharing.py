@@ -3,7 +3,7 @@
 import argparse
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 from sb3_diayn.cli.evaluation import (
     cached_evaluation,
     evaluate_run,
+    films_of_report,
     open_run,
     try_to_film,
     wanted,
@@ -29,8 +30,6 @@ from sb3_diayn.downstream.finetuning import rank_skills
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.files import check_writable, require_extra
 from sb3_diayn.zoo.runs import Run
-
-FILM = "skill_*.mp4"  # of a report
 
 
 def add_push(commands: Commands) -> None:
@@ -97,15 +96,13 @@ def _films(
     run: Run, args: argparse.Namespace, evaluation: SkillEvaluation, *, has_report: bool
 ) -> Callable[[Path], Mapping[int, Path]]:
     """The films of the run's report if it has some, else new ones of the best skills."""
-    made = sorted((run.folder / "report" / "films").glob(FILM)) if has_report else []
+    made = films_of_report(run) if has_report else {}
     if made:
         return partial(_copy_films, made)
     skills = sorted(skill for skill, _ in rank_skills(evaluation)[:N_FILMS])
     return partial(try_to_film, run, args, skills=skills, seed=args.seed or 0)
 
 
-def _copy_films(films: Sequence[Path], folder: Path) -> dict[int, Path]:
+def _copy_films(films: Mapping[int, Path], folder: Path) -> dict[int, Path]:
     folder.mkdir(parents=True, exist_ok=True)
-    return {
-        int(film.stem.removeprefix("skill_")): Path(shutil.copy(film, folder)) for film in films
-    }
+    return {skill: Path(shutil.copy(film, folder)) for skill, film in films.items()}

@@ -52,6 +52,7 @@ def tracking(
     resumed = None if resume is None else find_run(resume)
     options, hyperparams = complete(TrainingOptions(**settings), resumed)
     options = seeded(options)
+    chosen = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(options).items()}
     name = f"{options.env}__{options.algo}__{options.seed}__{int(time.time())}".replace("/", "-")
     try:
         run = wandb.init(
@@ -60,7 +61,7 @@ def tracking(
             entity=entity,
             group=group,
             tags=[*tags, f"sb3-diayn-v{VERSION}"],
-            config=asdict(options) | {"hyperparams": flatten(hyperparams)},
+            config=chosen | {"hyperparams": flatten(hyperparams)},
             sync_tensorboard=True,
         )
     except (wandb.Error, OSError) as error:

@@ -336,6 +336,20 @@ def test_view_without_a_display_names_the_report(capsys, monkeypatch):
 
 
 @pytest.mark.slow
+def test_an_environment_without_a_picture_cannot_be_viewed(run, capsys, monkeypatch):
+    pytest.importorskip("pygame")
+    from sb3_diayn.evaluation import video, viewer
+
+    def fail(env):
+        raise video.RenderingError("env does not render.")
+
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    monkeypatch.setattr(viewer, "NO_WINDOW", set())
+    monkeypatch.setattr(viewer, "require_rendering", fail)
+    assert error_of(capsys, "view", run) == "error: env does not render.\n"
+
+
+@pytest.mark.slow
 def test_view_shows_a_run(run, monkeypatch):
     """Classic control, in a window that nobody sees."""
     pytest.importorskip("pygame")

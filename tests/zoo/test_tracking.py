@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -60,6 +61,14 @@ def test_tensorboard_has_the_same_without_tracking(tmp_path, capsys):
     assert images(tmp_path / "tb") == shown
 
 
+@pytest.mark.slow
+def test_a_training_that_cannot_draw_is_no_failure(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    words = [*TRAIN, "--no-report", "-f", str(tmp_path / "logs"), "-tb", str(tmp_path / "tb")]
+    assert main(words) == 0
+    assert "The report is not logged: This needs matplotlib" in capsys.readouterr().out
+
+
 class FakeWandb(SimpleNamespace):
     """Remembers what it was asked."""
 
@@ -88,6 +97,7 @@ def wandb(monkeypatch):
 
 def test_what_is_asked_of_wandb(wandb):
     settings = {"env": ENV, "n_skills": 3, "hyperparams": {"gamma": 0.9}}
+    settings["log_folder"] = Path("logs")
     about = {"project": "p", "entity": "team", "group": "g", "tags": ["a"]}
     with tracking(settings, **about) as tracked:
         assert wandb.exit_code is None
@@ -96,6 +106,7 @@ def test_what_is_asked_of_wandb(wandb):
     assert (asked["project"], asked["entity"], asked["group"]) == ("p", "team", "g")
     assert asked["tags"][0] == "a"
     assert asked["sync_tensorboard"] is True
+    assert asked["config"]["log_folder"] == "logs"
     assert asked["config"]["hyperparams"]["gamma"] == 0.9
     assert asked["config"]["seed"] == tracked["seed"] >= 0
     assert asked["name"].startswith(f"{NAME}__sac__{tracked['seed']}__")

@@ -10,7 +10,7 @@ from contextlib import suppress
 import gymnasium as gym
 import shtab
 
-from sb3_diayn.cli import downstream, evaluation, sweep, training
+from sb3_diayn.cli import downstream, evaluation, sharing, sweep, training
 from sb3_diayn.cli.options import Parser
 from sb3_diayn.files import brief
 from sb3_diayn.zoo.failures import RunError, TerminatedError
@@ -81,11 +81,13 @@ def make_parser() -> argparse.ArgumentParser:
     for add in (
         training.add_train,
         evaluation.add_play,
+        evaluation.add_view,
         evaluation.add_report,
         evaluation.add_evaluate,
         evaluation.add_plot,
         evaluation.add_record,
         evaluation.add_compare,
+        sharing.add_push,
         downstream.add_export,
         downstream.add_finetune,
         downstream.add_imitate,

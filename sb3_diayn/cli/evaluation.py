@@ -1,4 +1,4 @@
-"""The commands that look at a run: play, report, evaluate, plot, record and compare."""
+"""The commands that look at a run: play, view, report, evaluate, plot, record and compare."""
 
 import argparse
 import re
@@ -18,6 +18,7 @@ from sb3_diayn.cli.options import (
     N_EPISODES,
     Commands,
     add_command,
+    add_stochastic,
     baseline_options,
     env_kwargs_options,
     film_options,
@@ -59,7 +60,7 @@ def add_play(commands: Commands) -> None:
     add("--episodes", type=positive, default=1, help="episodes of each skill")
     text = "human shows a window, rgb_array writes a film of one episode to RUN/videos"
     add("--render", choices=["human", "rgb_array"], help=text)
-    add("--stochastic", action="store_true", help="sample actions instead of taking the mode")
+    add_stochastic(parser)
 
 
 def play(args: argparse.Namespace) -> None:
@@ -78,6 +79,34 @@ def play(args: argparse.Namespace) -> None:
         for each in play_skills(model, env, order, deterministic=deterministic, seed=args.seed):
             task_return = each.task_rewards.sum()
             print(f"skill {each.skill:3d}   task return {task_return:9.2f}   {len(each)} steps")
+
+
+def add_view(commands: Commands) -> None:
+    """The options of ``sb3-diayn view``."""
+    run = run_options(nargs="?", help="a run's folder, or a model's zip; or see --exp-id")
+    text = "an index to begin with, or best, by task return; two, as 3,7, are there to be mixed"
+    parents = (run, zoo_run_options(), env_kwargs_options(), skill_options(text, default="0"))
+    example = "logs/sac/Hopper-v5_1 --skill 3"
+    add_stochastic(
+        add_command(commands, "view", view, *parents, playing_options(), example=example)
+    )
+
+
+def view(args: argparse.Namespace) -> None:
+    """Open a window in which keys switch the skill, mix two, pause and reset."""
+    with require_extra("report"):
+        from sb3_diayn.evaluation.viewer import require_display
+    require_display()
+    args.run = chosen_model(args)
+    run = open_run(args)
+    skill, *others = chosen_skills(run, args.skill, partial(known_evaluation, run, args.device))
+    run.view(
+        skill=skill,
+        second=others[0] if others else None,
+        deterministic=not args.stochastic,
+        seed=args.seed,
+        device=args.device,
+    )
 
 
 def add_report(commands: Commands) -> None:
@@ -332,6 +361,12 @@ def make_report(
             discriminator=run.load_discriminator(),
             **options,
         )
+
+
+def films_of_report(run: Run) -> dict[int, Path]:
+    """The films of the run's report, by skill; none if it has none."""
+    files = sorted((run.folder / "report" / "films").glob("skill_*.mp4"))
+    return {int(file.stem.removeprefix("skill_")): file for file in files}
 
 
 def parse_skills(text: str | None, n_skills: int) -> list[int]:

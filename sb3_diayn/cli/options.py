@@ -32,7 +32,17 @@ READS_CONFIG = "A file for --conf-file can run code: use only what you trust."
 
 TRUST = {
     name: f"{OPENS_RUN}. Which files: {SECURITY_PAGE}"
-    for name in ("play", "report", "evaluate", "record", "compare", "export", "finetune")
+    for name in (
+        "play",
+        "view",
+        "report",
+        "evaluate",
+        "record",
+        "compare",
+        "push",
+        "export",
+        "finetune",
+    )
 } | {
     "plot": f"{OPENS_RUN}; an evaluation.json or .npz runs none. Which files: {SECURITY_PAGE}",
     "imitate": f"{OPENS_RUN}; with --no-films, a zip outside of a run's folder runs none. "
@@ -152,6 +162,12 @@ def logging_options() -> Parser:
     add("--log-interval", type=int, default=-1, metavar="N", help=text)
     add("--eval-freq", type=int, default=-1, help="steps between zoo evaluations; -1: none")
     add("-tb", "--tensorboard-log", default="", metavar="DIR", help="TensorBoard folder")
+    text = "track the run with Weights & Biases, which gets what TensorBoard gets"
+    add("--track", action="store_true", help=text)
+    add("--wandb-project-name", default="sb3", metavar="NAME", help="project there")
+    add("--wandb-entity", metavar="NAME", help="user or team there")
+    add("--wandb-group", metavar="NAME", help="group of runs there")
+    add("-tags", "--wandb-tags", nargs="+", default=[], metavar="TAG", help="tags of the run there")
     add("--no-progress", action="store_true", help="no progress bar")
     add("--live", action="store_true", help="write a page that shows the training while it runs")
     return parser
@@ -214,6 +230,12 @@ def playing_options() -> Parser:
     group.add_argument("--device", default="auto", help="PyTorch device")
     group.add_argument("--verbose", type=int, default=0, help="1: where an error came from")
     return parser
+
+
+def add_stochastic(parser: Parser) -> None:
+    """Add the option that says how actions are chosen."""
+    text = "sample actions instead of taking the mode"
+    parser.add_argument("--stochastic", action="store_true", help=text)
 
 
 def measuring_options(*, reuses_report: bool = False) -> Parser:

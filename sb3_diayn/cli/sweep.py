@@ -137,7 +137,8 @@ def _options(command: Sequence[str]) -> dict[str, object]:
     """The options of ``sb3-diayn train`` that say what is learned."""
     options = vars(parse_train(command))
     elsewhere = "log_folder device num_threads verbose no_progress log_interval live films"
-    elsewhere += " film_seconds film_steps"
+    elsewhere += " film_seconds film_steps track wandb_project_name wandb_entity wandb_group"
+    elsewhere += " wandb_tags"
     return {key: value for key, value in options.items() if key not in elsewhere.split()}
 
 

@@ -6,9 +6,12 @@ import time
 from functools import partial
 from typing import Any
 
+from stable_baselines3.common.logger import Logger
+
 from sb3_diayn.checkpoints import CHECKPOINTS_FOLDER
 from sb3_diayn.cli.evaluation import (
     evaluate_run,
+    films_of_report,
     make_report,
     print_table,
     print_verdicts,
@@ -28,12 +31,15 @@ from sb3_diayn.cli.options import (
     training_options,
 )
 from sb3_diayn.downstream.finetuning import rank_skills
+from sb3_diayn.evaluation.media import has_tensorboard, log_report
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.files import require_extra
+from sb3_diayn.zoo.console import flatten
 from sb3_diayn.zoo.failures import RunError
 from sb3_diayn.zoo.hyperparams import config_path, preset_path
 from sb3_diayn.zoo.provenance import save_provenance
 from sb3_diayn.zoo.runs import Run, find_run
+from sb3_diayn.zoo.tracking import LoggerKeeper, tracking
 from sb3_diayn.zoo.training import LIVE_FILE, train
 
 FINETUNING_STEPS = 20_000  # that the command at the end of a training suggests
@@ -73,8 +79,21 @@ def train_command(args: argparse.Namespace) -> None:
             f"preset={args.preset!r} cannot change a run that is resumed; expected --resume alone. "
             "Leave --preset out, or start a new run without --resume."
         )
+    if not args.track:
+        _train_and_report(args, settings_of(args))
+        return
+    about = {"project": args.wandb_project_name, "entity": args.wandb_entity}
+    about["group"] = args.wandb_group
+    with tracking(settings_of(args), resume=args.resume, tags=args.wandb_tags, **about) as settings:
+        _train_and_report(args, settings)
+
+
+def _train_and_report(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     start, cpu_start = time.perf_counter(), time.process_time()
-    folder = train(resume=args.resume, **settings_of(args))
+    keeper = LoggerKeeper()
+    folder = train(resume=args.resume, callbacks=[keeper], **settings)
+    logger = keeper.kept
+    del keeper  # and with it the model and its replay buffer
     wall_time, cpu_time = time.perf_counter() - start, time.process_time() - cpu_start
     run = find_run(folder)
     n_episodes = args.episodes or (2 if args.no_report else N_EPISODES)
@@ -87,6 +106,8 @@ def train_command(args: argparse.Namespace) -> None:
     save_provenance(folder, args.command, wall_time, cpu_time, args.device)
     if not args.no_report:
         _report(run, args, evaluation, seed)
+    if logger is not None and has_tensorboard(logger):
+        _log(run, evaluation, logger)
     print_table(evaluation)
     print_verdicts(evaluation)
     print_places(run)
@@ -115,6 +136,16 @@ def _report(run: Run, args: argparse.Namespace, evaluation: SkillEvaluation, see
         print(f"The report is left out: {error}")
 
 
+def _log(run: Run, evaluation: SkillEvaluation, logger: Logger) -> None:
+    """What TensorBoard and Weights & Biases show of a report."""
+    films = films_of_report(run)
+    hyperparams, step = flatten(run.hyperparams), evaluation.info["num_timesteps"]
+    try:
+        log_report(logger, evaluation, step=step, films=films, hyperparams=hyperparams)
+    except (ImportError, OSError) as error:  # the training is done, as for the report
+        print(f"The report is not logged: {error}")
+
+
 def print_places(run: Run) -> None:
     """Print where a training has put everything."""
     places = {
@@ -136,7 +167,7 @@ def print_next(run: Run, evaluation: SkillEvaluation) -> None:
     best, _ = rank_skills(evaluation)[0]
     skill = [str(run.folder), "--skill", str(best)]
     commands = {
-        "see the best skill": ["play", *skill, "--render", "human"],
+        "see the best skill, and switch to others": ["view", *skill],
         "make a plain SB3 model of it": ["export", *skill],
         "learn the task from it": ["finetune", *skill, "-n", str(FINETUNING_STEPS)],
     }

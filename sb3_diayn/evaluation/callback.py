@@ -2,6 +2,7 @@
 
 import copy
 import json
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from sb3_diayn.arguments import check_positive
 from sb3_diayn.checkpoints import run_folder
 from sb3_diayn.checks import check_eval_envs
 from sb3_diayn.evaluation.evaluate import evaluate_skills
+from sb3_diayn.evaluation.media import TEXT_FORMATS, has_tensorboard, log_confusion
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.evaluation.trajectories import as_vec_env, preserve_state
 from sb3_diayn.files import replacing, write_bytes, write_through_memory
@@ -26,7 +28,6 @@ SKILLS_FOLDER = "skills"
 HISTORY_FILE, BEST_MODEL, STATISTICS = "evaluations.json", "best_model.zip", "vecnormalize.pkl"
 # DIAYNWrapper is put around again; the others only record.
 DROPPED_WRAPPERS = ("DIAYNWrapper", "Monitor", "RecordEpisodeStatistics", "RecordVideo")
-TEXT_FORMATS = ("stdout", "log", "csv", "json")
 
 
 class SkillEvaluationCallback(BaseCallback):
@@ -39,8 +40,9 @@ class SkillEvaluationCallback(BaseCallback):
     exponential; ``discriminator_bound`` (nats, also by its old name ``mutual_information``),
     ``accuracy`` (share of states) and ``calibration_error``; ``task_return_mean`` and
     ``task_return_best`` over skills, ``coverage`` (cells of all skills together), ``sensitivity``,
-    and for TensorBoard the histogram ``task_returns`` with one value per skill. See
-    :class:`SkillEvaluation` for what they mean.
+    and for TensorBoard the histogram ``task_returns`` with one value per skill and the figure
+    ``confusion``, which needs the extra ``report``. See :class:`SkillEvaluation` for what they
+    mean.
 
     It is passed together with ``DIAYNCallback``, in Python or in the zoo's YAML::
 
@@ -184,7 +186,7 @@ class SkillEvaluationCallback(BaseCallback):
             return True
         self._periods = periods
         evaluation = self._evaluate()
-        row = _numbers(evaluation)
+        row = evaluation.numbers()
         self.history.append({"num_timesteps": self.num_timesteps, **row})
         self._log(evaluation, row)
         self._save(_first_known(row["held_out_bound"], row["discriminator_bound"]))
@@ -214,6 +216,9 @@ class SkillEvaluationCallback(BaseCallback):
             self.logger.record(f"diayn_eval/{name}", value)
         returns = th.as_tensor(evaluation.task_returns.mean(axis=1))
         self.logger.record("diayn_eval/task_returns", returns, exclude=TEXT_FORMATS)
+        if has_tensorboard(self.logger):
+            with suppress(ImportError):  # without the extra report there is no figure
+                log_confusion(self.logger, evaluation, "diayn_eval/confusion")
         self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
         self.logger.dump(self.num_timesteps)
         if self.verbose >= 1:
@@ -242,23 +247,6 @@ class SkillEvaluationCallback(BaseCallback):
         if self.given_env is None and self._env is not None:
             self._env.close()
             self._env = None
-
-
-def _numbers(evaluation: SkillEvaluation) -> dict[str, float]:
-    """The numbers that are logged and saved, by name."""
-    returns = evaluation.task_returns.mean(axis=1)
-    return {
-        "held_out_bound": evaluation.held_out_bound,
-        "distinct_skills": evaluation.distinct_skills,
-        "discriminator_bound": evaluation.discriminator_bound,
-        "mutual_information": evaluation.discriminator_bound,
-        "accuracy": float(evaluation.accuracy.mean()),
-        "calibration_error": evaluation.calibration_error,
-        "task_return_mean": float(returns.mean()),
-        "task_return_best": float(returns.max()),
-        "coverage": float(evaluation.info["total_coverage"]),
-        "sensitivity": evaluation.sensitivity,
-    }
 
 
 def _first_known(*values: float) -> float:

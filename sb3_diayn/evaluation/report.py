@@ -42,6 +42,7 @@ class Description:
     :param env_id: id of the environment
     :param facts: further facts about the training, by name
     :param hyperparams: hyperparameters by name
+    :param download: command that brings the run to this machine; empty for a run that is here
     :param play: command that plays the run, to which ``--skill 3`` is added
     :param enjoy: the zoo's command that plays the run; None if the zoo cannot
     :param snippet: Python code that plays the run, with ``SKILL`` in place of the skill
@@ -52,6 +53,7 @@ class Description:
     env_id: str
     facts: Mapping[str, Any] = field(default_factory=dict)
     hyperparams: Mapping[str, Any] = field(default_factory=dict)
+    download: str = ""
     play: str = ""
     enjoy: str | None = None
     snippet: str = ""
@@ -336,8 +338,8 @@ def render(template: str, context: Mapping[str, Any]) -> str:
 
 
 def _commands(about: Description, skill: int) -> str:
-    commands = [f"{about.play} --skill {skill}"]
-    return "\n".join(commands + ([f"DIAYN_SKILL={skill} {about.enjoy}"] if about.enjoy else []))
+    enjoy = f"DIAYN_SKILL={skill} {about.enjoy}" if about.enjoy else ""
+    return "\n".join(filter(None, [about.download, f"{about.play} --skill {skill}", enjoy]))
 
 
 def _pairs(values: Mapping[str, Any]) -> str:

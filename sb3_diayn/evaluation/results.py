@@ -220,6 +220,22 @@ class SkillEvaluation:
             "movement": self.movement,
         }
 
+    def numbers(self) -> dict[str, float]:
+        """:return: the numbers that are logged during a training, by name"""
+        returns = self.task_returns.mean(axis=1)
+        return {
+            "held_out_bound": self.held_out_bound,
+            "distinct_skills": self.distinct_skills,
+            "discriminator_bound": self.discriminator_bound,
+            "mutual_information": self.discriminator_bound,
+            "accuracy": float(self.accuracy.mean()),
+            "calibration_error": self.calibration_error,
+            "task_return_mean": float(returns.mean()),
+            "task_return_best": float(returns.max()),
+            "coverage": float(self.info["total_coverage"]),
+            "sensitivity": self.sensitivity,
+        }
+
     def save(self, path: str | Path) -> None:
         """
         :param path: a file ending in ``.json`` or ``.npz``

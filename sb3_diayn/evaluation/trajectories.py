@@ -129,14 +129,31 @@ def play_skills(
             f"arguments and n_skills={env.get_attr('n_skills')[0]}."
         )
     check_vec_normalize(model, unwrap_vec_normalize(env))
-    episodes, rules = _Episodes(env, skills, max_steps), env.get_attr("skill_rule")
-    with preserve_state(model, env, seed):
+    episodes = _Episodes(env, skills, max_steps)
+    with borrow(model, env, seed):
         try:
             if seed is not None:
                 env.seed(seed)
             yield from _play(model, env, episodes, deterministic)
         finally:
             _remove_idle(env)
+
+
+@contextmanager
+def borrow(model: BaseAlgorithm, env: VecEnv, seed: int | None = None) -> Iterator[None]:
+    """
+    Play in environments that may be those of the training: :func:`preserve_state`, and after the
+    block the environments draw skills by the same rules as before.
+
+    :param model: any SB3 model
+    :param env: vectorised environments with ``DIAYNWrapper``
+    :param seed: of sampled actions within the block; None to keep the random states
+    """
+    rules = env.get_attr("skill_rule")
+    with preserve_state(model, env, seed):
+        try:
+            yield
+        finally:
             for index, rule in enumerate(rules):
                 env.env_method("set_skill", rule, indices=[index])
             _forget_episodes(model, env)

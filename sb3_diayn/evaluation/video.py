@@ -182,7 +182,7 @@ def record_grid(films: Mapping[int, Path], file: str | Path, *, max_width: int =
     stride = math.ceil(fps / MAX_FPS[file.suffix[1:]])
     scale = f"scale={tile_width}:{tile_height}"
     with ExitStack() as stack:
-        readers = (_read_film(film, ["-vf", scale]) for film in films.values())
+        readers = (read_film(film, ["-vf", scale]) for film in films.values())
         streams = [stack.enter_context(closing(reader)) for reader in readers]
         add = stack.enter_context(write_film(file, shape, fps / stride))
         for tiles in _skip_frames(_in_step(streams), stride):
@@ -201,7 +201,7 @@ def save_poster(film: str | Path) -> Path:
     """
     poster = Path(film).with_suffix(".jpg")
     options = ["-vf", f"thumbnail,scale={POSTER_WIDTH}:-2", "-frames:v", "1"]
-    with closing(_read_film(film, options)) as frames:
+    with closing(read_film(film, options)) as frames:
         frame = next(frames, None)
     if frame is None:
         raise _not_a_film(film)
@@ -427,7 +427,14 @@ def _count_frames(film: Path) -> int:
         return 0
 
 
-def _read_film(film: str | Path, output_params: list[str]) -> Generator[Frame, None, None]:
+def read_film(film: str | Path, output_params: list[str]) -> Generator[Frame, None, None]:
+    """
+    :param film: a film
+    :param output_params: options of ffmpeg, for example for another size
+    :return: its frames
+    :raises ImportError: if the extra ``report`` is missing
+    :raises OSError: if the film cannot be read
+    """
     meta, frames = _open_film(film, output_params)
     width, height = meta["size"]
     with closing(frames):

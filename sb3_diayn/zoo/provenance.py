@@ -126,7 +126,7 @@ def describe(run: Run, name: str) -> Description:
         hyperparams=run.hyperparams,
         play=shlex.join(["sb3-diayn", "play", name, *option]),
         enjoy=_enjoy(run),
-        snippet=_snippet(run, name, str(run.model_path)),
+        snippet=snippet(run, name, str(run.model_path)),
     )
 
 
@@ -140,7 +140,7 @@ def describe_zip(run: Run) -> Description:
         describe(run, name),
         play=shlex.join(["sb3-diayn", "play", name, *env_options(run)]),
         enjoy=None,
-        snippet=_snippet(run, name, name),
+        snippet=snippet(run, name, name),
     )
 
 
@@ -216,7 +216,13 @@ def _arguments(run: Run, name: str) -> str:
     return ", ".join([repr(name), repr(run.env_id), *options])
 
 
-def _snippet(run: Run, name: str, model: str) -> str:
+def snippet(run: Run, name: str, model: str) -> str:
+    """
+    :param run: a run
+    :param name: the run as ``find_run`` shall find it
+    :param model: its zip as ``load`` shall find it
+    :return: Python code that plays it, with ``SKILL`` in place of the skill
+    """
     wrappers = [path for path, _ in class_entries(run.hyperparams, "env_wrapper")]
     is_normalized = run.hyperparams.get("normalize") or run.state.get("vec_normalize")
     if wrappers != ["sb3_diayn.DIAYNWrapper"] or is_normalized:

@@ -1,5 +1,6 @@
 """Runs of the RL Zoo: finding what one has saved, and playing it."""
 
+import glob
 import hashlib
 import json
 import os
@@ -183,10 +184,11 @@ class Run:
             raise why_not_made(self.env_id, env_kwargs, error) from error
         return env
 
-    def _statistics_file(self) -> Path | None:
+    @property
+    def statistics_file(self) -> Path | None:
         """
-        The statistics of ``VecNormalize``, if the run has them: a checkpoint has its own, and those
-        of a zip lie next to it, or in a folder as the zoo makes it.
+        :return: the statistics of ``VecNormalize``, if the run has them: a checkpoint has its own,
+            and those of a zip lie next to it, or in a folder as the zoo makes it
         """
         folder = self.model_path.parent
         name = self.env_id.replace("/", "-") if self.stats_path is None else self.stats_path.name
@@ -199,7 +201,7 @@ class Run:
 
     def _normalization(self) -> tuple[str | None, dict[str, Any]]:
         """Folder of the statistics, and hyperparameters that say whether they are to be used."""
-        file, hyperparams = self._statistics_file(), self.hyperparams
+        file, hyperparams = self.statistics_file, self.hyperparams
         if self.stats_path is not None:
             return str(self.stats_path if file is None else file.parent), hyperparams
         if not self.state.get("vec_normalize", False):
@@ -294,7 +296,7 @@ class Run:
     @cached_property
     def evaluated(self) -> dict[str, Any]:
         """:return: what an evaluation of this run is of, for its ``info``"""
-        statistics = self._statistics_file()
+        statistics = self.statistics_file
         env_kwargs = json.dumps(self.env_kwargs, default=repr, sort_keys=True)
         return {
             "env_id": self.env_id,
@@ -358,6 +360,46 @@ class Run:
         with self.open(seed=seed, device=device, render_mode="rgb_array") as (model, env):
             try:
                 return record_skills(model, env, folder, skills=skills, seed=seed, **options)
+            except RenderingError as error:
+                raise OSError(str(error)) from error
+
+    def view(
+        self,
+        *,
+        skill: int = 0,
+        second: int | None = None,
+        deterministic: bool = True,
+        seed: int | None = 0,
+        device: str = "auto",
+    ) -> None:
+        """
+        Open a window in which keys switch the skill, see
+        :func:`~sb3_diayn.evaluation.viewer.view_skills`.
+
+        :param skill: the first one to play
+        :param second: the one to mix it with, once a key asks for it; None for any
+        :param deterministic: play the mode of the policy instead of samples
+        :param seed: of environment and sampled actions; None for any
+        :param device: PyTorch device of the model
+        :raises ImportError: if the extra ``report`` is missing
+        :raises OSError: if there is no display, or the environment gives no picture
+        """
+        with require_extra("report"):
+            from sb3_diayn.evaluation.video import RenderingError
+            from sb3_diayn.evaluation.viewer import require_display, view_skills
+        require_display()
+        with self.open(seed=seed, device=device, render_mode="rgb_array") as (model, env):
+            try:
+                view_skills(
+                    model,
+                    env,
+                    skill=skill,
+                    second=second,
+                    discriminator=self.load_discriminator(),
+                    deterministic=deterministic,
+                    seed=seed,
+                    title=f"{self.algo} on {self.env_id}",
+                )
             except RenderingError as error:
                 raise OSError(str(error)) from error
 
@@ -514,6 +556,8 @@ def _newest_zip(folder: Path, env_name: str) -> Path:
         return final
     if own := list(list_checkpoints(folder / CHECKPOINTS_FOLDER).values()):
         return own[-1] / MODEL_FILE
+    if shared := sorted(folder.glob(f"*-{glob.escape(env_name)}.zip")):  # see hub_file
+        return shared[0]
     checkpoints = sorted(folder.glob("rl_model_*_steps.zip"), key=lambda file: file.stat().st_mtime)
     if not checkpoints:
         raise FileNotFoundError(
@@ -521,6 +565,14 @@ def _newest_zip(folder: Path, env_name: str) -> Path:
             "rl_model_*_steps.zip. The training may have ended before it saved anything."
         )
     return checkpoints[-1]
+
+
+def hub_file(run: Run) -> str:
+    """
+    :param run: a run
+    :return: name of its zip on the Hugging Face hub, where the zoo looks for it
+    """
+    return f"{run.zoo_algo}-{run.env_id.replace('/', '-')}.zip"
 
 
 def check_statistics(file: Path) -> None:

@@ -127,7 +127,13 @@ class TrainingOptions:
     verbose: int = 0
 
 
-def train(env: str | None = None, *, resume: str | Path | None = None, **options: Any) -> Path:
+def train(
+    env: str | None = None,
+    *,
+    resume: str | Path | None = None,
+    callbacks: Sequence[BaseCallback] = (),
+    **options: Any,
+) -> Path:
     """
     Train with the zoo's ``ExperimentManager``, so that the run's folder is a folder of the zoo.
 
@@ -138,6 +144,7 @@ def train(env: str | None = None, *, resume: str | Path | None = None, **options
 
     :param env: id of the environment; None for the environment of the run that is resumed
     :param resume: a run or a checkpoint to continue, in a new folder
+    :param callbacks: in addition to those of the hyperparameters
     :param options: see :class:`TrainingOptions`
     :return: the run's folder
     :raises KeyboardInterrupt: after Ctrl-C, SIGTERM or SIGHUP, once the model is saved
@@ -150,6 +157,7 @@ def train(env: str | None = None, *, resume: str | Path | None = None, **options
         seeded(settings),
         hyperparams,
         None if resumed is None else resume_point(resumed),
+        callbacks,
         resume=None if resume is None else str(resume),
     )
 

@@ -309,6 +309,66 @@ def test_play_off_screen_writes_films(run, capsys):
 
 
 @pytest.mark.slow
+def test_view_opens_what_play_plays(run, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("pygame")
+    viewed = []
+    monkeypatch.setattr("sb3_diayn.evaluation.viewer.require_display", lambda: None)
+    monkeypatch.setattr(Run, "view", lambda run, **options: viewed.append((run, options)))
+    shutil.copy(run / f"{ENV}.zip", tmp_path / "best_model.zip")
+    words = [str(run), "--skill", "2,0", "--seed", "5", "--stochastic", "--device", "cpu"]
+    assert main(["view", *words]) == 0
+    opened, options = viewed.pop()
+    assert opened.folder == run
+    expected = {"skill": 2, "second": 0, "seed": 5, "deterministic": False, "device": "cpu"}
+    assert options == expected
+    assert main(["view", "--env", ENV, "-f", str(run.parent.parent), "--exp-id", "1"]) == 0
+    opened, options = viewed.pop()
+    assert opened.folder == run and (options["skill"], options["second"]) == (0, None)
+    assert "--eval-freq" in error_of(capsys, "view", run, "--load-best")
+
+
+def test_view_without_a_display_names_the_report(capsys, monkeypatch):
+    pytest.importorskip("pygame")
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    error = error_of(capsys, "view", "any/run")
+    assert error.startswith("error: There is no display") and error.count("\n") == 1
+    assert "sb3-diayn report RUN" in error
+
+
+@pytest.mark.slow
+def test_an_environment_without_a_picture_cannot_be_viewed(run, capsys, monkeypatch):
+    pytest.importorskip("pygame")
+    from sb3_diayn.evaluation import video, viewer
+
+    def fail(env):
+        raise video.RenderingError("env does not render.")
+
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    monkeypatch.setattr(viewer, "NO_WINDOW", set())
+    monkeypatch.setattr(viewer, "require_rendering", fail)
+    assert error_of(capsys, "view", run) == "error: env does not render.\n"
+
+
+@pytest.mark.slow
+def test_view_shows_a_run(run, monkeypatch):
+    """Classic control, in a window that nobody sees."""
+    pytest.importorskip("pygame")
+    from sb3_diayn.evaluation import viewer
+
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    monkeypatch.setattr(viewer, "NO_WINDOW", set())
+    shown, draw = [], viewer._draw_frame
+    monkeypatch.setattr(
+        viewer, "_draw_frame", lambda screen, frame: shown.append(frame) or draw(screen, frame)
+    )
+    events = [["."], ["."], [], ["q"]]
+    monkeypatch.setattr(viewer, "_keys", lambda: events.pop(0))
+    assert main(["view", str(run), "--device", "cpu"]) == 0
+    first, second, third, *_ = shown
+    assert (first != second).any() and (second == third).all()
+
+
+@pytest.mark.slow
 def test_compare_reads_reports_and_plays_the_others(run, tmp_path, capsys, monkeypatch):
     measured, evaluate = [], Run.evaluate
     monkeypatch.setattr(

@@ -11,9 +11,10 @@ pytest.importorskip("rl_zoo3")
 
 from sb3_diayn.cli import main, make_parser
 
-COMMANDS = (
-    "train play report evaluate plot record compare export finetune imitate sweep tune config"
-)
+COMMANDS = """
+    train play view report evaluate plot record compare push export finetune imitate sweep tune
+    config
+""".split()
 
 
 def help_of(capsys, *words):
@@ -23,7 +24,7 @@ def help_of(capsys, *words):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", [*COMMANDS.split(), "config"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_has_an_example_that_parses_and_no_default_of_none(capsys, command):
     text = help_of(capsys, command)
     assert "default: None" not in text and "default: False" not in text
@@ -43,6 +44,7 @@ def test_the_main_help_has_an_example_that_parses(capsys):
     [
         ("train", ["what to train", "how to train", "what to save and to show", "films"]),
         ("play", ["which run", "which skills", "how to play", "films"]),
+        ("view", ["which run", "which skills", "how to play"]),
         ("report", ["which run", "which skills", "how to measure", "films", "output"]),
         ("tune", ["what to train", "how to train", "how to search"]),
     ],
@@ -112,7 +114,13 @@ def test_completion_knows_commands_and_options(capsys, shell):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "library"),
-    [("plotting", "pandas"), ("plotting", "matplotlib"), ("comparison", "scipy"), ("video", "PIL")],
+    [
+        ("plotting", "pandas"),
+        ("plotting", "matplotlib"),
+        ("comparison", "scipy"),
+        ("video", "PIL"),
+        ("viewer", "pygame"),
+    ],
 )
 def test_a_missing_library_is_named_with_its_extra(module, library):
     """Also where somebody imports the module, not a command."""

@@ -55,10 +55,23 @@ def executed(words, folder):
     """Exit code, and the names of the files whose code has left a mark."""
     if words[0] == "record" or (words[0] == "imitate" and "--no-films" not in words):
         pytest.importorskip("imageio_ffmpeg")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore")
+        if words[0] == "view":
+            close_window_at_once(patch)
         code = main(words)
     return code, {file.name for file in (folder / "marks").iterdir()}
+
+
+def close_window_at_once(patch):
+    """A window that nobody sees, closed before the first step."""
+    pytest.importorskip("pygame")
+    pytest.importorskip("PIL")
+    from sb3_diayn.evaluation import viewer
+
+    patch.setenv("SDL_VIDEODRIVER", "dummy")
+    patch.setattr(viewer, "NO_WINDOW", set())
+    patch.setattr(viewer.Controls, "steps_due", lambda controls, *_: controls.press("q") or 0)
 
 
 @pytest.fixture

@@ -15,11 +15,13 @@ CHECKPOINT = "checkpoints/checkpoint_60_steps"
 # Options with which a command is quick, by the command.
 OPTIONS = {
     "play": ["--skill", "0", "--device", "cpu"],
+    "view": ["--device", "cpu"],
     "evaluate": QUICK,
     "report": [*QUICK, "--no-films", "--model-card"],
     "plot": QUICK,
     "record": ["--skills", "0", "--film-steps", "2", "--device", "cpu"],
     "compare": QUICK,
+    "push": [*QUICK, "--repo-id", "somebody/skills", "--dry-run", "--no-films"],
     "export": QUICK,
     "imitate": ["--device", "cpu"],
     "finetune": [*QUICK, "-n", "8"],

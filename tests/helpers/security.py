@@ -44,12 +44,14 @@ class Row:
 
 ROWS = [
     Row("play RUN", OPENED, OPENED | YAML),
+    Row("view RUN", OPENED, OPENED | YAML),
     Row("evaluate RUN", OPENED, OPENED | YAML),
     Row("report RUN", OPENED, OPENED | YAML),
     Row("plot RUN", OPENED, OPENED | YAML),
     Row("plot evaluation.json", NOTHING, NOTHING, "`.npz` too"),
     Row("record RUN", OPENED, OPENED | YAML),
     Row("compare RUN", OPENED, OPENED | YAML, "the YAML only, if the run's report fits"),
+    Row("push RUN", OPENED, OPENED | YAML),
     Row("export RUN", OPENED, OPENED | YAML),
     Row("finetune RUN", OPENED, OPENED | YAML),
     Row("imitate RUN", OPENED, OPENED | YAML, "nothing of the expert's file"),

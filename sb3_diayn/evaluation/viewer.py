@@ -269,12 +269,13 @@ class SkillPlayer:
         if self._seen is None:
             return None
         next_obs, actions = self._seen
+        device = self._discriminator.log_p.device
         scaled = self._discriminator.scale_action(actions).reshape(1, -1)
         with th.no_grad():
-            obs = map_obs(lambda part: th.as_tensor(np.array(part)[None]), next_obs)
-            logits = self._discriminator(obs, th.as_tensor(scaled))
-            probabilities: npt.NDArray[np.float64] = logits[0].double().softmax(dim=0).numpy()
-        return probabilities
+            obs = map_obs(lambda part: th.as_tensor(np.array(part)[None], device=device), next_obs)
+            logits = self._discriminator(obs, th.as_tensor(scaled, device=device))
+            known: npt.NDArray[np.float64] = logits[0].double().softmax(dim=0).cpu().numpy()
+        return known
 
 
 def view_skills(

@@ -225,6 +225,10 @@ def measuring_options(*, reuses_report: bool = False) -> Parser:
     group.add_argument("--no-progress", action="store_true", help="no progress bar")
     if reuses_report:
         parser.set_defaults(seed=None)  # for any
+    else:
+        text = "names of the observation's coordinates, e.g. angle,velocity; default: the "
+        text += "environment's obs_names, or what is known of MuJoCo, Box2D and classic control"
+        group.add_argument("--obs-names", type=words, metavar="NAME,NAME", help=text)
     return parser
 
 

@@ -32,9 +32,10 @@ READS_CONFIG = "A file for --conf-file can run code: use only what you trust."
 
 TRUST = {
     name: f"{OPENS_RUN}. Which files: {SECURITY_PAGE}"
-    for name in ("play", "report", "evaluate", "record", "compare", "export", "finetune")
+    for name in ("play", "report", "evaluate", "record", "export", "finetune")
 } | {
     "plot": f"{OPENS_RUN}; an evaluation.json or .npz runs none. Which files: {SECURITY_PAGE}",
+    "compare": f"{OPENS_RUN}; an evaluation.json or .npz runs none. Which files: {SECURITY_PAGE}",
     "imitate": f"{OPENS_RUN}; with --no-films, a zip outside of a run's folder runs none. "
     f"Which files: {SECURITY_PAGE}",
     "train": f"With --resume: {OPENS_RUN[0].lower()}{OPENS_RUN[1:]}. {READS_CONFIG} "

@@ -3,11 +3,11 @@
 import argparse
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import isnan
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import gymnasium as gym
 from rich.console import Console
@@ -33,7 +33,8 @@ from sb3_diayn.cli.options import (
 from sb3_diayn.downstream.finetuning import rank_skills
 from sb3_diayn.evaluation.callback import BEST_MODEL, SKILLS_FOLDER
 from sb3_diayn.evaluation.diagnosis import diagnose
-from sb3_diayn.evaluation.report import headlines, number, save_figures, write_report
+from sb3_diayn.evaluation.pages import number
+from sb3_diayn.evaluation.report import headlines, save_figures, write_report
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.evaluation.trajectories import play_skills
 from sb3_diayn.files import check_writable, require_extra
@@ -41,7 +42,12 @@ from sb3_diayn.skills import check_skill
 from sb3_diayn.zoo.provenance import describe, describe_zip
 from sb3_diayn.zoo.runs import Run, find_checkpoints, find_run, numbered_run
 
+# What measures a run, and its films by skill.
+Comparable: TypeAlias = tuple[Callable[[], SkillEvaluation], Mapping[int, Path]]
+
 SKILLS = "an index, several as 0,3,7-9, all, or best, by task return"
+# Of a run, with the command that writes it: the report's first, since films belong to it.
+EVALUATIONS = {"report/evaluation.json": "report", "evaluation.json": "evaluate"}
 # Of the zoo's evaluations, and of SkillEvaluationCallback's.
 BEST_MODELS = ("best_model.zip", f"{SKILLS_FOLDER}/{BEST_MODEL}")
 
@@ -220,7 +226,8 @@ def record(args: argparse.Namespace) -> None:
 
 def add_compare(commands: Commands) -> None:
     """The options of ``sb3-diayn compare``."""
-    runs = run_options(nargs="+", help="runs; those whose report fits are not played again")
+    text = "runs, or an evaluation.json or .npz; those with an evaluation that fits are not played"
+    runs = run_options(nargs="+", metavar="RUN|FILE", help=text)
     output = output_options("DIR", "nothing is written")
     measuring = measuring_options(reuses_report=True)
     example = "logs/sac/Hopper-v5_1 logs/sac/Hopper-v5_2 -o comparison"
@@ -228,20 +235,15 @@ def add_compare(commands: Commands) -> None:
 
 
 def compare(args: argparse.Namespace) -> None:
-    """Put runs in one table, and one figure."""
+    """Put runs in one table, and on one page with their films."""
     with require_extra("report"):  # before anything is played
         import sb3_diayn.evaluation.comparison  # noqa: F401
-    runs = {
-        str(path): find_run(path, args.env, gym_packages=args.gym_packages) for path in args.run
-    }
+    names = short_names(args.run)
+    found = {name: _comparable(Path(path), args) for name, path in names.items()}
     folder = check_writable(args.output) if args.output else None
-    show_comparison(
-        {
-            name: cached_evaluation(run, **wanted(args)) or evaluate_run(run, args)
-            for name, run in runs.items()
-        },
-        folder,
-    )
+    evaluations = {name: evaluate() for name, (evaluate, _) in found.items()}
+    films = {name: films for name, (_, films) in found.items()}
+    show_comparison(evaluations, folder, films=films)
 
 
 # -- what several commands do ------------------------------------------------------------------
@@ -257,7 +259,7 @@ def evaluate_run(run: Run, args: argparse.Namespace, **options: Any) -> SkillEva
     """Evaluate as the options of a command say, or as ``options`` of ``Run.evaluate`` do."""
     known: dict[str, Any] = {"n_episodes": args.episodes or N_EPISODES, "seed": args.seed or 0}
     known["device"] = args.device
-    names = ("deterministic", "baseline")
+    names = ("deterministic", "baseline", "obs_names")
     known |= {name: getattr(args, name) for name in names if hasattr(args, name)}
     progress_bar = not args.no_progress and sys.stderr.isatty()
     return run.evaluate(progress_bar=progress_bar, **(known | options))
@@ -284,16 +286,79 @@ def try_to_film(run: Run, args: argparse.Namespace, folder: Path, **options: Any
 
 
 def cached_evaluation(run: Run, **wanted: Any) -> SkillEvaluation | None:
-    """Load the evaluation of the run's report, if it is as wanted: see ``Run.has_evaluation``."""
-    file = run.folder / "report" / "evaluation.json"
-    if not file.is_file():
-        return None
+    """Load an evaluation of the run that is as wanted: see ``Run.has_evaluation``."""
+    found = find_evaluation(run.folder, partial(run.has_evaluation, **wanted))
+    return None if found is None else found[0]
+
+
+def find_evaluation(
+    folder: Path, fits: Callable[[SkillEvaluation], bool]
+) -> tuple[SkillEvaluation, Path] | None:
+    """The first evaluation in a run's folder that fits, of its report or of the run; its file."""
+    for name, command in EVALUATIONS.items():
+        file = folder / name
+        if not file.is_file():
+            continue
+        try:
+            evaluation = SkillEvaluation.load(file)
+            if fits(evaluation):
+                return evaluation, file
+        except ValueError as error:
+            message = f"{file}: {error} The command {command} writes it again."
+            raise ValueError(message) from error
+    return None
+
+
+def find_films(folder: Path, n_skills: int) -> dict[int, Path]:
+    """The films of a report, by skill. Next to an evaluation of another folder there are none."""
+    films = {
+        int(file.stem.removeprefix("skill_")): file
+        for file in folder.glob("films/skill_[0-9]*.mp4")
+        if file.stem.removeprefix("skill_").isdigit()
+    }
+    return {skill: film for skill, film in sorted(films.items()) if skill < n_skills}
+
+
+def short_names(paths: Sequence[str]) -> dict[str, str]:
+    """The paths by a name without the folders that all of them begin with."""
+    parts = {path: Path(path).parts for path in paths}
+    shortest = min(map(len, parts.values()))
+    levels = list(zip(*parts.values(), strict=False))[: max(shortest - 1, 0)]
+    n_common = next((i for i, names in enumerate(levels) if len(set(names)) > 1), len(levels))
+    return {str(Path(*parts[path][n_common:])): path for path in paths}
+
+
+def _comparable(path: Path, args: argparse.Namespace) -> Comparable:
+    """What measures a run, or loads the evaluation that is there; and the films of its report."""
+    if path.suffix in (".json", ".npz"):
+        evaluation = SkillEvaluation.load(path)
+        return _as_it_is(path, (evaluation, path) if has_settings(evaluation, args) else None)
     try:
-        evaluation = SkillEvaluation.load(file)
-        fits = run.has_evaluation(evaluation, **wanted)
-    except ValueError as error:
-        raise ValueError(f"{file}: {error} The command report writes it again.") from error
-    return evaluation if fits else None
+        run = find_run(path, args.env, gym_packages=args.gym_packages)
+    except FileNotFoundError:
+        if not any((path / name).is_file() for name in EVALUATIONS):
+            raise
+        print(f"{path} has no model: its evaluation is taken as it is.")
+        return _as_it_is(path, find_evaluation(path, partial(has_settings, args=args)))
+    found = find_evaluation(run.folder, partial(run.has_evaluation, **wanted(args)))
+    return _as_it_is(path, found) if found else (partial(evaluate_run, run, args), {})
+
+
+def _as_it_is(path: Path, found: tuple[SkillEvaluation, Path] | None) -> Comparable:
+    if found is None:
+        raise ValueError(
+            f"RUN={str(path)!r} has no model, and its evaluation has other settings than the "
+            "options; expected the same. Leave out --episodes and --seed, and give "
+            "--deterministic as it was."
+        )
+    evaluation, file = found
+    return lambda: evaluation, find_films(file.parent, evaluation.n_skills)
+
+
+def has_settings(evaluation: SkillEvaluation, args: argparse.Namespace) -> bool:
+    """Whether an evaluation was made as the options want it. What it does not say may fit."""
+    known = ((evaluation.info.get(name, value), value) for name, value in wanted(args).items())
+    return all(value is None or found == value for found, value in known)
 
 
 def wanted(args: argparse.Namespace) -> dict[str, Any]:
@@ -425,15 +490,13 @@ def show_comparison(
     evaluations: Mapping[str, SkillEvaluation],
     folder: Path | None,
     groups: Mapping[str, str] | None = None,
+    films: Mapping[str, Mapping[int, Path]] | None = None,
 ) -> None:
-    """Print runs as tables; write ``comparison.csv`` and ``.png``, unless the folder is None."""
+    """Print runs as tables; write ``comparison.csv``, a figure and a page, if there is a folder."""
     with require_extra("report"):
         from sb3_diayn.evaluation import comparison
     frame = comparison.compare(evaluations, groups=groups)
-    short = {"n_skills": "K", "distinct_skills": "distinct", "coverage": "cells"}
-    short |= {"recognized_skills": "known to D", "calibration_error": "calibration"}
-    short |= {"best_task_return": "best", "median_task_return": "median"}
-    tables = {"Runs": frame.drop(columns="group").rename(columns=short)}
+    tables = {"Runs": frame.drop(columns="group").rename(columns=comparison.SHORT)}
     for group, summary in comparison.summarize_groups(frame).groupby(level="group", sort=False):
         title = f"{group}: mean over runs, with its 95 % bootstrap interval"
         tables[title] = summary.droplevel("group").rename(index=comparison.METRICS)
@@ -441,7 +504,5 @@ def show_comparison(
         table = table.rename_axis(None)  # a name of the index would take a line
         print(f"{title}\n{table.to_string(float_format=number, na_rep='n/a')}\n")
     if folder is not None:
-        frame.to_csv(folder / "comparison.csv")
-        figure = comparison.plot_comparison(frame).flat[0].figure
-        figure.savefig(folder / "comparison.png", dpi=120)
-        print(f"{folder / 'comparison.csv'}\n{folder / 'comparison.png'}")
+        page = comparison.write_comparison(folder, evaluations, groups=groups, films=films)
+        print(f"{folder / 'comparison.csv'}\n{folder / 'comparison.png'}\n{page}")

@@ -32,19 +32,10 @@ READS_CONFIG = "A file for --conf-file can run code: use only what you trust."
 
 TRUST = {
     name: f"{OPENS_RUN}. Which files: {SECURITY_PAGE}"
-    for name in (
-        "play",
-        "view",
-        "report",
-        "evaluate",
-        "record",
-        "compare",
-        "push",
-        "export",
-        "finetune",
-    )
+    for name in ("play", "view", "report", "evaluate", "record", "push", "export", "finetune")
 } | {
     "plot": f"{OPENS_RUN}; an evaluation.json or .npz runs none. Which files: {SECURITY_PAGE}",
+    "compare": f"{OPENS_RUN}; an evaluation.json or .npz runs none. Which files: {SECURITY_PAGE}",
     "imitate": f"{OPENS_RUN}; with --no-films, a zip outside of a run's folder runs none. "
     f"Which files: {SECURITY_PAGE}",
     "train": f"With --resume: {OPENS_RUN[0].lower()}{OPENS_RUN[1:]}. {READS_CONFIG} "
@@ -248,6 +239,10 @@ def measuring_options(*, reuses_report: bool = False) -> Parser:
     group.add_argument("--no-progress", action="store_true", help="no progress bar")
     if reuses_report:
         parser.set_defaults(seed=None)  # for any
+    else:
+        text = "names of the observation's coordinates, e.g. angle,velocity; default: the "
+        text += "environment's obs_names, or what is known of MuJoCo, Box2D and classic control"
+        group.add_argument("--obs-names", type=words, metavar="NAME,NAME", help=text)
     return parser
 
 

@@ -37,7 +37,7 @@ from sb3_diayn.files import require_extra
 from sb3_diayn.zoo.console import flatten
 from sb3_diayn.zoo.failures import RunError
 from sb3_diayn.zoo.hyperparams import config_path, preset_path
-from sb3_diayn.zoo.provenance import save_provenance
+from sb3_diayn.zoo.provenance import save_provenance, shown_path
 from sb3_diayn.zoo.runs import Run, find_run
 from sb3_diayn.zoo.tracking import LoggerKeeper, tracking
 from sb3_diayn.zoo.training import LIVE_FILE, train
@@ -125,7 +125,7 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
 def _report(run: Run, args: argparse.Namespace, evaluation: SkillEvaluation, seed: int) -> None:
     """The training is done and saved, so a report that cannot be made is no error."""
     name = str(run.folder)
-    options: dict[str, Any] = {"why_no_films": NO_FILMS.format(name)}
+    options: dict[str, Any] = {"why_no_films": NO_FILMS.format(shown_path(run, name))}
     if args.films is not False:
         ranked = [skill for skill, _ in rank_skills(evaluation)]
         skills = sorted(ranked if args.films else ranked[:N_FILMS])

@@ -1,20 +1,31 @@
 """Comparison of runs: seeds of one setting, or settings. It needs the extra ``report``."""
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Hashable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from sb3_diayn.evaluation.pages import render
 from sb3_diayn.evaluation.results import SkillEvaluation
-from sb3_diayn.files import require_extra
+from sb3_diayn.evaluation.svg import PathPlot, draw_paths, path_limits
+from sb3_diayn.files import replacing, require_extra, write_bytes
 
 with require_extra("report"):
     import matplotlib.pyplot as plt
     import pandas as pd
     from scipy.stats import bootstrap  # type: ignore[import-untyped]
 
-__all__ = ["METRICS", "compare", "interval", "plot_comparison", "summarize_groups"]
+__all__ = [
+    "METRICS",
+    "compare",
+    "interval",
+    "plot_comparison",
+    "summarize_groups",
+    "write_comparison",
+]
 
 METRICS = {
     "distinct_skills": "distinct skills",
@@ -26,7 +37,21 @@ METRICS = {
     "coverage": "cells visited by all skills",
     "movement": "mean movement of skills (std)",
 }
+# Headings of the same, and of what else is known of a run.
+SHORT = {
+    "n_skills": "K",
+    "steps": "steps",
+    "distinct_skills": "distinct",
+    "recognized_skills": "known to D",
+    "accuracy": "accuracy",
+    "calibration_error": "calibration",
+    "best_task_return": "best",
+    "median_task_return": "median",
+    "coverage": "cells",
+    "movement": "movement",
+}
 CONFIDENCE = 0.95
+MAX_FILMS = 3  # of a run, next to each other
 
 
 def compare(
@@ -123,6 +148,95 @@ def plot_comparison(frame: pd.DataFrame, *, axes: npt.NDArray[Any] | None = None
         ax.set_yticklabels(groups)
         ax.locator_params(axis="x", nbins=4)
     return axes
+
+
+def write_comparison(
+    folder: str | Path,
+    evaluations: Mapping[str, SkillEvaluation],
+    *,
+    groups: Mapping[str, str] | None = None,
+    films: Mapping[str, Mapping[int, Path]] | None = None,
+) -> Path:
+    """
+    Write ``index.html``, ``comparison.csv``, ``comparison.png`` and copies of films, the page last.
+    Nothing in the folder refers to the network or to other folders.
+
+    :param folder: where to, created if need be
+    :param evaluations: the evaluation of each run, by the run's name
+    :param groups: see :func:`compare`
+    :param films: of each run, films by skill. The three with the best task returns are shown, with
+        their posters, see :func:`~sb3_diayn.evaluation.video.save_poster`
+    :return: the page
+    :raises ImportError: if the extra ``report`` is missing
+    :raises OSError: if the folder cannot be written
+    :raises ValueError: if there is nothing to compare or a run has no group
+    """
+    folder = Path(folder)
+    frame = compare(evaluations, groups=groups)
+    write_bytes(folder / "comparison.csv", frame.to_csv().encode())
+    figure = plot_comparison(frame).flat[0].figure
+    with replacing(folder / "comparison.png") as temporary:
+        figure.savefig(temporary, dpi=120)
+    plt.close(figure)
+    found = films or {}
+    context = {
+        "columns": SHORT,
+        "meanings": {"n_skills": "number of skills", "steps": "of the training"} | METRICS,
+        "rows": frame.reset_index().to_dict("records"),
+        "groups": _summaries(frame),
+        "films": {
+            run: _copy_films(folder, index, evaluation, found.get(run, {}))
+            for index, (run, evaluation) in enumerate(evaluations.items())
+        },
+        "paths": _plots(evaluations),
+    }
+    write_bytes(folder / "index.html", render("comparison.html", context).encode())
+    return folder / "index.html"
+
+
+def _summaries(frame: pd.DataFrame) -> dict[str, list[dict[Hashable, Any]]]:
+    """Metrics of each group of several runs: of a single one they are in the table of runs."""
+    summaries = {}
+    for group, summary in summarize_groups(frame).groupby(level="group", sort=False):
+        metrics = summary.droplevel("group").rename(index=METRICS)
+        if (metrics["runs"] > 1).all():
+            summaries[str(group)] = metrics.rename_axis("label").reset_index().to_dict("records")
+    return summaries
+
+
+def _copy_films(
+    folder: Path, index: int, evaluation: SkillEvaluation, films: Mapping[int, Path]
+) -> list[dict[str, Any]]:
+    """Copy the best films of a run, so that the folder can be moved; return what they show."""
+    means = evaluation.task_returns.mean(axis=1)
+    shown = []
+    for skill in sorted(films, key=lambda skill: -means[skill])[:MAX_FILMS]:
+        entry = {"skill": skill, "task_return": means[skill], "poster": ""}
+        poster = films[skill].with_suffix(".jpg")
+        for key, file in {"file": films[skill], "poster": poster}.items():
+            if file.is_file():
+                entry[key] = f"films/run_{index}_{file.name}"
+                with replacing(folder / entry[key]) as temporary:
+                    shutil.copyfile(file, temporary)
+        shown.append(entry)
+    return shown
+
+
+def _plots(evaluations: Mapping[str, SkillEvaluation]) -> dict[str, PathPlot]:
+    """The paths of each run, with common limits where environment and coordinates are the same."""
+    alike: dict[str, list[SkillEvaluation]] = {}
+    kinds = {}
+    for run, evaluation in evaluations.items():
+        info = evaluation.info
+        coordinates = info["coordinates"]
+        # Each run has principal components of its own.
+        own = run if any("component" in name for name in coordinates) else ""
+        kinds[run] = f"{info.get('env_id')} {coordinates} {own}"
+        alike.setdefault(kinds[run], []).append(evaluation)
+    return {
+        run: draw_paths(evaluation, limits=path_limits(alike[kinds[run]]))
+        for run, evaluation in evaluations.items()
+    }
 
 
 def _default_group(evaluation: SkillEvaluation) -> str:

@@ -20,7 +20,7 @@ from sb3_diayn.arguments import check_positive
 from sb3_diayn.checks import callbacks_in
 from sb3_diayn.evaluation.callback import SkillEvaluationCallback
 from sb3_diayn.evaluation.monitoring import EpisodeMonitor, find_diayn_callback
-from sb3_diayn.evaluation.report import number, render
+from sb3_diayn.evaluation.pages import number, render
 from sb3_diayn.files import require_extra, write_bytes
 from sb3_diayn.trainer import HISTORY
 

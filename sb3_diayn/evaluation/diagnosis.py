@@ -1,14 +1,16 @@
 """Findings about a training, in words: the known ways in which skills fail."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
 from sb3_diayn.evaluation import metrics
 from sb3_diayn.evaluation.results import SkillEvaluation
+from sb3_diayn.evaluation.trajectories import POSITION_KEYS
 
 # Below a tenth of log K the fresh states hold hardly any trace of the skill.
 NEAR_CHANCE = 0.1
@@ -37,6 +39,8 @@ MIN_COORDINATES = 5
 # A tenth of the coordinates carries more than four fifths of what the discriminator knows.
 NARROW_COORDINATES, NARROW_SHARE = 0.1, 0.8
 MAX_NAMED = 10
+# What the provided ppo_travel.yml has hyperparameters for.
+TRAVEL_ENVS = ("Ant-v5", "HalfCheetah-v5")
 
 
 @dataclass(frozen=True)
@@ -137,8 +141,7 @@ def _too_early(evaluation: SkillEvaluation) -> Diagnosis:
         f"Too early to tell{after}: {_distinct(evaluation)}, and the discriminator recognises "
         f"{_accuracy(evaluation)}.",
         "Train longer and watch diayn/log_q_z, which should rise from -log K. If it stays there, "
-        "try fewer skills (n_skills), more updates (n_updates of DIAYNCallback, gradient_steps of "
-        "the model) or normalize_obs: true.",
+        f"try {_list(_FEWER, _MORE_UPDATES, *_scaling(evaluation))}.",
     )
 
 
@@ -202,16 +205,31 @@ def _unknown_to_discriminator(evaluation: SkillEvaluation) -> list[Diagnosis]:
             f"{_distinct(evaluation)}, but its own bound is {known:.2f} nats. It recognises "
             f"{_accuracy(evaluation)} and is {_confidence(evaluation, excess)}. At the bottom are "
             f"skills {named}.",
-            IGNORANCE_ADVICE if excess < OVERCONFIDENT else MEMORY_ADVICE,
+            _ignorance_advice(evaluation) if excess < OVERCONFIDENT else MEMORY_ADVICE,
             tuple(int(k) for k in worst),
         )
     ]
 
 
-IGNORANCE_ADVICE = (
-    "Let it learn more: more updates (n_updates of DIAYNCallback), a larger learning_rate or "
-    "net_arch, or normalize_obs: true."
-)
+_FEWER = "fewer skills (n_skills)"
+_MORE_UPDATES = "more updates (n_updates of DIAYNCallback, gradient_steps of the model)"
+
+
+def _scaling(evaluation: SkillEvaluation) -> list[str]:
+    """The advice to scale the discriminator's inputs, unless the training did."""
+    return [] if evaluation.info.get("normalize_obs") else ["normalize_obs: true"]
+
+
+def _list(*options: str) -> str:
+    return " or ".join(filter(None, [", ".join(options[:-1]), options[-1]]))
+
+
+def _ignorance_advice(evaluation: SkillEvaluation) -> str:
+    updates, network = "more updates (n_updates of DIAYNCallback)", "a larger learning_rate"
+    options = _list(updates, network, "a larger net_arch", *_scaling(evaluation))
+    return f"Let it learn more: {options}."
+
+
 MEMORY_ADVICE = (
     "It knows the episodes that it was trained on, but not the next ones: collect more episodes of "
     "each skill per update (n_envs), shorten them (skill_duration), or train longer. "
@@ -226,12 +244,32 @@ def _confidence(evaluation: SkillEvaluation, excess: float) -> str:
     return f"{confidence:.0%} sure (calibration error {evaluation.calibration_error:.2f})"
 
 
-TRAVEL_ADVICE = (
-    "Let the discriminator read positions or velocities only (obs_indices; for MuJoCo also "
-    "exclude_current_positions_from_observation: false), with normalize_obs and spectral_norm so "
-    "that longer ways earn more, or use shorter episodes or a skill_duration. The provided "
-    "ppo_travel.yml does all of this."
-)
+NOT_YET = "They are not distinct yet: that comes first."
+
+
+def _travel_advice(evaluation: SkillEvaluation) -> str:
+    info, what = evaluation.info, "positions or velocities only (obs_indices)"
+    if _hides_positions(info):
+        what += " and shows them (exclude_current_positions_from_observation: false)"
+    options = ("normalize_obs", "spectral_norm")
+    missing = [name for name in options if not info.get(name)]
+    farther = f", with {' and '.join(missing)} so that longer ways earn more" if missing else ""
+    advice = (
+        f"Let the discriminator read {what}{farther}, or use shorter episodes or a skill_duration."
+    )
+    if info.get("env_id") in TRAVEL_ENVS:
+        advice += " The provided ppo_travel.yml does all of this."
+    return advice
+
+
+def _hides_positions(info: Mapping[str, Any]) -> bool:
+    """Whether the observation is MuJoCo's without the positions that ``info`` tells."""
+    names, env_id = info.get("coordinates") or [""], info.get("env_id")
+    if names[0] not in POSITION_KEYS or env_id not in gym.registry:
+        return False
+    option = "exclude_current_positions_from_observation"
+    is_mujoco = str(gym.spec(env_id).entry_point).startswith("gymnasium.envs.mujoco")
+    return is_mujoco and (info.get("env_kwargs") or {}).get(option, True) is not False
 
 
 def _static(evaluation: SkillEvaluation) -> list[Diagnosis]:
@@ -248,7 +286,7 @@ def _static(evaluation: SkillEvaluation) -> list[Diagnosis]:
             f"{len(skills)} of {evaluation.n_skills} skills {'are distinct but ' * are_distinct}"
             f"hold a pose: in the second half of an episode they move less than {STATIC_MOVEMENT} "
             f"standard deviations of all states: {named}.",
-            TRAVEL_ADVICE if are_distinct else "They are not distinct yet: that comes first.",
+            _travel_advice(evaluation) if are_distinct else NOT_YET,
             tuple(int(k) for k in skills),
         )
     ]
@@ -263,8 +301,13 @@ def _narrow(evaluation: SkillEvaluation) -> list[Diagnosis]:
     share = importance[order].sum() / max(importance.sum(), 1e-12)
     if len(read) < MIN_COORDINATES or share < NARROW_SHARE:
         return []
-    parts = evaluation.info.get("parts") or [f"observation[{index}]" for index in read]
+    names = evaluation.info.get("obs_names") or []
+    called = {index: f", {name}" for index, name in enumerate(names)}
+    parts = evaluation.info.get("parts") or [
+        f"observation[{index}]{called.get(index, '')}" for index in read
+    ]
     named = _enumerate([f"{parts[i]} ({importance[i]:.2f} nats)" for i in order])
+    scale = "".join(f", or set {way} so that no scale dominates" for way in _scaling(evaluation))
     return [
         Diagnosis(
             "narrow_discriminator",
@@ -272,8 +315,7 @@ def _narrow(evaluation: SkillEvaluation) -> list[Diagnosis]:
             f"The discriminator leans on {n_top} of {len(read)} coordinates for {share:.0%} of "
             f"what it knows: {named}.",
             "See whether skills that differ in these alone are what you want. If not, choose the "
-            "coordinates it reads with obs_indices, or set normalize_obs: true so that no scale "
-            "dominates.",
+            f"coordinates it reads with obs_indices{scale}.",
         )
     ]
 

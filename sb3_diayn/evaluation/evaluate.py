@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from sb3_diayn.arguments import check_positive
 from sb3_diayn.discriminator import Discriminator
 from sb3_diayn.evaluation import metrics
+from sb3_diayn.evaluation.coordinates import check_obs_names, find_obs_names
 from sb3_diayn.evaluation.held_out import classify_held_out
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.evaluation.trajectories import Trajectory, as_vec_env, play_skills, preserve_state
@@ -44,6 +45,7 @@ def evaluate_skills(
     discriminator: Discriminator | None = None,
     max_steps: int | None = None,
     baseline: bool = False,
+    obs_names: Sequence[str] | None = None,
     progress_bar: bool = False,
 ) -> SkillEvaluation:
     """
@@ -77,16 +79,24 @@ def evaluate_skills(
     :param max_steps: see :func:`~sb3_diayn.evaluation.trajectories.play_skills`
     :param baseline: also count the distinct skills of a policy of the same class that has learned
         nothing, played in the same way
+    :param obs_names: what to call the coordinates of a vector observation in figures and
+        diagnoses. None for the environment's attribute of this name, or for what is known of
+        MuJoCo, Box2D and classic control
     :param progress_bar: show one
     :return: the measurements
     :raises ValueError: if ``n_episodes`` is not a positive integer, the model has no discriminator
-        or does not fit the environments
+        or does not fit the environments, or ``obs_names`` do not fit its observations
     """
     check_positive("n_episodes", n_episodes, "Five show the spread.")
     vec_env = as_vec_env(env)
     with preserve_state(model, vec_env):
         discriminator = discriminator or model_discriminator(model)
         _check_n_skills(vec_env, discriminator)
+        space = discriminator.observation_space
+        if obs_names is None:
+            obs_names = find_obs_names(vec_env, space)
+        else:
+            obs_names = check_obs_names(obs_names, space)
         shape = (discriminator.n_skills, n_episodes)
 
         def play(model: BaseAlgorithm, label: str) -> list[Trajectory]:
@@ -108,6 +118,7 @@ def evaluate_skills(
         "deterministic": deterministic,
         "seed": seed,
         "num_timesteps": model.num_timesteps,
+        **({"obs_names": obs_names} if obs_names else {}),
     }
     return evaluation
 
@@ -125,7 +136,14 @@ def summarize(
     info, movements = _measure_movement(trajectories, shape)
     reason, held_out = _measure_distinctness(trajectories, discriminator, shape)
     return SkillEvaluation(
-        info={"n_episodes": n_episodes, **input_names(discriminator), **info, **reason},
+        info={
+            "n_episodes": n_episodes,
+            "normalize_obs": discriminator.normalize_obs,
+            "spectral_norm": discriminator.spectral_norm,
+            **input_names(discriminator),
+            **info,
+            **reason,
+        },
         task_returns=_per_episode([t.task_rewards.sum() for t in trajectories], shape),
         lengths=_per_episode([len(t) for t in trajectories], shape).astype(int),
         sensitivity=float("nan"),

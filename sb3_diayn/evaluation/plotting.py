@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch as th
 
 from sb3_diayn.discriminator import Discriminator
+from sb3_diayn.evaluation.coordinates import coordinate_labels
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.evaluation.trajectories import POSITION_KEYS
 from sb3_diayn.files import require_extra
@@ -25,7 +26,7 @@ with require_extra("report"):
     from matplotlib.axes import Axes
     from matplotlib.cm import ScalarMappable
     from matplotlib.collections import LineCollection
-    from matplotlib.colors import BoundaryNorm, ListedColormap
+    from matplotlib.colors import BoundaryNorm, ListedColormap, to_rgb
     from matplotlib.patches import Patch
     from matplotlib.ticker import EngFormatter
 
@@ -37,6 +38,8 @@ __all__ = [
     "plot_task_returns",
     "plot_training",
     "plot_trajectories",
+    "select_skills",
+    "selected_colors",
     "skill_colors",
 ]
 
@@ -46,6 +49,8 @@ Progress = Mapping[str, Sequence[Any]] | pd.DataFrame
 PROGRESS_COLUMNS = ("time/total_timesteps", "diayn/log_q_z", "diayn/accuracy")
 MAX_PALETTE = 10  # skills with a colour of their own
 MAX_LEGEND = 20  # skills in a legend; more get a colour bar
+GREY = 7  # its place in the palette, which is left to the skills without a colour
+REST = "#c3c8ce"
 GRID_POINTS = 200
 
 
@@ -62,6 +67,40 @@ def skill_colors(n_skills: int) -> Array:
         return np.array(sns.color_palette("colorblind", n_skills))
     # The last shades of viridis are a yellow that is too pale for lines on white.
     colors: Array = plt.get_cmap("viridis")(np.linspace(0, 0.95, n_skills))[:, :3]
+    return colors
+
+
+def select_skills(evaluation: SkillEvaluation) -> list[int]:
+    """
+    The skills that get a colour where there are more skills than colours: the one with the best
+    task return, and then again and again the one whose states are farthest from all chosen ones.
+
+    :param evaluation: what was measured
+    :return: all skills if they are at most ten, else nine of them, in their order
+    """
+    n_skills = evaluation.n_skills
+    if n_skills <= MAX_PALETTE:
+        return list(range(n_skills))
+    chosen = [int(evaluation.task_returns.mean(axis=1).argmax())]
+    distances = np.nan_to_num(evaluation.mean_state_distances)
+    while len(chosen) < MAX_PALETTE - 1:
+        nearest = distances[chosen].min(axis=0)
+        nearest[chosen] = -1
+        chosen.append(int(nearest.argmax()))
+    return sorted(chosen)
+
+
+def selected_colors(evaluation: SkillEvaluation) -> Array:
+    """
+    :param evaluation: what was measured
+    :return: as :func:`skill_colors` for up to ten skills. Of more skills, those of
+        :func:`select_skills` get a colour that can be recognised, and the others are grey
+    """
+    n_skills, selected = evaluation.n_skills, select_skills(evaluation)
+    if n_skills <= MAX_PALETTE:
+        return skill_colors(n_skills)
+    colors = np.tile(to_rgb(REST), (n_skills, 1))
+    colors[selected] = np.delete(skill_colors(MAX_PALETTE), GREY, axis=0)
     return colors
 
 
@@ -122,7 +161,7 @@ def plot_task_returns(evaluation: SkillEvaluation, *, ax: Axes | None = None) ->
     n_skills, n_episodes = evaluation.task_returns.shape
     ax = _axes_or_new(ax, n_skills)
     order = np.argsort(evaluation.task_returns.mean(axis=1), kind="stable")
-    returns, colors = evaluation.task_returns[order], skill_colors(n_skills)[order]
+    returns, colors = evaluation.task_returns[order], selected_colors(evaluation)[order]
     x = np.arange(n_skills)
     style: dict[str, Any] = {"patch_artist": True, "medianprops": {"color": "black"}}
     boxes = ax.boxplot(
@@ -144,20 +183,22 @@ def plot_task_returns(evaluation: SkillEvaluation, *, ax: Axes | None = None) ->
 
 def plot_trajectories(evaluation: SkillEvaluation, *, ax: Axes | None = None) -> Axes:
     """
-    Draw the path of every episode, with a circle where it starts.
+    Draw the path of every episode, with a circle where it starts, in :func:`selected_colors`.
 
     :param evaluation: what to draw
     :param ax: where to draw; None for a new figure
     :return: the axes
     """
     ax = _axes_or_new(ax)
-    colors = skill_colors(evaluation.n_skills)
-    for paths, color in zip(evaluation.paths, colors, strict=True):
-        ax.add_collection(LineCollection(list(paths), colors=[color]))
+    colors, selected = selected_colors(evaluation), select_skills(evaluation)
+    for skill, paths in enumerate(evaluation.paths):
+        order = 2.0 if skill in selected else 1.5
+        ax.add_collection(LineCollection(list(paths), colors=[colors[skill]], zorder=order))
     x, y = evaluation.paths[:, :, 0].reshape(-1, 2).T
     ax.scatter(x, y, s=18, facecolors="white", edgecolors="black", zorder=3)
-    _label_coordinates(ax, evaluation.info["coordinates"])
-    _add_skill_legend(ax, np.arange(evaluation.n_skills), colors)
+    _label_coordinates(ax, evaluation.info)
+    others = [Patch(color=REST, label="other skills")] * (len(selected) < len(colors))
+    _add_legend(ax, np.array(selected), colors, others)
     ax.set_title(f"Paths of {evaluation.n_skills} skills (circles: starts)")
     return ax
 
@@ -225,7 +266,7 @@ def plot_coverage(evaluation: SkillEvaluation, *, ax: Axes | None = None) -> Axe
     """
     n_skills = evaluation.n_skills
     ax = _axes_or_new(ax, n_skills)
-    ax.bar(np.arange(n_skills), evaluation.coverage, color=skill_colors(n_skills))
+    ax.bar(np.arange(n_skills), evaluation.coverage, color=selected_colors(evaluation))
     ax.set_xticks(range(0, n_skills, _tick_step(n_skills)))
     names, sizes = evaluation.info["coordinates"], evaluation.info["cell_size"]
     edges = [f"{size:.3g}{_unit(name)}" for name, size in zip(names, sizes, strict=True)]
@@ -259,8 +300,10 @@ def plot_discriminator_regions(
     image = np.concatenate([colors[winners], alpha], axis=-1)
     ax = _axes_or_new(ax)
     ax.imshow(image, origin="lower", extent=(x[0], x[-1], y[0], y[-1]), aspect="auto")
-    _label_coordinates(ax, evaluation.info["coordinates"])
+    _label_coordinates(ax, evaluation.info)
     _add_skill_legend(ax, np.unique(winners), colors)
+    if len(colors) > MAX_PALETTE:
+        _number_regions(ax, winners, x, y)
     ax.set_title("Most likely skill (stronger: more certain)")
     return ax
 
@@ -268,7 +311,7 @@ def plot_discriminator_regions(
 def _check_plane(discriminator: Discriminator, evaluation: SkillEvaluation) -> None:
     names = evaluation.info["coordinates"]
     shape, actions = discriminator.observation_space.shape, discriminator.action_space
-    known = _is_plane(names) or names == ["observation 0", "observation 1"]
+    known = is_plane(names) or names == ["observation 0", "observation 1"]
     if shape != (2,) or actions is not None or not known:
         raise ValueError(
             f"discriminator of observations {shape} with action_space={actions} and coordinates "
@@ -297,6 +340,15 @@ def _classify(discriminator: Discriminator, x: Array, y: Array) -> tuple[Array, 
     return winners.numpy().reshape(len(y), -1), confidence.numpy().reshape(len(y), -1)
 
 
+def _number_regions(ax: Axes, winners: Array, x: Array, y: Array) -> None:
+    """Write the number of each skill into its region, since its colour alone does not say it."""
+    for skill in np.unique(winners):
+        rows, columns = np.nonzero(winners == skill)
+        middle = len(rows) // 2  # a point of the region itself, unlike its centre of mass
+        place = x[columns[middle]], y[rows[middle]]
+        ax.text(*place, str(skill), ha="center", va="center", size="x-small")
+
+
 def _axes_or_new(ax: Axes | None, n_columns: int = 0) -> Axes:
     size = (max(6.4, 0.2 * n_columns), 4.8)
     return ax or plt.subplots(figsize=size, layout="constrained")[1]
@@ -306,15 +358,29 @@ def _unit(name: str) -> str:
     return " m" if name in POSITION_KEYS else ""
 
 
-def _is_plane(names: Sequence[str]) -> bool:
-    """Not height over distance: with equal scales its path would be too thin to read."""
+def is_plane(names: Sequence[str]) -> bool:
+    """
+    :param names: of two coordinates
+    :return: whether their axes have equal scales. Not height over distance: with equal scales its
+        path would be too thin to read
+    """
     return all("position" in name for name in names)
 
 
-def _label_coordinates(ax: Axes, names: Sequence[str]) -> None:
-    x, y = (name.replace("_", " ") + (" [m]" if _unit(name) else "") for name in names)
+def axis_labels(info: Mapping[str, Any]) -> list[str]:
+    """
+    :param info: of an evaluation
+    :return: labels of the two axes of its paths, with their units
+    """
+    names = info["coordinates"]
+    pairs = zip(coordinate_labels(info), names, strict=True)
+    return [label + (" [m]" if _unit(name) else "") for label, name in pairs]
+
+
+def _label_coordinates(ax: Axes, info: Mapping[str, Any]) -> None:
+    x, y = axis_labels(info)
     ax.set(xlabel=x, ylabel=y)
-    if _is_plane(names):
+    if is_plane(info["coordinates"]):
         ax.set_aspect("equal")
 
 
@@ -325,11 +391,16 @@ def _tick_step(n_skills: int) -> int:
 def _add_skill_legend(ax: Axes, skills: Array, colors: Array) -> None:
     n_skills = len(colors)
     if n_skills <= MAX_LEGEND:
-        handles = [Patch(color=colors[skill], label=f"skill {skill}") for skill in skills]
-        size = "small" if len(handles) > MAX_PALETTE else None
-        ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1), fontsize=size)
+        _add_legend(ax, skills, colors)
         return
     norm = BoundaryNorm(np.arange(n_skills + 1) - 0.5, n_skills)
     mappable = ScalarMappable(norm, ListedColormap(colors))
     ticks = range(0, n_skills, _tick_step(n_skills))
     ax.figure.colorbar(mappable, ax=ax, label="skill", ticks=ticks).minorticks_off()
+
+
+def _add_legend(ax: Axes, skills: Array, colors: Array, others: Sequence[Patch] = ()) -> None:
+    handles = [Patch(color=colors[skill], label=f"skill {skill}") for skill in skills]
+    size = "small" if len(handles) > MAX_PALETTE else None
+    handles += others
+    ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1), fontsize=size)

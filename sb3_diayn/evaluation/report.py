@@ -19,7 +19,9 @@ import numpy as np
 from gymnasium import spaces
 
 from sb3_diayn.discriminator import Discriminator
+from sb3_diayn.evaluation.coordinates import coordinate_labels
 from sb3_diayn.evaluation.diagnosis import Diagnosis, diagnose
+from sb3_diayn.evaluation.pages import number, render, without_folders
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.files import replacing, require_extra
 from sb3_diayn.observations import is_vector
@@ -46,6 +48,7 @@ class Description:
     :param play: command that plays the run, to which ``--skill 3`` is added
     :param enjoy: the zoo's command that plays the run; None if the zoo cannot
     :param snippet: Python code that plays the run, with ``SKILL`` in place of the skill
+    :param place: what lies in the folder in which the commands and the code work; empty for unknown
     """
 
     title: str
@@ -57,6 +60,15 @@ class Description:
     play: str = ""
     enjoy: str | None = None
     snippet: str = ""
+    place: str = ""
+
+    def commands(self, skill: int) -> str:
+        """
+        :param skill: index of a skill
+        :return: the commands that bring the run here and play it, one a line
+        """
+        enjoy = f"DIAYN_SKILL={skill} {self.enjoy}" if self.enjoy else ""
+        return "\n".join(filter(None, [self.download, f"{self.play} --skill {skill}", enjoy]))
 
 
 def write_report(
@@ -108,7 +120,10 @@ def write_report(
             "why_no_films": reason,
             "grid": GRID_FILM if (staging / GRID_FILM).is_file() else None,
         }
-        context |= {"skills": _rows(context), "headlines": headlines(evaluation)}
+        with require_extra("report"):
+            from sb3_diayn.evaluation.svg import draw_paths
+        context |= {"paths": draw_paths(evaluation), "headlines": headlines(evaluation)}
+        context["skills"] = _rows(context)
         _write(staging / "report.md", render("report.md", context))
         if card:
             markdown = render("report.md", context | {"about": card})
@@ -126,7 +141,7 @@ def headlines(evaluation: SkillEvaluation) -> dict[str, tuple[str, str]]:
     means = evaluation.task_returns.mean(axis=1)
     n_skills, bound = evaluation.n_skills, evaluation.discriminator_bound
     own = f"its own bound, {number(bound)} of {math.log(n_skills):.2f} nats"
-    coordinates = " and ".join(evaluation.info["coordinates"]).replace("_", " ")
+    coordinates = " and ".join(coordinate_labels(evaluation.info))
     return {
         "Distinct skills": (_count(evaluation.distinct_skills, n_skills), _distinct(evaluation)),
         "Known to the discriminator": (_count(evaluation.recognized_skills, n_skills), own),
@@ -156,17 +171,6 @@ def _distinct(evaluation: SkillEvaluation) -> str:
     if not np.isnan(evaluation.distinct_skills_untrained):
         remarks.append(f"untrained: {evaluation.distinct_skills_untrained:.1f}")
     return "; ".join(remarks)
-
-
-def number(value: float) -> str:
-    """
-    :param value: any number
-    :return: it, with three significant digits
-    """
-    if not math.isfinite(value):
-        return "n/a"
-    text = f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
-    return text.replace("-", "\N{MINUS SIGN}") if "e" not in text else text
 
 
 def model_card(description: Description, evaluation: SkillEvaluation, markdown: str) -> str:
@@ -284,7 +288,7 @@ def _make_films(folder: Path, films: MakeFilms) -> tuple[dict[int, dict[str, str
     except (RuntimeError, ImportError, OSError, gym.error.Error) as error:
         shutil.rmtree(folder / "films", ignore_errors=True)
         (folder / GRID_FILM).unlink(missing_ok=True)
-        return {}, f"Films could not be made: {error}"
+        return {}, without_folders(f"Films could not be made: {error}")
     return {
         skill: {
             "film": film.relative_to(folder).as_posix(),
@@ -296,82 +300,15 @@ def _make_films(folder: Path, films: MakeFilms) -> tuple[dict[int, dict[str, str
 
 def _rows(context: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The rows of the table of skills."""
-    from matplotlib.colors import to_hex
-
-    from sb3_diayn.evaluation.plotting import skill_colors
-
     diagnoses: list[Diagnosis] = context["diagnoses"]
-    columns = context["evaluation"].table()
-    colors = skill_colors(context["evaluation"].n_skills)
+    columns, paths = context["evaluation"].table(), context["paths"]
     return [
         {name: values[skill].item() for name, values in columns.items()}
         | {"kinds": [d.kind for d in diagnoses if skill in d.skills]}
-        | {"color": to_hex(color), **context["films"].get(skill, {})}
-        for skill, color in enumerate(colors)
+        | {"color": color, "is_selected": skill in paths.selected}
+        | context["films"].get(skill, {})
+        for skill, color in enumerate(paths.colors)
     ]
-
-
-def render(template: str, context: Mapping[str, Any]) -> str:
-    """
-    Names of a run can hold anything, so each value is escaped, in HTML and in Markdown.
-
-    :param template: name of a template of this package
-    :param context: its variables, by name
-    :return: the text
-    :raises ImportError: if the extra ``report`` is missing
-    """
-    with require_extra("report"):
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    is_html = template.endswith(".html")
-    env = Environment(
-        loader=PackageLoader("sb3_diayn.evaluation"),
-        autoescape=is_html,
-        finalize=None if is_html else _escape_markdown,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    env.filters |= {"number": number, "log": math.log}
-    env.filters |= {"commands": _commands, "pairs": _pairs, "code": _code_block}
-    return env.get_template(template).render(context)
-
-
-def _commands(about: Description, skill: int) -> str:
-    enjoy = f"DIAYN_SKILL={skill} {about.enjoy}" if about.enjoy else ""
-    return "\n".join(filter(None, [about.download, f"{about.play} --skill {skill}", enjoy]))
-
-
-def _pairs(values: Mapping[str, Any]) -> str:
-    return "\n".join(f"{name}: {value}" for name, value in values.items())
-
-
-def _escape_markdown(value: Any) -> str:
-    """A value as text in one line, in which no Markdown and no HTML means anything."""
-    if hasattr(value, "__html__"):  # it is marked as safe
-        return str(value)
-    text = " ".join(_printable(str(value)).split())
-    text = re.sub(r"[\\`*\[\]]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", text)
-    # HTML's own way of writing letters is understood by each renderer. The last three make links.
-    return re.sub(r"[<>&|~$#{}]|@|:(?=//)|(?<=www)\.", lambda found: f"&#{ord(found[0])};", text)
-
-
-def _code_block(text: str, language: str) -> Any:
-    """
-    A block of code. Where the text could end a fence or is more than text to renderers without
-    fences, the block is indented: nothing ends that but a line that is not.
-    """
-    from markupsafe import Markup
-
-    lines = [_printable(line) for line in text.strip("\n").splitlines()]
-    if set("<&`~[") & set(text):
-        return Markup("\n".join(f"    {line}" for line in lines))
-    return Markup("\n".join([f"```{language}", *lines, "```"]))
-
-
-def _printable(text: str) -> str:
-    """Without control characters, which some renderers use themselves."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def _write(file: Path, text: str) -> None:

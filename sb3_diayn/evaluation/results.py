@@ -3,6 +3,7 @@
 import io
 import json
 from dataclasses import asdict, dataclass, field, fields
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sb3_diayn.evaluation import metrics
+from sb3_diayn.evaluation.pages import number
 from sb3_diayn.files import require_extra, write_bytes
 
 if TYPE_CHECKING:
@@ -28,6 +30,16 @@ SINCE_FORMAT_2 = (
     "reliability",
 )
 SUFFIXES = (".json", ".npz")
+MAX_HTML_ROWS = 10
+HTML_COLUMNS = {
+    "skill": "skill",
+    "task_return": "task return",
+    "length": "steps",
+    "accuracy": "recognised",
+    "log_q": "log q(z|s')",
+    "held_out_log_q": "held-out log c(z|s')",
+    "coverage": "cells",
+}
 
 
 def _unknown() -> Array:
@@ -35,7 +47,7 @@ def _unknown() -> Array:
     return np.empty(0)
 
 
-@dataclass
+@dataclass(repr=False)
 class SkillEvaluation:
     """
     The measurements of K skills in E episodes each, as NumPy arrays. Logarithms are natural, so
@@ -54,6 +66,8 @@ class SkillEvaluation:
         ((3, 2), (3, 3))
         >>> evaluation.held_out_bound < 1.1  # at most log 3 nats
         True
+        >>> repr(evaluation).split(", ")[:3]  # a notebook shows a table
+        ['SkillEvaluation(PPO', '3 skills', '2 episodes of each']
         >>> evaluation.save("evaluation.json")
         >>> SkillEvaluation.load("evaluation.json").distinct_skills == evaluation.distinct_skills
         True
@@ -188,6 +202,32 @@ class SkillEvaluation:
         """:return: how the actions were chosen, in words; empty for unknown"""
         words = {True: "deterministically", False: "with sampled actions"}
         return words.get(self.info.get("deterministic"), "")  # type: ignore[arg-type]
+
+    def __repr__(self) -> str:
+        """What was evaluated, and its most important numbers."""
+        info = self.info
+        what = " on ".join(str(info[name]) for name in ("algo", "env_id") if name in info)
+        words = [what, f"{self.n_skills} skills", f"{self.task_returns.shape[1]} episodes of each"]
+        means = self.task_returns.mean(axis=1)
+        words += [
+            f"{number(self.distinct_skills)} distinct skills",
+            f"accuracy {self.accuracy.mean():.0%}",
+            f"best task return {number(means.max())} of skill {means.argmax()}",
+        ]
+        return f"{type(self).__name__}({', '.join(filter(None, words))})"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the same, and a table of the skills with the best task returns first."""
+        values = self.table()
+        order = (-values["task_return"]).argsort(kind="stable")
+        heads = "".join(f"<th>{escape(heading)}</th>" for heading in HTML_COLUMNS.values())
+        rows = [
+            "".join(f"<td>{number(values[name][skill])}</td>" for name in HTML_COLUMNS)
+            for skill in order[:MAX_HTML_ROWS]
+        ]
+        more = f"<p>and {len(order) - len(rows)} more skills</p>" if len(order) > len(rows) else ""
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        return f"<p>{escape(repr(self))}</p><table><tr>{heads}</tr>{body}</table>{more}"
 
     def to_dataframe(self) -> "pd.DataFrame":
         """

@@ -1,5 +1,6 @@
 """Films of skills: one of each, and a grid of all of them. They need the extra ``report``."""
 
+import base64
 import logging
 import math
 import traceback
@@ -33,6 +34,7 @@ with require_extra("report"):
     from PIL import Image, ImageDraw, ImageFont
 
 __all__ = [
+    "FilmStrip",
     "RenderingError",
     "record_grid",
     "record_skills",
@@ -208,6 +210,51 @@ def save_poster(film: str | Path) -> Path:
     with replacing(poster) as temporary:
         Image.fromarray(frame).save(temporary)
     return poster
+
+
+class FilmStrip:
+    """
+    Films in a notebook, next to each other. The notebook carries them and needs no files.
+
+    Example::
+
+        >>> import gymnasium as gym
+        >>> from stable_baselines3 import PPO
+        >>> from sb3_diayn import DIAYNWrapper
+        >>> from sb3_diayn.evaluation.video import FilmStrip, record_skills
+        >>> env = gym.make("sb3_diayn/PointBox-v0", render_mode="rgb_array")
+        >>> env = DIAYNWrapper(env, n_skills=2)
+        >>> films = record_skills(PPO("MlpPolicy", env), env, "videos", max_steps=4)
+        >>> FilmStrip(films)  # in a notebook the films
+        FilmStrip(skill_00.mp4, skill_01.mp4)
+
+    :param films: what :func:`record_skills` returned, or a part of it
+    :param width: of each film in pixels
+    :raises OSError: if a film cannot be read
+    :raises ValueError: if ``width`` is not positive
+    """
+
+    def __init__(self, films: Mapping[int, Path], *, width: int = 240) -> None:
+        self.films, self.width = dict(films), check_positive("width", width)
+        self._contents = {skill: Path(film).read_bytes() for skill, film in films.items()}
+
+    def __repr__(self) -> str:
+        """The names of the files."""
+        return (
+            f"{type(self).__name__}({', '.join(Path(film).name for film in self.films.values())})"
+        )
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        return "\n".join(self._element(skill) for skill in self.films)
+
+    def _element(self, skill: int) -> str:
+        content = base64.b64encode(self._contents[skill]).decode()
+        attributes = f'width="{self.width}" title="skill {skill}"'
+        if Path(self.films[skill]).suffix == ".gif":
+            return f'<img {attributes} src="data:image/gif;base64,{content}">'
+        attributes += " controls autoplay loop muted playsinline"
+        return f'<video {attributes} src="data:video/mp4;base64,{content}"></video>'
 
 
 def require_rendering(env: Any) -> Frame:

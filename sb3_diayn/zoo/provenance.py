@@ -5,6 +5,8 @@ import os
 import platform
 import re
 import shlex
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 import torch as th
 from stable_baselines3.common.utils import get_device
 
+from sb3_diayn.evaluation.pages import without_folders
 from sb3_diayn.evaluation.report import Description
 from sb3_diayn.files import reading, replacing
 from sb3_diayn.model_zip import read_member
@@ -113,21 +116,53 @@ with find_run({arguments}).open() as (model, env):
 def describe(run: Run, name: str) -> Description:
     """
     :param run: a run
-    :param name: the run as the commands shall name it, for example ``logs/sac/Hopper-v5_1``
+    :param name: the run as commands name it, for example ``logs/sac/Hopper-v5_1``
     :return: what to tell of it
     """
     is_zip = run.stats_path is None
     option = env_options(run) if is_zip else []
+    base, name = _base(run), shown_path(run, name)
     return Description(
         title=f"{run.algo} on {run.env_id}" if is_zip else run.folder.resolve().name,
         algo=run.algo,
         env_id=run.env_id,
-        facts=_facts(run),
-        hyperparams=run.hyperparams,
+        facts=_shown(_facts(run)),
+        hyperparams=_shown(run.hyperparams),
         play=shlex.join(["sb3-diayn", "play", name, *option]),
-        enjoy=_enjoy(run),
-        snippet=snippet(run, name, str(run.model_path)),
+        enjoy=_enjoy(run, base),
+        snippet=snippet(run, name, shown_path(run, run.model_path)),
+        place=Path(name).parts[0],
     )
+
+
+def _shown(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values, without folders of this machine in those that name a file."""
+    texts = {key: without_folders(str(value)) for key, value in values.items()}
+    return {key: texts[key] if texts[key] != str(old) else old for key, old in values.items()}
+
+
+def shown_path(run: Run, path: str | Path) -> str:
+    """
+    :param run: a run
+    :param path: its folder, or a file in it
+    :return: the path as a page shows it, which others may read: from the working folder if it is
+        inside, else from the folder that holds the log folder
+    """
+    with suppress(ValueError):
+        return str(_absolute(path).relative_to(_base(run)))
+    return Path(path).name if Path(path).is_absolute() else str(path)
+
+
+def _base(run: Run) -> Path:
+    """The folder from which a page names the files of a run."""
+    folder = _absolute(run.model_path.parent if run.stats_path is None else run.folder)
+    if Path.cwd() in (folder if run.stats_path is None else folder.parent, *folder.parents):
+        return Path.cwd()
+    return folder if run.stats_path is None else folder.parents[min(2, len(folder.parents) - 1)]
+
+
+def _absolute(path: str | Path) -> Path:
+    return Path(os.path.abspath(path))  # unlike resolve() it keeps the names of links
 
 
 def describe_zip(run: Run) -> Description:
@@ -141,6 +176,7 @@ def describe_zip(run: Run) -> Description:
         play=shlex.join(["sb3-diayn", "play", name, *env_options(run)]),
         enjoy=None,
         snippet=snippet(run, name, name),
+        place=name,
     )
 
 
@@ -196,14 +232,14 @@ def _model_versions(model_path: Path) -> str:
     return ", ".join(f"{name} {version}" for name, version in pairs if name in SYSTEM_INFO)
 
 
-def _enjoy(run: Run) -> str | None:
+def _enjoy(run: Run, base: Path) -> str | None:
     """The zoo looks for ``<log folder>/<algo>/<env>_<number>/<env>.zip``."""
     folder = run.folder.resolve()
     found = re.fullmatch(r".*_(\d+)", folder.name)
     if run.stats_path is None or found is None or run.model_path.stem != run.stats_path.name:
         return None
-    algo, logs = run.folder.parent.name, run.folder.parent.parent
-    options = ["--algo", algo, *env_options(run), "-f", str(logs), "--exp-id", found[1]]
+    algo, logs = run.folder.parent.name, os.path.relpath(folder.parents[1], base.resolve())
+    options = ["--algo", algo, *env_options(run), "-f", logs, "--exp-id", found[1]]
     return shlex.join(["python", "-m", "rl_zoo3.enjoy", *options])
 
 

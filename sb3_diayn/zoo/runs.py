@@ -267,6 +267,7 @@ class Run:
         seed: int | None = 0,
         device: str = "auto",
         baseline: bool = False,
+        obs_names: Sequence[str] | None = None,
         progress_bar: bool = False,
     ) -> SkillEvaluation:
         """
@@ -275,6 +276,7 @@ class Run:
         :param seed: seed of the environments and of sampled actions
         :param device: PyTorch device of the model
         :param baseline: see :func:`~sb3_diayn.evaluation.evaluate.evaluate_skills`
+        :param obs_names: see the same function
         :param progress_bar: show one
         :return: what was measured
         """
@@ -288,6 +290,7 @@ class Run:
                 deterministic=deterministic,
                 seed=seed,
                 baseline=baseline,
+                obs_names=obs_names,
                 progress_bar=progress_bar,
             )
         evaluation.info |= self.evaluated

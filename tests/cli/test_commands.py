@@ -93,8 +93,11 @@ def test_report_of_a_run(run, tmp_path, capsys):
     assert "Too early to tell" in output
     assert f"Report: {tmp_path / 'index.html'}" in output
     page = (tmp_path / "index.html").read_text()
-    assert f"sb3-diayn play {run}" in page
-    assert f"rl_zoo3.enjoy --algo sac --env {ENV} -f {run.parent.parent} --exp-id 1" in page
+    logs = run.parent.parent.name
+    assert f"sb3-diayn play {logs}/sac/{run.name}" in page
+    assert f"rl_zoo3.enjoy --algo sac --env {ENV} -f {logs} --exp-id 1" in page
+    for file in tmp_path.glob("*.*"):  # those of text, and pictures
+        assert str(run.parent).encode() not in file.read_bytes()
     card = (tmp_path / "README.md").read_text()
     assert f"sb3-diayn play {ENV}.zip" in card and f"SAC.load('{ENV}.zip')" in card
     metadata = yaml.safe_load(card.split("---\n")[1])
@@ -119,7 +122,7 @@ def test_report_of_a_bare_zip(run, tmp_path, capsys):
     model.write_bytes((run / f"{ENV}.zip").read_bytes())
     assert main(["report", str(model), "--no-films", *QUICK]) == 0
     page = tmp_path / "model_report" / "report" / "index.html"
-    assert f"sb3-diayn play {model} --env {ENV}" in page.read_text()
+    assert f"sb3-diayn play {model.name} --env {ENV}" in page.read_text()
     assert "rl_zoo3.enjoy" not in page.read_text()
 
 
@@ -190,7 +193,8 @@ def test_values_are_written_as_in_python_or_in_yaml(monkeypatch, word, value):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("normalize", [False, True])
-def test_the_snippet_runs(run, normalize):
+def test_the_snippet_runs(run, normalize, monkeypatch):
+    monkeypatch.chdir(run.parents[2])
     opened = find_run(run)
     if normalize:  # the longer way, which restores every wrapper
         opened.hyperparams["normalize"] = True
@@ -382,6 +386,93 @@ def test_compare_reads_reports_and_plays_the_others(run, tmp_path, capsys, monke
     assert f"{ENV} SAC K={K}: mean over runs" in capsys.readouterr().out
     assert len((output / "comparison.csv").read_text().splitlines()) == 3
     assert (output / "comparison.png").is_file()
+
+
+@pytest.mark.slow
+def test_compare_writes_a_page_with_the_films_of_reports(run, tmp_path):
+    model = tmp_path / "model.zip"
+    model.write_bytes((run / f"{ENV}.zip").read_bytes())
+    assert main(["compare", str(run), str(model), "-o", str(tmp_path / "page"), *QUICK]) == 0
+    page = (tmp_path / "page" / "index.html").read_text()
+    films = {file.name for file in (tmp_path / "page" / "films").glob("*.mp4")}
+    assert films == {f"run_0_skill_0{skill}.mp4" for skill in range(K)}
+    assert all(f'src="films/{film}"' in page for film in films)
+    assert page.count("No films:") == 1  # of the bare zip
+    assert str(run.parent) not in page and "http" not in page
+    assert main(["compare", str(run), "-o", str(tmp_path / "page"), *QUICK]) == 0
+
+
+@pytest.fixture
+def only_evaluations(run, tmp_path, monkeypatch):
+    """Folders of the run without its model, of which nothing can be played."""
+    monkeypatch.setattr(Run, "evaluate", lambda *_, **__: pytest.fail("it is played"))
+    folders = [tmp_path / "runs" / name for name in ("a", "b")]
+    for folder in folders:
+        ignored = shutil.ignore_patterns("*.zip", "checkpoints", "videos")
+        shutil.copytree(run, folder, ignore=ignored)
+    return folders
+
+
+@pytest.mark.slow
+def test_compare_takes_evaluations_of_runs_without_a_model(only_evaluations, tmp_path, capsys):
+    a, b = only_evaluations
+    shutil.rmtree(b / "report")  # what train has written itself is left
+    file = shutil.copy(b / "evaluation.json", tmp_path / "runs" / "c.json")
+    assert main(["compare", str(a), str(b), str(file), "-o", str(tmp_path / "page")]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("has no model: its evaluation is taken as it is") == 2
+    rows = (tmp_path / "page" / "comparison.csv").read_text().splitlines()[1:]
+    assert [row.partition(",")[0] for row in rows] == ["a", "b", "c.json"]
+    assert len({row.partition(",")[2] for row in rows}) == 1
+    films = list((tmp_path / "page" / "films").glob("*.mp4"))
+    assert len(films) == K and all(film.name.startswith("run_0") for film in films)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("option", [["--episodes", "7"], ["--seed", "99"], ["--deterministic"]])
+def test_compare_takes_no_evaluation_with_other_settings(only_evaluations, capsys, option):
+    folder, _ = only_evaluations
+    for path in (folder, folder / "evaluation.json"):
+        assert "has other settings than the options" in error_of(capsys, "compare", path, *option)
+
+
+@pytest.mark.slow
+def test_compare_plays_nothing_whose_evaluation_is_there(run, tmp_path, monkeypatch, capsys):
+    """Also that of a training without a report."""
+    monkeypatch.setattr(Run, "evaluate", lambda *_, **__: pytest.fail("it is played"))
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder, ignore=shutil.ignore_patterns("report", "checkpoints"))
+    assert main(["compare", str(folder)]) == 0
+    assert "has no model" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["logs/sac/A_1", "logs/sac/A_2"], ["A_1", "A_2"]),
+        (["/x/logs/sac/A_1", "/x/logs/ppo/A_1"], ["sac/A_1", "ppo/A_1"]),
+        (["/x/logs/sac/A_1"], ["A_1"]),
+        (["a/run", "a/run/best_model.zip"], ["run", "run/best_model.zip"]),
+        (["model.zip", "other.zip"], ["model.zip", "other.zip"]),
+        (["logs/A_1", "logs/A_1"], ["A_1"]),
+    ],
+)
+def test_compare_names_runs_without_what_they_share(paths, names):
+    paths, names = ([str(Path(each)) for each in texts] for texts in (paths, names))
+    assert list(commands.short_names(paths)) == names
+    assert set(commands.short_names(paths).values()) == set(paths)
+
+
+@pytest.mark.slow
+def test_names_of_coordinates(run, tmp_path, capsys):
+    file = tmp_path / "e.json"
+    words = ["evaluate", str(run), "-o", str(file), *QUICK]
+    assert main(words) == 0
+    names = SkillEvaluation.load(file).info["obs_names"]
+    assert names == ["cos(angle)", "sin(angle)", "angular velocity"]
+    assert main([*words, "--obs-names", "x,y,speed"]) == 0
+    assert SkillEvaluation.load(file).info["obs_names"] == ["x", "y", "speed"]
+    assert "obs_names=['x'] does not fit" in error_of(capsys, *words, "--obs-names", "x")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,14 @@ import pytest
 
 pytest.importorskip("scipy")
 
-from sb3_diayn.evaluation.comparison import METRICS, compare, plot_comparison, summarize_groups
+from sb3_diayn.evaluation.comparison import (
+    METRICS,
+    SHORT,
+    compare,
+    plot_comparison,
+    summarize_groups,
+    write_comparison,
+)
 from tests.evaluation.evaluations import straight_walks
 
 
@@ -95,3 +102,50 @@ def test_plot(frame):
     labels = [label.get_text() for label in axes.flat[0].get_yticklabels()]
     assert labels == ["Point-v0 SAC K=4", "Point-v0 TQC K=4"]
     plt.close("all")
+
+
+def films_of(folder, skills):
+    """Files that stand for films, each with its skill as content."""
+    folder.mkdir()
+    films = {skill: folder / f"skill_{skill:02d}.mp4" for skill in skills}
+    for skill, film in films.items():
+        film.write_text(str(skill))
+        film.with_suffix(".jpg").write_text(f"poster {skill}")
+    return films
+
+
+@pytest.mark.slow
+def test_the_page_shows_the_best_films_of_each_run(tmp_path):
+    evil = "<script>alert(1)</script>"
+    runs = {"a": make_evaluation(10.0), evil: make_evaluation(5.0), "c": make_evaluation(0.0, 2)}
+    films = {"a": films_of(tmp_path / "films", [3, 1, 2, 0])}  # skill k returns 10 - k
+    folder = tmp_path / "page"
+    page = write_comparison(folder, runs, films=films).read_text()
+    assert {file.name: file.read_text() for file in (folder / "films").iterdir()} == {
+        f"run_0_skill_0{skill}.{kind}": f"{word}{skill}"
+        for skill in range(3)
+        for kind, word in {"mp4": "", "jpg": "poster "}.items()
+    }
+    assert page.index("skill_00.mp4") < page.index("skill_01.mp4") < page.index("skill_02.mp4")
+    assert "skill 0, return 10" in page and page.count("No films:") == 2
+    assert evil not in page and page.count("&lt;script&gt;alert(1)") >= 3
+    assert "Point-v0 SAC K=4, 2 runs" in page and "K=2, 1 runs" not in page
+    assert page.count('class="paths"') == 3
+    assert (folder / "comparison.png").is_file()
+    assert len((folder / "comparison.csv").read_text().splitlines()) == 4
+    assert plt.get_fignums() == []
+
+
+@pytest.mark.slow
+def test_runs_of_an_environment_have_the_same_scales(tmp_path):
+    """Skill 1 walks to (1, 1): it is smaller next to a run whose skills go farther."""
+    ids = {}
+    for name, n_skills in {"alone": 2, "next to it": 9}.items():
+        runs = {"a": make_evaluation(1.0, 2), "b": make_evaluation(1.0, n_skills)}
+        page = write_comparison(tmp_path / name, runs).read_text()
+        ids[name] = page.partition('<path id="run-0-1" d="')[2].partition('"')[0]
+    assert ids["alone"] and ids["alone"] != ids["next to it"]
+
+
+def test_each_metric_has_a_heading(frame):
+    assert set(METRICS) < set(SHORT) == set(frame.columns) - {"group"}

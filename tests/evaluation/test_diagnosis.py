@@ -1,10 +1,12 @@
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
-from sb3_diayn.evaluation.diagnosis import Diagnosis, diagnose
+from sb3_diayn.evaluation.diagnosis import TRAVEL_ENVS, Diagnosis, diagnose
 from sb3_diayn.evaluation.evaluate import evaluate_skills
 from sb3_diayn.evaluation.results import SkillEvaluation
 from tests.helpers.models import constant_discriminator
@@ -161,6 +163,74 @@ def test_static_skills_warn_when_they_are_half(n, severity):
 
 def test_a_note_does_not_prevent_healthy():
     assert kinds(good(movement=np.r_[0.0, np.ones(N - 1)])) == ["static", "healthy"]
+
+
+# -- advice where it applies -------------------------------------------------------------------
+
+SIDEWAYS = {"coordinates": ["x_position", "observation 0"], "env_id": "Hopper-v5"}
+
+
+def advice(evaluation, kind):
+    (finding,) = [each for each in diagnose(evaluation) if each.kind == kind]
+    return finding.advice
+
+
+def statues(**info):
+    """Distinct skills of which each holds a pose."""
+    return good(movement=np.zeros(N), info=good().info | info)
+
+
+@pytest.mark.parametrize("env_id", ["Ant-v5", "HalfCheetah-v5", "Hopper-v5", "Pendulum-v1", None])
+def test_a_provided_file_is_recommended_to_the_environments_in_it(env_id):
+    file = Path(__file__).parents[2] / "zoo_configs" / "ppo_travel.yml"
+    is_in_it = env_id in yaml.safe_load(file.read_text())
+    assert is_in_it == (env_id in TRAVEL_ENVS)
+    assert ("ppo_travel.yml" in advice(statues(env_id=env_id), "static")) == is_in_it
+
+
+@pytest.mark.parametrize(
+    ("info", "applies"),
+    [
+        (SIDEWAYS, True),
+        (SIDEWAYS | {"env_kwargs": {"exclude_current_positions_from_observation": False}}, False),
+        (SIDEWAYS | {"env_id": "sb3_diayn/PointBox-v0"}, False),
+        (SIDEWAYS | {"env_id": "Nobody-v7"}, False),
+        ({"coordinates": ["observation 0", "observation 1"], "env_id": "Reacher-v5"}, False),
+    ],
+)
+def test_positions_are_to_be_shown_where_mujoco_hides_them(info, applies):
+    option = "exclude_current_positions_from_observation"
+    assert (option in advice(statues(**info), "static")) == applies
+
+
+CASES = {
+    "too_early": dict(info={"num_timesteps": 10}, log_q=np.full(N, -3.0)),
+    "static": dict(movement=np.zeros(N)),
+    "unknown_to_discriminator": dict(log_q=np.full(N, -4.0), reliability=np.full((10, 3), 0.1)),
+    "narrow_discriminator": dict(importance=np.eye(N)[0]),
+}
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_what_the_training_has_is_not_recommended(kind):
+    changes = dict(CASES[kind])
+    info = good().info | changes.pop("info", {})
+    if kind == "too_early":
+        changes["held_out_log_q"] = np.full(N, -math.log(N))
+    without = advice(good(info=info, **changes), kind)
+    has = {"normalize_obs": True, "spectral_norm": True}
+    with_it = advice(good(info=info | has, **changes), kind)
+    assert "normalize_obs" in without and "normalize_obs" not in with_it
+    assert "spectral_norm" not in with_it
+    for text in (without, with_it):
+        assert text[0].isupper() and text.endswith(".") and ", ." not in text and "  " not in text
+
+
+def test_a_narrow_discriminator_says_what_its_coordinate_is_called():
+    info = good().info | {"obs_names": [f"name {index}" for index in range(N)]}
+    evaluation = good(info=info, importance=np.eye(N)[7])
+    (finding,) = [each for each in diagnose(evaluation) if each.kind == "narrow_discriminator"]
+    assert "observation[7], name 7 (1.00 nats)" in finding.message
 
 
 def test_a_narrow_discriminator_names_its_coordinate():

@@ -73,7 +73,7 @@ def draw(name, n_skills, ax=None):
 
 
 def _color(n_skills, skill):
-    return plotting.skill_colors(n_skills)[skill]
+    return plotting.selected_colors(make_evaluation(n_skills))[skill]
 
 
 PLOTS = [name for name in plotting.__all__ if name.startswith("plot_")]
@@ -108,6 +108,47 @@ def test_skill_colors_differ(n_skills):
 def test_many_skill_colors_grow_lighter():
     lightness = plotting.skill_colors(50) @ [0.2126, 0.7152, 0.0722]
     assert (np.diff(lightness) > 0).all()
+
+
+def spread_out(n_skills):
+    """Skill k is at place k of a line, and skill 3 has the best return."""
+    places = np.arange(n_skills, dtype=float)
+    return straight_walks(
+        n_skills,
+        mean_state_distances=np.abs(places[:, None] - places),
+        task_returns=-np.abs(places - 3)[:, None] * np.ones(2),
+    )
+
+
+def test_up_to_ten_skills_all_have_a_colour():
+    evaluation = spread_out(10)
+    assert plotting.select_skills(evaluation) == list(range(10))
+    np.testing.assert_array_equal(plotting.selected_colors(evaluation), plotting.skill_colors(10))
+
+
+def test_of_more_skills_the_best_and_those_that_differ_most_have_a_colour():
+    evaluation = spread_out(100)
+    selected = plotting.select_skills(evaluation)
+    # The best, then the farthest end, the middle between the two, and halves of halves.
+    assert {3, 99, 51, 27, 75} <= set(selected) and len(selected) == 9
+    assert np.diff(selected).min() >= 10
+    colors = plotting.selected_colors(evaluation)
+    assert len(np.unique(colors, axis=0)) == 10
+    assert len(np.unique(colors[np.delete(np.arange(100), selected)], axis=0)) == 1
+
+
+def test_colours_of_skills_that_cannot_be_compared():
+    evaluation = spread_out(12)
+    evaluation.mean_state_distances[:] = np.nan
+    selected = plotting.select_skills(evaluation)
+    assert 3 in selected and len(set(selected)) == 9
+
+
+def test_coordinates_have_the_names_of_the_observation(ax):
+    evaluation = make_evaluation(3, coordinates=OBSERVATIONS)
+    evaluation.info["obs_names"] = ["position", "velocity"]
+    plotting.plot_trajectories(evaluation, ax=ax)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("position", "velocity")
 
 
 def test_training_lines(ax):
@@ -174,16 +215,28 @@ def test_trajectories_have_a_collection_per_skill(n_skills, ax):
     assert ax.get_ylim()[1] > n_skills - 1
 
 
-@pytest.mark.parametrize("name", ["plot_trajectories", "plot_discriminator_regions"])
 @pytest.mark.parametrize(("n_skills", "has_legend"), [(2, True), (20, True), (21, False)])
-def test_legend_for_few_and_colour_bar_for_many(name, n_skills, has_legend, ax):
-    draw(name, n_skills, ax)
+def test_regions_have_a_legend_for_few_and_a_colour_bar_for_many(n_skills, has_legend, ax):
+    draw("plot_discriminator_regions", n_skills, ax)
     assert (ax.get_legend() is not None) == has_legend
     assert len(ax.figure.axes) == (1 if has_legend else 2)
     if not has_legend:
         bar = ax.figure.axes[1]
         assert bar.get_ylabel() == "skill"
         assert bar.get_ylim() == (-0.5, n_skills - 0.5)
+
+
+@pytest.mark.parametrize(("n_skills", "n_entries"), [(2, 2), (10, 10), (11, 10), (50, 10)])
+def test_the_legend_of_paths_names_nine_of_many_skills_and_the_others(n_skills, n_entries, ax):
+    draw("plot_trajectories", n_skills, ax)
+    texts = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert len(texts) == n_entries
+    assert (texts[-1] == "other skills") == (n_skills > 10)
+
+
+def test_regions_of_many_skills_have_numbers(ax):
+    draw("plot_discriminator_regions", 11, ax)
+    assert [text.get_text() for text in ax.texts] == ["0"]  # this one guesses the first
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ class Page(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.links, self.open, self.rows, self.scripts, self.text = [], [], 0, 0, ""
+        self.ids, self.skills = set(), []
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
@@ -49,6 +50,9 @@ class Page(HTMLParser):
         self.links += [values[key] for key in ("href", "src", "poster") if key in values]
         self.rows += tag == "tr" and "tbody" in self.open
         self.scripts += tag == "script"
+        self.ids.add(values.get("id"))
+        if "data-skill" in values:
+            self.skills.append((tag, int(values["data-skill"])))
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
@@ -99,13 +103,42 @@ def test_all_that_is_linked_is_there_and_nothing_is_elsewhere(tmp_path, evaluati
     assert page.open == []
     assert page.rows == K
     assert {f"films/skill_0{k}.mp4" for k in range(K)} <= set(page.links)
-    for link in page.links:
+    linked = {link for link in page.links if not link.startswith("#")}
+    for link in linked:
         assert not re.match(r"\w+:|//|/", link), link
         assert (tmp_path / link).stat().st_size > 0
+    assert {link[1:] for link in page.links if link.startswith("#")} <= page.ids
     expected = {"index.html", "report.md", "README.md", "evaluation.json", "replay.mp4"}
-    assert files(tmp_path) == expected | {link for link in page.links if link != "replay.mp4"}
+    assert files(tmp_path) == expected | linked
     for text in (tmp_path / "index.html", tmp_path / "report.md"):
         assert "http" not in text.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_skills", [3, 12])
+def test_each_skill_is_a_path_and_a_row_and_among_many_a_picture(tmp_path, n_skills):
+    evaluation = straight_walks(n_skills, info={"n_episodes": 2})
+    page = write(tmp_path, evaluation)
+    skills = list(range(n_skills))
+    assert sorted(skill for tag, skill in page.skills if tag == "use") == sorted(2 * skills)
+    assert [skill for tag, skill in page.skills if tag == "tr"] == skills
+    pictures = [skill for tag, skill in page.skills if tag == "li"]
+    assert pictures == (skills if n_skills > 10 else [])
+    assert page.open == [] and {f"path-{skill}" for skill in skills} <= page.ids
+
+
+@pytest.mark.slow
+def test_the_page_names_coordinates_and_no_folders(tmp_path, evaluation):
+    def fail(folder):
+        raise OSError(28, "No space left", f"{folder}/skill_00.mp4")
+
+    evaluation.info |= {"coordinates": ["observation 0", "observation 1"]}
+    evaluation.info |= {"obs_names": ["height", "speed"]}
+    page = write(tmp_path, evaluation, films=fail, card=ABOUT)
+    assert "height and speed" in page.text and "observation 0" not in page.text
+    assert "No space left: 'skill_00.mp4'" in page.text
+    for name in ("index.html", "report.md", "README.md"):
+        assert str(tmp_path) not in (tmp_path / name).read_text()
 
 
 @pytest.mark.slow

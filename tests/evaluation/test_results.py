@@ -1,6 +1,7 @@
 import json
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -114,3 +115,45 @@ def test_table_and_dataframe_have_a_row_per_skill(evaluation):
     pytest.importorskip("pandas")
     frame = evaluation.to_dataframe()
     assert frame.index.name == "skill" and frame.shape == (K, len(table) - 1)
+
+
+def test_repr_is_a_line(evaluation):
+    evaluation = replace(evaluation, info=evaluation.info | {"algo": "SAC", "env_id": "Point-v0"})
+    assert repr(evaluation) == (
+        "SkillEvaluation(SAC on Point-v0, 4 skills, 2 episodes of each, 4 distinct skills, "
+        "accuracy 100%, best task return 210 of skill 0)"
+    )
+    assert repr(straight_walks(3)).startswith("SkillEvaluation(3 skills, 2 episodes of each")
+
+
+class Cells(HTMLParser):
+    """The text of each row, cell by cell, and all text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.rows, self.text, self.tags = [], "", set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        if tag == "tr":
+            self.rows.append([])
+
+    def handle_data(self, data):
+        self.text += data
+        if self.rows:
+            self.rows[-1].append(data)
+
+
+@pytest.mark.parametrize("n_skills", [3, 10, 11, 50])
+def test_a_notebook_shows_the_best_skills(n_skills):
+    returns = np.arange(n_skills)[:, None] * np.ones(2)
+    evaluation = straight_walks(n_skills, task_returns=returns, info={"algo": "<b>SAC</b>"})
+    page = Cells(evaluation._repr_html_())
+    head, *rows = page.rows
+    assert head[:2] == ["skill", "task return"]
+    shown = min(n_skills, 10)
+    assert [row[0] for row in rows] == [str(n_skills - 1 - place) for place in range(shown)]
+    assert rows[0][1] == str(n_skills - 1)
+    assert (f"and {n_skills - 10} more skills" in page.text) == (n_skills > 10)
+    assert page.tags == {"p", "table", "tr", "th", "td"} and "<b>SAC</b>" in page.text

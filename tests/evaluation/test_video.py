@@ -1,5 +1,6 @@
 """Films are decoded again and looked at pixel by pixel."""
 
+import base64
 import re
 import sys
 
@@ -16,6 +17,7 @@ from sb3_diayn import DIAYNWrapper
 from sb3_diayn.evaluation import video
 from sb3_diayn.evaluation.trajectories import as_vec_env
 from sb3_diayn.evaluation.video import (
+    FilmStrip,
     RenderingError,
     record_grid,
     record_skills,
@@ -487,3 +489,30 @@ def test_simple_rendering_changes_nothing_but_pictures():
 
 def test_other_environments_draw_as_they_do():
     simplify_rendering(as_vec_env(make_env()), 10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["mp4", "gif"])
+def test_a_strip_carries_its_films(model, tmp_path, format):
+    films = record_skills(
+        model, make_env(length=4), tmp_path, skills=[2, 0], max_steps=2, format=format
+    )
+    contents = [film.read_bytes() for film in films.values()]
+    strip = FilmStrip(films, width=99)
+    for film in films.values():
+        film.unlink()
+    assert repr(strip) == f"FilmStrip(skill_02.{format}, skill_00.{format})"
+    page = strip._repr_html_()
+    embedded = re.findall(r'src="data:(\w+/\w+);base64,([^"]+)"', page)
+    kind = {"mp4": "video/mp4", "gif": "image/gif"}[format]
+    assert [(kind, content) for content in contents] == [
+        (found, base64.b64decode(text)) for found, text in embedded
+    ]
+    assert page.count('width="99"') == 2
+
+
+def test_a_strip_of_what_is_not_there_is_refused(tmp_path):
+    with pytest.raises(OSError, match=r"none\.mp4"):
+        FilmStrip({0: tmp_path / "none.mp4"})
+    with pytest.raises(ValueError, match="width=0 is not a positive integer; expected"):
+        FilmStrip({}, width=0)

@@ -3,6 +3,7 @@
 import re
 import zipfile
 from html.parser import HTMLParser
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -182,37 +183,83 @@ def test_metadata_hold_a_name_as_a_tag(named):
             assert yaml.safe_load(head)["tags"][0] == re.sub(r"[^\w./:+-]+", "_", name)
 
 
+# -- places ------------------------------------------------------------------------------------
+
+
+def run_at(folder):
+    """A run at this place, whose options and command name folders of its machine."""
+    run = run_named("x", folder.parent)
+    folder.parent.joinpath("run_1").rename(folder)
+    run.stats_path, run.folder = folder / "Env", folder
+    run.model_path, run.env_id = folder / "Env.zip", "Env"
+    run.env_kwargs = {"xml_file": "/home/me/ant.xml"}
+    run.hyperparams |= {"tensorboard_log": "/home/me/board", "learning_rate": 0.1}
+    (run.stats_path / "command.txt").write_text("/opt/python /opt/sb3-diayn train -f /home/me/logs")
+    return run
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_no_text_names_a_folder_of_the_machine(tmp_path, monkeypatch, inside):
+    """As typed where that is in the working folder, and from the log folder on elsewhere."""
+    folder = tmp_path / "logs" / "sac" / "Env_1"
+    folder.parent.mkdir(parents=True)
+    run = run_at(folder)
+    if inside:
+        monkeypatch.chdir(tmp_path)
+    about = describe(run, str(folder))
+    assert about.play == "sb3-diayn play logs/sac/Env_1"
+    assert " -f logs --exp-id 1" in about.enjoy
+    assert "logs/sac/Env_1" in about.snippet
+    assert about.place == "logs"
+    assert about.facts["Command"] == "sb3-diayn train -f logs"
+    assert about.facts["Environment"] == "Env with {'xml_file': 'ant.xml'}"
+    assert about.hyperparams["tensorboard_log"] == "board"
+    assert about.hyperparams["learning_rate"] == 0.1
+    assert str(tmp_path) not in repr(about) and "/home" not in repr(about)
+
+
+def test_a_run_that_is_named_from_within_is_named_from_its_log_folder(tmp_path, monkeypatch):
+    folder = tmp_path / "logs" / "sac" / "Env_1"
+    folder.parent.mkdir(parents=True)
+    run = run_at(folder)
+    monkeypatch.chdir(folder)
+    about = describe(run, ".")
+    assert about.play == "sb3-diayn play logs/sac/Env_1" and about.place == "logs"
+
+
 # -- code that plays a run ---------------------------------------------------------------------
 
 
-def run_snippet(run, name):
-    """Run the code that a report shows, for skill 1."""
-    names = {}
-    exec(describe(run, name).snippet.replace("SKILL", "1"), names)
+def run_snippet(run, name, monkeypatch):
+    """Run the code that a report shows, for skill 1, in the folder in which it works."""
+    about, names = describe(run, name), {}
+    monkeypatch.chdir(Path(name).parent)
+    assert about.place == Path(name).name
+    exec(about.snippet.replace("SKILL", "1"), names)
     assert names["done"]
     return names
 
 
 @pytest.mark.slow
-def test_the_code_remembers_where_the_policy_does(tmp_path):
+def test_the_code_remembers_where_the_policy_does(tmp_path, monkeypatch):
     env = DIAYNWrapper(gym.make(ENV, max_episode_steps=6), 2)
     model = recurrent(env)
     model.n_steps = model.rollout_buffer.buffer_size = 64
     model.learn(64, callback=make_callback())
     model.save(tmp_path / "recurrent.zip")
     run = find_run(tmp_path / "recurrent.zip", env_kwargs={"max_episode_steps": 6})
-    names = run_snippet(run, str(tmp_path / "recurrent.zip"))
+    names = run_snippet(run, str(tmp_path / "recurrent.zip"), monkeypatch)
     assert isinstance(names["policy"], SkillPolicy) and names["state"] is not None
     assert names["env"].get_wrapper_attr("skill") == 1
 
 
-def test_the_code_finds_the_statistics_of_a_zip(tmp_path):
+def test_the_code_finds_the_statistics_of_a_zip(tmp_path, monkeypatch):
     env = VecNormalize(DummyVecEnv([lambda: DIAYNWrapper(gym.make(ENV), 2)]), norm_reward=False)
     model = make_ppo(env)
     model.learn(24, callback=make_callback())
     model.save(tmp_path / "ppo.zip")
     env.save(str(tmp_path / "vecnormalize.pkl"))
     run = find_run(tmp_path / "ppo.zip", env_kwargs={"max_episode_steps": 6})
-    names = run_snippet(run, str(tmp_path / "ppo.zip"))
+    names = run_snippet(run, str(tmp_path / "ppo.zip"), monkeypatch)
     assert names["env"].get_attr("skill") == [1]
     assert isinstance(names["env"], VecNormalize)

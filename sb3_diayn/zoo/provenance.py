@@ -130,7 +130,7 @@ def describe(run: Run, name: str) -> Description:
         hyperparams=_shown(run.hyperparams),
         play=shlex.join(["sb3-diayn", "play", name, *option]),
         enjoy=_enjoy(run, base),
-        snippet=_snippet(run, name, shown_path(run, run.model_path)),
+        snippet=without_folders(_snippet(run, name, shown_path(run, run.model_path))),
         place=Path(name).parts[0],
     )
 
@@ -175,7 +175,7 @@ def describe_zip(run: Run) -> Description:
         describe(run, name),
         play=shlex.join(["sb3-diayn", "play", name, *env_options(run)]),
         enjoy=None,
-        snippet=_snippet(run, name, name),
+        snippet=without_folders(_snippet(run, name, name)),
         place=name,
     )
 

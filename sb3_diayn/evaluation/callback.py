@@ -1,33 +1,28 @@
 """Evaluations of all skills during a training."""
 
-import copy
 import json
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch as th
-from gymnasium.envs.registration import EnvSpec
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize, unwrap_vec_normalize
+from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from sb3_diayn.arguments import check_positive
 from sb3_diayn.checkpoints import run_folder
 from sb3_diayn.checks import check_eval_envs
+from sb3_diayn.evaluation.copies import copy_envs, copy_statistics, normalize_like
 from sb3_diayn.evaluation.evaluate import evaluate_skills
 from sb3_diayn.evaluation.media import TEXT_FORMATS, has_tensorboard, log_confusion
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.evaluation.trajectories import as_vec_env, preserve_state
 from sb3_diayn.files import replacing, write_bytes, write_through_memory
 from sb3_diayn.model_zip import skill_state
-from sb3_diayn.wrappers import DIAYNWrapper
 
 SKILLS_FOLDER = "skills"
 HISTORY_FILE, BEST_MODEL, STATISTICS = "evaluations.json", "best_model.zip", "vecnormalize.pkl"
-# DIAYNWrapper is put around again; the others only record.
-DROPPED_WRAPPERS = ("DIAYNWrapper", "Monitor", "RecordEpisodeStatistics", "RecordVideo")
 
 
 class SkillEvaluationCallback(BaseCallback):
@@ -142,32 +137,22 @@ class SkillEvaluationCallback(BaseCallback):
                 self._env = self._make_env()
 
     def _make_env(self) -> VecEnv:
-        trained = unwrap_vec_normalize(self.training_env)
         env = self._copy_envs() if self.given_env is None else as_vec_env(self.given_env)
-        normalizer = unwrap_vec_normalize(env)
-        if trained is None and normalizer is not None:
+        has_none = unwrap_vec_normalize(self.training_env) is None
+        if has_none and unwrap_vec_normalize(env) is not None:
             raise ValueError(
                 f"eval_env={env} has VecNormalize; expected none, since the training has none."
             )
-        if trained is None or normalizer is not None:
-            return env
-        return VecNormalize(
-            env,
-            training=False,
-            norm_obs=trained.norm_obs,
-            norm_reward=False,
-            clip_obs=trained.clip_obs,
-            epsilon=trained.epsilon,
-        )
+        return normalize_like(env, self.training_env)
 
     def _copy_envs(self) -> VecEnv:
         n_skills = int(self.training_env.get_attr("n_skills")[0])
-        spec = _spec_without_skills(self.training_env.get_attr("spec")[0])
-
-        def make() -> DIAYNWrapper:
-            return DIAYNWrapper(spec.make(disable_env_checker=True), n_skills)
-
-        return DummyVecEnv([make] * min(self.n_envs, n_skills * self.n_episodes))
+        return copy_envs(
+            self.training_env,
+            min(self.n_envs, n_skills * self.n_episodes),
+            argument="eval_env=None",
+            remedy="Pass eval_env=, a separate environment for the evaluation.",
+        )
 
     def _find_folder(self) -> Path | None:
         if self.save_path is None:
@@ -198,9 +183,7 @@ class SkillEvaluationCallback(BaseCallback):
 
     def _evaluate(self) -> SkillEvaluation:
         assert self._env is not None
-        trained, normalizer = map(unwrap_vec_normalize, (self.training_env, self._env))
-        if trained is not None and normalizer is not None and trained.norm_obs:
-            normalizer.obs_rms = copy.deepcopy(trained.obs_rms)
+        copy_statistics(self._env, self.training_env)
         self.last_evaluation = evaluate_skills(
             self.model,
             self._env,
@@ -251,22 +234,3 @@ class SkillEvaluationCallback(BaseCallback):
 
 def _first_known(*values: float) -> float:
     return next(value for value in values if not np.isnan(value))
-
-
-def _spec_without_skills(spec: EnvSpec | None) -> EnvSpec:
-    """The spec of the same environment, without skills, recorders and rendering."""
-    remedy = "Pass eval_env=, a separate environment for the evaluation."
-    if spec is None:
-        raise ValueError(
-            "eval_env=None cannot be built: the training environment has no spec; expected one "
-            f"that gymnasium.make returned. {remedy}"
-        )
-    wrappers = [w for w in spec.additional_wrappers if w.name not in DROPPED_WRAPPERS]
-    for wrapper in wrappers:
-        if wrapper.kwargs is None:
-            raise ValueError(
-                f"eval_env=None cannot be built: the wrapper {wrapper.name} does not record its "
-                f"arguments; expected a subclass of gymnasium.utils.RecordConstructorArgs. {remedy}"
-            )
-    kwargs = {key: value for key, value in spec.kwargs.items() if key != "render_mode"}
-    return replace(spec, kwargs=kwargs, additional_wrappers=tuple(wrappers))

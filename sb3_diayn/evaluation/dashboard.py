@@ -15,12 +15,15 @@ from typing import Any
 
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_diayn.arguments import check_positive
 from sb3_diayn.checks import callbacks_in
 from sb3_diayn.evaluation.callback import SkillEvaluationCallback
+from sb3_diayn.evaluation.copies import copy_envs, copy_statistics, normalize_like
 from sb3_diayn.evaluation.monitoring import EpisodeMonitor, find_diayn_callback
 from sb3_diayn.evaluation.pages import number, render
+from sb3_diayn.evaluation.trajectories import preserve_state
 from sb3_diayn.files import require_extra, write_bytes
 from sb3_diayn.trainer import HISTORY
 
@@ -28,6 +31,8 @@ __all__ = ["SkillDashboardCallback"]
 
 MAX_POINTS = 500  # of a curve
 MAX_SHARE = 0.02  # of the time, for writing the page
+MAX_FILM_SHARE = 0.05  # of the time, for films
+FILM_SECONDS = 3.0
 Row = dict[str, float]
 Line = tuple[str, Sequence[float], Sequence[float]]  # label, steps and values
 
@@ -37,9 +42,9 @@ class SkillDashboardCallback(BaseCallback):
     Writes a page that shows the training while it runs: log q(z|s') and accuracy of the
     discriminator, task returns, the number of distinct skills where a
     :class:`SkillEvaluationCallback` of the same training measures it, and the latest episodes of
-    each skill. Open the file in a browser once; it renews itself until the training ends. The
-    training is not disturbed: with the same seed it gives bit-equal parameters. A page that cannot
-    be written is a warning, not an error.
+    each skill; on request films of a few. Open the file in a browser once; it renews itself until
+    the training ends. The training is not disturbed: with the same seed it gives bit-equal
+    parameters. A page that cannot be written is a warning, not an error.
 
     Example::
 
@@ -55,10 +60,14 @@ class SkillDashboardCallback(BaseCallback):
     :param update_seconds: seconds between two versions of the page, more where writing it would
         take more than two percent of the time
     :param title: of the page
+    :param n_films: how many skills to film now and then, three seconds each, in a copy of the
+        training environment: those with the best task returns of late. Films take at most five
+        percent of the time and lie next to the page, ``live_films`` for ``live.html``. Where there
+        is no copy, or it does not render, the page says why
     :param verbose: 1 to say where the page is
     :raises ImportError: if the extra ``report`` is missing
-    :raises ValueError: if ``update_seconds`` is not positive; in ``learn`` if there is no
-        ``DIAYNCallback``
+    :raises ValueError: if ``update_seconds`` is not positive or ``n_films`` is negative; in
+        ``learn`` if there is no ``DIAYNCallback``
     """
 
     def __init__(
@@ -67,6 +76,7 @@ class SkillDashboardCallback(BaseCallback):
         *,
         update_seconds: int = 10,
         title: str = "Skills",
+        n_films: int = 0,
         verbose: int = 0,
     ) -> None:
         super().__init__(verbose)
@@ -75,6 +85,10 @@ class SkillDashboardCallback(BaseCallback):
             import matplotlib  # noqa: F401
         self.path, self.title = Path(path), title
         self.update_seconds = check_positive("update_seconds", update_seconds)
+        self.n_films = n_films and check_positive("n_films", n_films, "0 is for no films.")
+        self.films: dict[int, Path] = {}
+        self.why_no_films = ""
+        self._film_env: VecEnv | None = None
         self.rows: list[Row] = []
         self._is_running = False
 
@@ -89,13 +103,15 @@ class SkillDashboardCallback(BaseCallback):
         self._is_running, self._may_warn = True, True
         self._write()
         # Not after what the first page costs, for which matplotlib is loaded.
-        self._next_write = time.monotonic() + self.update_seconds
+        self._next_write = self._next_film = time.monotonic() + self.update_seconds
         if self.verbose:
             print(f"Open it in a browser: {self.path.resolve().as_uri()}")
 
     def _on_step(self) -> bool:
         self._episodes.add(self.locals["infos"], self.locals["dones"])
         if time.monotonic() >= self._next_write:
+            if self.n_films and not self.why_no_films and time.monotonic() >= self._next_film:
+                self._film()
             self._write()
         return True
 
@@ -103,6 +119,45 @@ class SkillDashboardCallback(BaseCallback):
         if self._is_running:  # the zoo ends callbacks twice
             self._is_running = False
             self._write()
+            if self._film_env is not None:
+                self._film_env.close()
+                self._film_env = None
+
+    # -- films -------------------------------------------------------------------------------
+
+    def _film(self) -> None:
+        """Film the skills with the best task returns of late, once enough have ended an episode."""
+        rows = sorted(self._episodes.rows(), key=lambda row: -row["task_return"])
+        skills = [int(row["skill"]) for row in rows[: self.n_films]]
+        if len(skills) < min(self.n_films, self._diayn.n_skills):
+            return
+        began = time.monotonic()
+        try:
+            with preserve_state(self.model, self.training_env):
+                self.films = self._record(skills)
+        except Exception as error:  # an environment may do anything, and a film is not worth it
+            self.why_no_films = " ".join(str(error).split())
+        cost = time.monotonic() - began
+        self._next_film = began + max(self.update_seconds, cost / MAX_FILM_SHARE)
+
+    def _record(self, skills: Sequence[int]) -> dict[int, Path]:
+        from sb3_diayn.evaluation.video import record_skills
+
+        if self._film_env is None:
+            env = copy_envs(
+                self.training_env,
+                render_mode="rgb_array",
+                argument=f"n_films={self.n_films}",
+                remedy="Leave it out.",
+            )
+            self._film_env = normalize_like(env, self.training_env)
+        copy_statistics(self._film_env, self.training_env)
+        folder = self.path.with_name(f"{self.path.stem}_films")
+        options: Any = {"skills": sorted(skills), "max_seconds": FILM_SECONDS}
+        films = record_skills(self.model, self._film_env, folder, **options)
+        for old in set(folder.glob("skill_*.mp4")) - set(films.values()):
+            old.unlink()
+        return films
 
     # -- the page ----------------------------------------------------------------------------
 
@@ -143,6 +198,12 @@ class SkillDashboardCallback(BaseCallback):
             "curves": draw_curves(self._curves()),
             "skills": self._episodes.rows(),
             "n_skills": self._diayn.n_skills,
+            "films": {
+                skill: film.relative_to(self.path.parent).as_posix()
+                for skill, film in self.films.items()
+            },
+            "why_no_films": self.why_no_films,
+            "steps_done": self.num_timesteps,
         }
 
     def _numbers(self, now: Row) -> dict[str, tuple[str, str]]:

@@ -257,18 +257,20 @@ def snippet(run: Run, name: str, model: str) -> str:
     :param run: a run
     :param name: the run as ``find_run`` shall find it
     :param model: its zip as ``load`` shall find it
-    :return: Python code that plays it, with ``SKILL`` in place of the skill
+    :return: Python code that plays it, with ``SKILL`` in place of the skill, and
+        without folders of this machine
     """
     wrappers = [path for path, _ in class_entries(run.hyperparams, "env_wrapper")]
     is_normalized = run.hyperparams.get("normalize") or run.state.get("vec_normalize")
     if wrappers != ["sb3_diayn.DIAYNWrapper"] or is_normalized:
-        return ZOO_SNIPPET.format(arguments=_arguments(run, name))
+        return without_folders(ZOO_SNIPPET.format(arguments=_arguments(run, name)))
     arguments = "".join(f", {key}={value!r}" for key, value in run.env_kwargs.items())
     imports = "".join(f"import {package}\n" for package in run.gym_packages)
-    return imports + SNIPPET.format(
+    code = SNIPPET.format(
         module=run.model_class.__module__.split(".")[0],
         algo=run.algo,
         make=f"{run.env_id!r}{arguments}",
         n_skills=run.n_skills,
         model=model,
     )
+    return imports + without_folders(code)

@@ -65,6 +65,7 @@ from sb3_diayn.zoo.runs import OF_SB3, Run, check_statistics, find_run
 N_CHECKPOINTS, MIN_SAVE_FREQ = 10, 10_000
 TRACEBACK_FILE = "traceback.txt"  # in the folder of a run that has failed
 LIVE_FILE = "live.html"  # in a run's folder
+LIVE_FILMS = 3  # of skills, on that page
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,7 +291,7 @@ def _displays(manager: Any, options: TrainingOptions) -> list[BaseCallback]:
         displays.append(SkillProgressBarCallback())
     if options.live:
         page, title = Path(manager.save_path, LIVE_FILE), Path(manager.save_path).name
-        displays.append(SkillDashboardCallback(page, title=title, verbose=1))
+        displays.append(SkillDashboardCallback(page, title=title, n_films=LIVE_FILMS, verbose=1))
     return displays
 
 

@@ -3,8 +3,10 @@
 import shutil
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import pytest
+from stable_baselines3 import PPO
 
 pytest.importorskip("jinja2")
 pytest.importorskip("seaborn")
@@ -13,6 +15,8 @@ pytest.importorskip("playwright.sync_api")
 
 from playwright.sync_api import sync_playwright
 
+from sb3_diayn import DIAYNCallback, DIAYNWrapper, SkillDashboardCallback
+from sb3_diayn.evaluation import dashboard
 from sb3_diayn.evaluation.comparison import write_comparison
 from sb3_diayn.evaluation.report import Description, write_report
 from sb3_diayn.evaluation.video import write_film
@@ -69,7 +73,19 @@ def folders(tmp_path_factory):
     films = {skill: folder / "report" / "films" / f"skill_{skill:02d}.mp4" for skill in FILMED}
     runs = {f"logs/sac/{'a' * 40}_{number}": evaluation for number in range(3)}
     write_comparison(folder / "comparison", runs, films=dict.fromkeys(runs, films))
+    watch_training(folder / "live" / "index.html")
     return folder
+
+
+def watch_training(page):
+    """Write the page of a short training."""
+    env = DIAYNWrapper(gym.make("sb3_diayn/PointBox-v0", max_episode_steps=10), 3, skill="cycle")
+    model = PPO("MlpPolicy", env, n_steps=32, batch_size=32, seed=0, device="cpu")
+    watching = SkillDashboardCallback(page, n_films=2)
+    watching.update_seconds = 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dashboard, "MAX_SHARE", 1e9)
+        model.learn(32, callback=[DIAYNCallback(), watching])
 
 
 @pytest.fixture(params=WIDTHS)
@@ -107,7 +123,7 @@ def wait_until_it_plays(page, selector):
     )
 
 
-@pytest.mark.parametrize("name", ["report", "comparison"])
+@pytest.mark.parametrize("name", ["report", "comparison", "live"])
 def test_no_page_scrolls_sideways(open_page, name, width):
     page = open_page(name, width)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -190,6 +206,13 @@ def test_films_of_runs_play_together(open_page):
     page.wait_for_function(
         "[...document.querySelectorAll('video')].every(film => film.currentTime > 0)"
     )
+
+
+def test_films_of_a_training_play_by_themselves(open_page):
+    page = open_page("live")
+    assert page.locator("video").count() == 2
+    page.locator("video").first.scroll_into_view_if_needed()  # out of sight none begins
+    wait_until_it_plays(page, "video")
 
 
 def test_the_chosen_skill_is_in_the_commands(open_page):

@@ -107,6 +107,7 @@ def test_labels(coordinates, labels):
     assert coordinate_labels(info) == labels
 
 
+@pytest.mark.slow
 def test_an_evaluation_remembers_the_names():
     evaluation = evaluate_skills(
         walker(),

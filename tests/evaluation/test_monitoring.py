@@ -3,14 +3,19 @@
 import io
 import re
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import rich.progress
 import torch as th
 from rich.console import Console
+from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_diayn import (
     DIAYNCallback,
@@ -207,6 +212,109 @@ def test_a_training_that_is_resumed_keeps_the_curve_of_its_beginning(tmp_path):
     model.learn(20, callback=[DIAYNCallback(), page], reset_num_timesteps=False)
     steps = [row["time/total_timesteps"] for row in page.rows]
     assert steps[0] < 60 and steps[-1] == 80
+
+
+# -- films on the page -------------------------------------------------------------------------
+
+
+def train_points(*callbacks, steps=48):
+    """A short PPO training with normalised observations, in environments that can be copied."""
+    env = make_vec_env(
+        "sb3_diayn/PointBox-v0",
+        n_envs=2,
+        seed=0,
+        env_kwargs={"max_episode_steps": 10},
+        wrapper_class=DIAYNWrapper,
+        wrapper_kwargs={"n_skills": K},
+    )
+    env = VecNormalize(env, norm_reward=False)
+    model = PPO("MlpPolicy", env, n_steps=8, batch_size=16, seed=0, device="cpu")
+    return model.learn(steps, callback=[make_callback(), *callbacks])
+
+
+def filming(tmp_path, monkeypatch, **kwargs):
+    monkeypatch.setattr(dashboard, "MAX_SHARE", 1e9)
+    monkeypatch.setattr(dashboard, "MAX_FILM_SHARE", 1e9)
+    monkeypatch.setattr(dashboard, "FILM_SECONDS", 0.2)
+    page = SkillDashboardCallback(tmp_path / "live.html", **kwargs)
+    page.update_seconds = 0
+    return page
+
+
+@pytest.mark.slow
+def test_the_page_shows_films_of_the_best_skills_and_does_not_disturb(tmp_path, monkeypatch):
+    pytest.importorskip("imageio_ffmpeg")
+    page = filming(tmp_path, monkeypatch, n_films=2)
+    filmed = []
+    record = page._record
+    page._record = lambda skills: filmed.append((page._episodes.rows(), skills)) or record(skills)
+    models = [train_points(), train_points(page)]
+    assert page.why_no_films == "" and len(filmed) > 2
+    rows, skills = filmed[-1]
+    ranked = sorted(rows, key=lambda row: -row["task_return"])
+    assert skills == [row["skill"] for row in ranked[:2]]
+    names = {f"live_films/skill_{skill:02d}.mp4" for skill in skills}
+    shown = set(re.findall(r'<video src="(.*?)\?\d+"', page.path.read_text()))
+    assert shown == names == {f"live_films/{f.name}" for f in (tmp_path / "live_films").iterdir()}
+    first, second = (dict(model.policy.state_dict()) for model in models)
+    assert all(th.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.slow
+def test_films_are_normalised_as_the_training_is(tmp_path, monkeypatch):
+    pytest.importorskip("imageio_ffmpeg")
+    page, seen = filming(tmp_path, monkeypatch, n_films=1), []
+    record = page._record
+
+    def compare(skills):
+        films = record(skills)
+        means = [env.obs_rms.mean.copy() for env in (page._film_env, page.training_env)]
+        seen.append(np.array_equal(*means))
+        return films
+
+    page._record = compare
+    train_points(page)
+    assert len(seen) > 2 and all(seen)
+
+
+def test_films_take_a_small_share_of_the_time(tmp_path, monkeypatch):
+    """The next one begins twenty times as long after the last one as it took."""
+    page = filming(tmp_path, monkeypatch, n_films=1)
+    monkeypatch.setattr(dashboard, "MAX_FILM_SHARE", 0.05)
+    clock = [0.0]
+    monkeypatch.setattr(dashboard.time, "monotonic", lambda: clock[0])
+    page._episodes = EpisodeMonitor(1)
+    page._episodes.add([info(1, 2.0, 0.0)], np.array([True]))
+
+    def record(skills):
+        clock[0] += 3.0
+        return {}
+
+    page._record, page.model, page._diayn = record, None, SimpleNamespace(n_skills=K)
+    monkeypatch.setattr(dashboard, "preserve_state", lambda *_: nullcontext())
+    monkeypatch.setattr(SkillDashboardCallback, "training_env", None)
+    page._next_film = 0.0
+    page._film()
+    assert page._next_film == pytest.approx(60.0)
+    page.n_films = 2  # but only one skill has ended an episode
+    clock[0] = 100.0
+    page._film()
+    assert (clock[0], page._next_film) == (100.0, pytest.approx(60.0))
+
+
+@pytest.mark.slow
+def test_a_training_that_cannot_be_filmed_goes_through_and_the_page_says_why(tmp_path, monkeypatch):
+    page = filming(tmp_path, monkeypatch, n_films=2)
+    model = learn(page)  # an environment without a spec
+    assert model.num_timesteps == 60
+    text = page.path.read_text()
+    assert "There are none: n_films=2 cannot be built: the training environment has no spec" in text
+    assert "<video" not in text
+
+
+def test_n_films_is_a_count():
+    with pytest.raises(ValueError, match=r"n_films=-1 .*expected"):
+        SkillDashboardCallback(n_films=-1)
 
 
 @pytest.mark.parametrize("seconds", [0, -1, 1.5, None])

@@ -1,0 +1,86 @@
+"""Copies of the environments of a training, to evaluate or to film in while it runs."""
+
+import copy
+from dataclasses import replace
+
+from gymnasium.envs.registration import EnvSpec
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize, unwrap_vec_normalize
+
+from sb3_diayn.wrappers import DIAYNWrapper
+
+# DIAYNWrapper is put around again; the others only record.
+DROPPED_WRAPPERS = ("DIAYNWrapper", "Monitor", "RecordEpisodeStatistics", "RecordVideo")
+
+
+def copy_envs(
+    training_env: VecEnv,
+    n_envs: int = 1,
+    *,
+    render_mode: str | None = None,
+    argument: str,
+    remedy: str,
+) -> VecEnv:
+    """
+    :param training_env: the environments of the training
+    :param n_envs: number of copies, in this process
+    :param render_mode: of the copies
+    :param argument: what asks for copies, for the error
+    :param remedy: what to do without copies, a sentence for the error
+    :return: copies of the first environment, made from its ``spec``, without recorders
+    :raises ValueError: if the environment cannot be made again
+    """
+    n_skills = int(training_env.get_attr("n_skills")[0])
+    spec = _spec_without_skills(training_env.get_attr("spec")[0], argument, remedy)
+    options = {} if render_mode is None else {"render_mode": render_mode}
+
+    def make() -> DIAYNWrapper:
+        return DIAYNWrapper(spec.make(disable_env_checker=True, **options), n_skills)
+
+    return DummyVecEnv([make] * n_envs)
+
+
+def normalize_like(env: VecEnv, training_env: VecEnv) -> VecEnv:
+    """
+    :param env: copies of environments
+    :param training_env: the environments of the training
+    :return: the copies, with ``VecNormalize`` if the training has it and they have not
+    """
+    trained = unwrap_vec_normalize(training_env)
+    if trained is None or unwrap_vec_normalize(env) is not None:
+        return env
+    return VecNormalize(
+        env,
+        training=False,
+        norm_obs=trained.norm_obs,
+        norm_reward=False,
+        clip_obs=trained.clip_obs,
+        epsilon=trained.epsilon,
+    )
+
+
+def copy_statistics(env: VecEnv, training_env: VecEnv) -> None:
+    """
+    :param env: what :func:`normalize_like` returned, which gets the statistics of this moment
+    :param training_env: the environments of the training
+    """
+    trained, normalizer = map(unwrap_vec_normalize, (training_env, env))
+    if trained is not None and normalizer is not None and trained.norm_obs:
+        normalizer.obs_rms = copy.deepcopy(trained.obs_rms)
+
+
+def _spec_without_skills(spec: EnvSpec | None, argument: str, remedy: str) -> EnvSpec:
+    """The spec of the same environment, without skills, recorders and rendering."""
+    if spec is None:
+        raise ValueError(
+            f"{argument} cannot be built: the training environment has no spec; expected one "
+            f"that gymnasium.make returned. {remedy}"
+        )
+    wrappers = [w for w in spec.additional_wrappers if w.name not in DROPPED_WRAPPERS]
+    for wrapper in wrappers:
+        if wrapper.kwargs is None:
+            raise ValueError(
+                f"{argument} cannot be built: the wrapper {wrapper.name} does not record its "
+                f"arguments; expected a subclass of gymnasium.utils.RecordConstructorArgs. {remedy}"
+            )
+    kwargs = {key: value for key, value in spec.kwargs.items() if key != "render_mode"}
+    return replace(spec, kwargs=kwargs, additional_wrappers=tuple(wrappers))

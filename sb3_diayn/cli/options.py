@@ -138,7 +138,9 @@ def learning_options() -> Parser:
     add("--n-envs", type=int, help="parallel environments; default: the configuration's")
     add("-f", "--log-folder", default="logs", help="where runs are saved")
     add("--device", default="auto", help="PyTorch device")
-    add("--num-threads", type=int, default=-1, help="PyTorch threads; -1: its own choice")
+    text = "PyTorch threads while it learns; -1: one, or PyTorch's own choice for images and where "
+    text += "OMP_NUM_THREADS is set"
+    add("--num-threads", type=int, default=-1, help=text)
     text = "in one process, in processes of their own, or EnvPool's simulators"
     add("--vec-env", choices=["dummy", "subproc", "envpool"], default="dummy", help=text)
     add_pairs(group, "--hyperparams", "override hyperparameters, e.g. learning_rate:0.001")

@@ -28,7 +28,7 @@ from sb3_diayn.zoo.failures import RunError
 from sb3_diayn.zoo.hyperparams import config_path, preset_path
 from sb3_diayn.zoo.provenance import save_provenance
 from sb3_diayn.zoo.runs import Run, find_run
-from sb3_diayn.zoo.tracking import LoggerKeeper, tracking
+from sb3_diayn.zoo.tracking import TrainingKeeper, tracking
 from sb3_diayn.zoo.training import LIVE_FILE, TrainingOptions, train
 
 FINETUNING_STEPS = 20_000  # that the command at the end of a training suggests
@@ -60,9 +60,9 @@ def train_command(args: argparse.Namespace) -> None:
 
 def _train_and_report(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     start, cpu_start = time.perf_counter(), time.process_time()
-    keeper = LoggerKeeper()
+    keeper = TrainingKeeper()
     folder = train(resume=args.resume, callbacks=[keeper], **settings)
-    logger = keeper.kept
+    logger, n_threads = keeper.kept_logger, keeper.n_threads
     del keeper  # and with it the model and its replay buffer
     wall_time, cpu_time = time.perf_counter() - start, time.process_time() - cpu_start
     run = find_run(folder)
@@ -73,7 +73,7 @@ def _train_and_report(args: argparse.Namespace, settings: dict[str, Any]) -> Non
     except RunError as error:
         raise RunError(f"{error}\nThe run is trained and saved in {folder}") from error
     evaluation.save(folder / "evaluation.json")
-    save_provenance(folder, args.command, wall_time, cpu_time, args.device)
+    save_provenance(folder, args.command, wall_time, cpu_time, args.device, n_threads)
     if not args.no_report:
         _report(run, args, evaluation, seed)
     if logger is not None and has_tensorboard(logger):

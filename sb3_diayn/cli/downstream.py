@@ -1,4 +1,4 @@
-"""The commands that use skills: export, finetune and imitate."""
+"""What export, finetune and imitate do: they use skills."""
 
 import argparse
 import math
@@ -14,7 +14,6 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from sb3_diayn.cli.evaluation import (
-    SKILLS,
     cached_evaluation,
     chosen_skills,
     evaluate_run,
@@ -22,21 +21,8 @@ from sb3_diayn.cli.evaluation import (
     open_run,
     wanted,
 )
-from sb3_diayn.cli.options import (
-    N_EPISODES,
-    Commands,
-    add_command,
-    add_episodes,
-    film_options,
-    learning_options,
-    logging_options,
-    measuring_options,
-    output_options,
-    playing_options,
-    run_options,
-    skill_options,
-    training_options,
-)
+from sb3_diayn.cli.options import N_EPISODES
+from sb3_diayn.cli.training import training_options
 from sb3_diayn.downstream.imitation import Demonstration, infer_skill, load_demonstration
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.evaluation.trajectories import play_skills
@@ -48,17 +34,8 @@ from sb3_diayn.zoo.runs import Run
 TOLERANCE = 1e-3  # of states, absolute and relative: float32, and other processors
 
 
-def add_export(commands: Commands) -> None:
-    """The options of ``sb3-diayn export``."""
-    measuring = measuring_options(reuses_report=True)
-    parents = (run_options(), skill_options(SKILLS, default="best"), measuring)
-    output = output_options("DIR", "RUN/skills")
-    example = "logs/sac/Hopper-v5_1 --skill best -o skills"
-    add_command(commands, "export", export, *parents, output, example=example)
-
-
 def export(args: argparse.Namespace) -> None:
-    """Make plain models of skills."""
+    """Run ``sb3-diayn export``."""
     run = open_run(args)
     folder = check_writable(args.output or run.folder / "skills")
     for skill in _chosen_skills(run, args):
@@ -66,19 +43,8 @@ def export(args: argparse.Namespace) -> None:
         print(f"skill {skill:3d}: {exported.folder}\n           {enjoy_command(exported)}")
 
 
-def add_finetune(commands: Commands) -> None:
-    """The options of ``sb3-diayn finetune``."""
-    skill = skill_options("index of a skill, or best, by task return", default="best")
-    parents = (run_options(), skill, learning_options(), logging_options())
-    example = "logs/sac/Hopper-v5_1 --skill best -n 20000"
-    parser = add_command(commands, "finetune", finetune_command, *parents, example=example)
-    add_episodes(parser, reuses_report=True)
-    add = parser.add_argument
-    add("--reset-critics", action="store_true", help="keep the policy, start critics afresh")
-
-
 def finetune_command(args: argparse.Namespace) -> None:
-    """Learn the task from a skill."""
+    """Run ``sb3-diayn finetune``."""
     run = open_run(args)
     skills = _chosen_skills(run, args)
     if len(skills) != 1:
@@ -120,20 +86,8 @@ def _chosen_skills(run: Run, args: argparse.Namespace) -> list[int]:
     return chosen_skills(run, args.skill, evaluation)
 
 
-def add_imitate(commands: Commands) -> None:
-    """The options of ``sb3-diayn imitate``."""
-    parents = (run_options(), playing_options(), output_options("DIR", "RUN/imitation"))
-    example = "logs/sac/Hopper-v5_1 --trajectory expert.npz"
-    parser = add_command(commands, "imitate", imitate, *parents, film_options(), example=example)
-    add = parser.add_argument
-    what = "an expert's states: .npz with observations, and actions and seed for its film; .npy; or"
-    add("--trajectory", required=True, metavar="FILE", help=f"{what} the id of a Minari dataset")
-    add("--episode", type=int, default=0, help="which episode of a Minari dataset")
-    add("--no-films", action="store_true", help="name the skill only")
-
-
 def imitate(args: argparse.Namespace) -> None:
-    """Name the skill like an expert."""
+    """Run ``sb3-diayn imitate``."""
     run = open_run(args)
     expert = load_demonstration(args.trajectory, episode=args.episode)
     found = infer_skill(run.load_discriminator(), expert)

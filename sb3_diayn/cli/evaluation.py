@@ -1,4 +1,4 @@
-"""The commands that look at a run: play, view, report, evaluate, plot, record and compare."""
+"""What play, view, report, evaluate, plot, record and compare do: they look at a run."""
 
 import argparse
 import re
@@ -13,23 +13,7 @@ import gymnasium as gym
 from rich.console import Console
 from rich.table import Table
 
-from sb3_diayn.cli.options import (
-    FILM_STEPS,
-    N_EPISODES,
-    Commands,
-    add_command,
-    add_stochastic,
-    baseline_options,
-    env_kwargs_options,
-    film_options,
-    measuring_options,
-    output_options,
-    playing_options,
-    positive,
-    run_options,
-    skill_options,
-    zoo_run_options,
-)
+from sb3_diayn.cli.options import FILM_STEPS, N_EPISODES
 from sb3_diayn.downstream.finetuning import rank_skills
 from sb3_diayn.evaluation.callback import BEST_MODEL, SKILLS_FOLDER
 from sb3_diayn.evaluation.diagnosis import diagnose
@@ -45,7 +29,6 @@ from sb3_diayn.zoo.runs import Run, find_checkpoints, find_run, numbered_run
 # What measures a run, and its films by skill.
 Comparable: TypeAlias = tuple[Callable[[], SkillEvaluation], Mapping[int, Path]]
 
-SKILLS = "an index, several as 0,3,7-9, all, or best, by task return"
 # Of a run, with the command that writes it: the report's first, since films belong to it.
 EVALUATIONS = {"report/evaluation.json": "report", "evaluation.json": "evaluate"}
 # Of the zoo's evaluations, and of SkillEvaluationCallback's.
@@ -54,23 +37,8 @@ BEST_MODELS = ("best_model.zip", f"{SKILLS_FOLDER}/{BEST_MODEL}")
 # -- the commands ------------------------------------------------------------------------------
 
 
-def add_play(commands: Commands) -> None:
-    """The options of ``sb3-diayn play``."""
-    run = run_options(nargs="?", help="a run's folder, or a model's zip; or see --exp-id")
-    parents = (run, zoo_run_options(), env_kwargs_options(), skill_options(SKILLS))
-    example = "logs/sac/Hopper-v5_1 --skill best --render human"
-    parser = add_command(
-        commands, "play", play, *parents, playing_options(), film_options(None), example=example
-    )
-    add = parser.add_argument
-    add("--episodes", type=positive, default=1, help="episodes of each skill")
-    text = "human shows a window, rgb_array writes a film of one episode to RUN/videos"
-    add("--render", choices=["human", "rgb_array"], help=text)
-    add_stochastic(parser)
-
-
 def play(args: argparse.Namespace) -> None:
-    """Play skills and print the task return of each episode."""
+    """Run ``sb3-diayn play``."""
     args.run = chosen_model(args)
     run = open_run(args)
     skills = chosen_skills(run, args.skill, partial(known_evaluation, run, args.device))
@@ -87,19 +55,8 @@ def play(args: argparse.Namespace) -> None:
             print(f"skill {each.skill:3d}   task return {task_return:9.2f}   {len(each)} steps")
 
 
-def add_view(commands: Commands) -> None:
-    """The options of ``sb3-diayn view``."""
-    run = run_options(nargs="?", help="a run's folder, or a model's zip; or see --exp-id")
-    text = "an index to begin with, or best, by task return; two, as 3,7, are there to be mixed"
-    parents = (run, zoo_run_options(), env_kwargs_options(), skill_options(text, default="0"))
-    example = "logs/sac/Hopper-v5_1 --skill 3"
-    add_stochastic(
-        add_command(commands, "view", view, *parents, playing_options(), example=example)
-    )
-
-
 def view(args: argparse.Namespace) -> None:
-    """Open a window in which keys switch the skill, mix two, pause and reset."""
+    """Run ``sb3-diayn view``."""
     with require_extra("report"):
         from sb3_diayn.evaluation.viewer import require_display
     require_display()
@@ -115,22 +72,8 @@ def view(args: argparse.Namespace) -> None:
     )
 
 
-def add_report(commands: Commands) -> None:
-    """The options of ``sb3-diayn report``."""
-    measuring = (measuring_options(), baseline_options())
-    skills = skill_options(f"which to film: {SKILLS}", alias=True)
-    parents = (run_options(), skills, *measuring, env_kwargs_options(), film_options())
-    output = output_options("DIR", "RUN/report")
-    example = "logs/sac/Hopper-v5_1 --film-seconds 5"
-    parser = add_command(commands, "report", report, *parents, output, example=example)
-    add = parser.add_argument
-    add("--no-films", action="store_true", help="leave out the films, which take their time")
-    text = "also write README.md, the model card for an upload to the Hugging Face hub"
-    add("--model-card", action="store_true", help=text)
-
-
 def report(args: argparse.Namespace) -> None:
-    """Measure and film skills; write a page."""
+    """Run ``sb3-diayn report``."""
     run = open_run(args)
     folder = check_writable(args.output or run.folder / "report")
     if args.skill != "best":
@@ -151,17 +94,8 @@ def report(args: argparse.Namespace) -> None:
         print(f"Model card: {folder / 'README.md'}, to upload with the folder and the zip")
 
 
-def add_evaluate(commands: Commands) -> None:
-    """The options of ``sb3-diayn evaluate``."""
-    output = output_options("FILE", "RUN/evaluation.json; may end in .npz")
-    measuring = (measuring_options(), baseline_options())
-    parents = (run_options(), *measuring, env_kwargs_options(), output)
-    example = "logs/sac/Hopper-v5_1 --episodes 10 -o hopper.npz"
-    add_command(commands, "evaluate", evaluate, *parents, example=example)
-
-
 def evaluate(args: argparse.Namespace) -> None:
-    """Measure skills; write the numbers."""
+    """Run ``sb3-diayn evaluate``."""
     run = open_run(args)
     file = Path(args.output or run.folder / "evaluation.json")
     check_writable(file.parent)
@@ -174,17 +108,8 @@ def evaluate(args: argparse.Namespace) -> None:
     print(f"Evaluation: {file}")
 
 
-def add_plot(commands: Commands) -> None:
-    """The options of ``sb3-diayn plot``."""
-    text = "a run's folder, a model's zip, or an evaluation.json or .npz"
-    run = run_options(metavar="RUN|FILE", help=text)
-    output = output_options("DIR", "RUN/figures")
-    parents = (run, measuring_options(), env_kwargs_options(), output)
-    add_command(commands, "plot", plot, *parents, example="logs/sac/Hopper-v5_1 -o figures")
-
-
 def plot(args: argparse.Namespace) -> None:
-    """Draw the figures of a run or of an evaluation."""
+    """Run ``sb3-diayn plot``."""
     options: dict[str, Any] = {}
     with require_extra("report"):
         if Path(args.run).suffix in (".json", ".npz"):
@@ -199,20 +124,8 @@ def plot(args: argparse.Namespace) -> None:
             print(folder / file)
 
 
-def add_record(commands: Commands) -> None:
-    """The options of ``sb3-diayn record``."""
-    skills = skill_options(f"which to film: {SKILLS}", alias=True)
-    parents = (run_options(), skills, env_kwargs_options(), playing_options(), film_options(None))
-    output = output_options("DIR", "RUN/videos")
-    example = "logs/sac/Hopper-v5_1 --skill 0,3,7-9 --grid"
-    parser = add_command(commands, "record", record, *parents, output, example=example)
-    add = parser.add_argument
-    add("--grid", action="store_true", help="also film them side by side")
-    add("--format", choices=["mp4", "gif"], default="mp4", help="format of the films")
-
-
 def record(args: argparse.Namespace) -> None:
-    """Film skills, one episode of each."""
+    """Run ``sb3-diayn record``."""
     run = open_run(args)
     folder = check_writable(args.output or run.folder / "videos")
     skills = chosen_skills(run, args.skill, partial(known_evaluation, run, args.device))
@@ -224,18 +137,8 @@ def record(args: argparse.Namespace) -> None:
         print(record_grid(films, folder / f"all_skills.{args.format}"))
 
 
-def add_compare(commands: Commands) -> None:
-    """The options of ``sb3-diayn compare``."""
-    text = "runs, or an evaluation.json or .npz; those with an evaluation that fits are not played"
-    runs = run_options(nargs="+", metavar="RUN|FILE", help=text)
-    output = output_options("DIR", "nothing is written")
-    measuring = measuring_options(reuses_report=True)
-    example = "logs/sac/Hopper-v5_1 logs/sac/Hopper-v5_2 -o comparison"
-    add_command(commands, "compare", compare, runs, measuring, output, example=example)
-
-
 def compare(args: argparse.Namespace) -> None:
-    """Put runs in one table, and on one page with their films."""
+    """Run ``sb3-diayn compare``."""
     with require_extra("report"):  # before anything is played
         import sb3_diayn.evaluation.comparison  # noqa: F401
     names = short_names(args.run)

@@ -8,13 +8,9 @@ import difflib
 import math
 import re
 import textwrap
-from collections.abc import Callable
-from dataclasses import fields
 from typing import Any, TypeAlias
 
 import yaml
-
-from sb3_diayn.zoo.training import TrainingOptions
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 Group: TypeAlias = argparse._ActionsContainer  # a parser, or a group of its options
@@ -22,6 +18,7 @@ Group: TypeAlias = argparse._ActionsContainer  # a parser, or a group of its opt
 FILM_SECONDS = 10.0
 FILM_STEPS = 1000  # where a film of a whole episode is cut
 N_EPISODES = 5  # of each skill, in an evaluation
+N_FILMS = 6  # of the best skills, at the end of a training
 # What each command may run of other people's files, at the end of its help.
 SECURITY_PAGE = "docs/pages/security.md"
 OPENS_RUN = (
@@ -42,13 +39,6 @@ TRUST = {
     f"Which files: {SECURITY_PAGE}",
     "tune": f"{READS_CONFIG} See {SECURITY_PAGE}",
     "sweep": f"{READS_CONFIG} See {SECURITY_PAGE}",
-}
-# Options with a name of their own for a hyperparameter.
-SHORTCUTS = {
-    "n_envs": "n_envs",
-    "buffer_size": "buffer_size",
-    "ent_coef": "ent_coef",
-    "reward_scale": "DIAYNCallback.reward_scale",
 }
 
 
@@ -79,21 +69,32 @@ class Parser(argparse.ArgumentParser):
 def add_command(
     commands: Commands,
     name: str,
-    body: Callable[[argparse.Namespace], None],
+    body: str,
+    text: str,
     *parents: Parser,
     example: str,
 ) -> Parser:
-    """Add a command whose help is the docstring of its body; return the parser for its options."""
+    """
+    Add a command; return the parser for its options.
+
+    :param commands: of the main parser
+    :param name: of the command
+    :param body: the function that does it, as ``module:function`` of this package, so that the
+        parser does not import it
+    :param text: what it does
+    :param parents: shared options
+    :param example: arguments
+    """
     trust = textwrap.fill(TRUST.get(name, ""), 79)
     parser = commands.add_parser(
         name,
-        help=body.__doc__,
-        description=body.__doc__,
+        help=text,
+        description=text,
         epilog=f"example:\n  sb3-diayn {name} {example}\n\n{trust}",
         parents=parents,
         formatter_class=HelpFormatter,
     )
-    parser.set_defaults(body=body)
+    parser.set_defaults(body=f"sb3_diayn.cli.{body}")
     return parser
 
 
@@ -128,7 +129,9 @@ def learning_options() -> Parser:
     add("--n-envs", type=int, help="parallel environments; default: the configuration's")
     add("-f", "--log-folder", default="logs", help="where runs are saved")
     add("--device", default="auto", help="PyTorch device")
-    add("--num-threads", type=int, default=-1, help="PyTorch threads; -1: its own choice")
+    text = "PyTorch threads while it learns; -1: one, or PyTorch's own choice for images and where "
+    text += "OMP_NUM_THREADS is set"
+    add("--num-threads", type=int, default=-1, help=text)
     text = "in one process, in processes of their own, or EnvPool's simulators"
     add("--vec-env", choices=["dummy", "subproc", "envpool"], default="dummy", help=text)
     add_pairs(group, "--hyperparams", "override hyperparameters, e.g. learning_rate:0.001")
@@ -162,19 +165,6 @@ def logging_options() -> Parser:
     add("--no-progress", action="store_true", help="no progress bar")
     add("--live", action="store_true", help="write a page that shows the training while it runs")
     return parser
-
-
-def training_options(args: argparse.Namespace) -> dict[str, Any]:
-    """Fields of ``TrainingOptions``, with shortcuts such as ``--ent-coef`` resolved."""
-    given = vars(args)
-    names = {field.name for field in fields(TrainingOptions)}
-    shortcuts = {key: given.get(name) for name, key in SHORTCUTS.items()}
-    chosen = {key: value for key, value in shortcuts.items() if value is not None}
-    return {
-        **{name: value for name, value in given.items() if name in names},
-        "hyperparams": chosen | (args.hyperparams or {}),
-        "progress_bar": not given.get("no_progress", True),
-    }
 
 
 def run_options(**kwargs: Any) -> Parser:

@@ -1,4 +1,4 @@
-"""The command that shares a run: ``push``."""
+"""What push does: it shares a run."""
 
 import argparse
 import shutil
@@ -16,42 +16,15 @@ from sb3_diayn.cli.evaluation import (
     try_to_film,
     wanted,
 )
-from sb3_diayn.cli.options import (
-    Commands,
-    add_command,
-    env_kwargs_options,
-    film_options,
-    measuring_options,
-    output_options,
-    run_options,
-)
-from sb3_diayn.cli.training import N_FILMS
+from sb3_diayn.cli.options import N_FILMS
 from sb3_diayn.downstream.finetuning import rank_skills
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.files import check_writable, require_extra
 from sb3_diayn.zoo.runs import Run
 
 
-def add_push(commands: Commands) -> None:
-    """The options of ``sb3-diayn push``."""
-    measuring = measuring_options(reuses_report=True)
-    parents = (run_options(), measuring, env_kwargs_options(), film_options())
-    output = output_options("DIR", "a temporary folder; with --dry-run RUN/hub/NAME")
-    example = "logs/sac/Hopper-v5_1 --repo-id user/hopper-skills"
-    parser = add_command(commands, "push", push, *parents, output, example=example)
-    add = parser.add_argument_group("where to upload").add_argument
-    add("--repo-id", required=True, metavar="USER/NAME", help="repository, created if need be")
-    add("--private", action="store_true", help="create one that only its owner sees")
-    add("--token", help="a token that may write; default: the one of hf auth login")
-    text = "message of the commit"
-    add("--commit-message", default="Upload skills with sb3-diayn", metavar="TEXT", help=text)
-    add("--no-films", action="store_true", help="leave out the films")
-    text = "only write the folder that would be uploaded, and list its files"
-    add("--dry-run", action="store_true", help=text)
-
-
 def push(args: argparse.Namespace) -> None:
-    """Upload a run to the Hugging Face hub: model, files of the zoo, films and a model card."""
+    """Run ``sb3-diayn push``."""
     with require_extra("report"):
         from sb3_diayn.zoo import sharing
     sharing.check_repo_id(args.repo_id)

@@ -23,16 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sb3_diayn.cli.commands import train_options
 from sb3_diayn.cli.evaluation import show_comparison
-from sb3_diayn.cli.options import (
-    Commands,
-    add_command,
-    add_gym_packages,
-    key_and_words,
-    positive,
-    words,
-)
-from sb3_diayn.cli.training import settings_of, train_options
+from sb3_diayn.cli.training import settings_of
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.files import check_writable, require_extra
 from sb3_diayn.zoo.provenance import PROVENANCE_FILE, load_provenance
@@ -40,35 +33,11 @@ from sb3_diayn.zoo.training import TrainingOptions, complete
 
 ATTEMPTS = 2
 EVALUATION, LOG = "evaluation.json", "log.txt"
-# Python warns that the package has imported the module already.
-CHILD = ("-W", "ignore::RuntimeWarning:runpy", "-m", "sb3_diayn.cli.sweep")
-
-
-def add_sweep(commands: Commands) -> None:
-    """The options of ``sb3-diayn sweep``."""
-    example = "--env Hopper-v5 --seeds 5 --n-skills 10,20 -- --device cpu"
-    parser = add_command(commands, "sweep", run_sweep, example=example)
-    add = parser.add_argument
-    names, text = ("--env", "--envs"), "environment ids, or PACKAGE:ID"
-    add(*names, dest="envs", nargs="+", required=True, metavar="ENV", help=text)
-    add_gym_packages(parser)
-    add("--algo", default="sac", type=words, metavar="A,B", help="algorithms")
-    add("--seeds", type=positive, default=5, metavar="N", help="seeds of each setting: 0 to N-1")
-    add("--n-skills", type=words, metavar="K,K", help="numbers of skills; default: the config's")
-    text = "values of a hyperparameter, e.g. ent_coef=0.1,0.2 or DIAYNCallback.learning_rate=1e-3"
-    add("--param", type=key_and_words, action="append", default=[], metavar="KEY=V,V", help=text)
-    add("-n", "--total-timesteps", type=int, default=-1, help="steps; -1: the configuration's")
-    add("-o", "--output", default="logs/sweep", metavar="DIR", help="folder of all runs")
-    add("--backend", choices=list(BACKENDS), default="loky", help="where runs go")
-    add("--address", help="of a Ray or Dask cluster; default: one is started on this machine")
-    add("--n-jobs", type=int, default=-1, help="runs at once; -1: as many as there are cores")
-    add("--verbose", type=int, default=0, help="1: where an error came from")
-    text = "after --: options of sb3-diayn train for every run, e.g. -- --device cpu --no-report"
-    add("train_options", nargs="*", metavar="-- OPTION", help=text)
+CHILD = ("-m", "sb3_diayn.cli.sweep")
 
 
 def run_sweep(args: argparse.Namespace) -> None:
-    """Learn a grid of settings and seeds."""
+    """Run ``sb3-diayn sweep``."""
     runs = expand(args)
     check_writable(args.output)
     missing = [run for run in runs if run.find() is None]

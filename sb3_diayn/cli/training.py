@@ -1,8 +1,9 @@
-"""The commands that train: ``train``, ``tune`` and ``config``."""
+"""What train, tune and config do."""
 
 import argparse
 import shlex
 import time
+from dataclasses import fields
 from functools import partial
 from typing import Any
 
@@ -17,19 +18,7 @@ from sb3_diayn.cli.evaluation import (
     print_verdicts,
     try_to_film,
 )
-from sb3_diayn.cli.options import (
-    N_EPISODES,
-    Commands,
-    Parser,
-    add_command,
-    config_options,
-    film_options,
-    key_and_values,
-    learning_options,
-    logging_options,
-    positive,
-    training_options,
-)
+from sb3_diayn.cli.options import N_EPISODES, N_FILMS
 from sb3_diayn.downstream.finetuning import rank_skills
 from sb3_diayn.evaluation.media import has_tensorboard, log_report
 from sb3_diayn.evaluation.results import SkillEvaluation
@@ -39,41 +28,22 @@ from sb3_diayn.zoo.failures import RunError
 from sb3_diayn.zoo.hyperparams import config_path, preset_path
 from sb3_diayn.zoo.provenance import save_provenance, shown_path
 from sb3_diayn.zoo.runs import Run, find_run
-from sb3_diayn.zoo.tracking import LoggerKeeper, tracking
-from sb3_diayn.zoo.training import LIVE_FILE, train
+from sb3_diayn.zoo.tracking import TrainingKeeper, tracking
+from sb3_diayn.zoo.training import LIVE_FILE, TrainingOptions, train
 
 FINETUNING_STEPS = 20_000  # that the command at the end of a training suggests
-N_FILMS = 6  # of the best skills, at the end of a training
 NO_FILMS = "Films were left out. Make them: sb3-diayn report {}"
-
-
-def train_options() -> Parser:
-    """All options of ``train``, which a sweep reads, too."""
-    parser = Parser(
-        "sb3-diayn train",
-        add_help=False,
-        parents=[config_options(None), learning_options(), logging_options(), film_options()],
-    )
-    add = parser.add_argument_group("where to start, and what to do at the end").add_argument
-    text = "values of a published code: paper, original-code, seed or urlb"
-    add("--preset", metavar="NAME", help=text)
-    add("-i", "--resume", metavar="RUN", help="resume this run or checkpoint, in a new folder")
-    add("--no-report", action="store_true", help="write no report at the end")
-    text = "episodes of each skill for the evaluation; default: 5, with --no-report 2"
-    add("--episodes", type=positive, help=text)
-    text = f"film all skills for the report, or none; default: the best {N_FILMS}"
-    add("--films", action=argparse.BooleanOptionalAction, help=text)
-    return parser
-
-
-def add_train(commands: Commands) -> None:
-    """The options of ``sb3-diayn train``."""
-    example = "--env Hopper-v5 --n-skills 20 --seed 1 --live"
-    add_command(commands, "train", train_command, train_options(), example=example)
+# Options with a name of their own for a hyperparameter.
+SHORTCUTS = {
+    "n_envs": "n_envs",
+    "buffer_size": "buffer_size",
+    "ent_coef": "ent_coef",
+    "reward_scale": "DIAYNCallback.reward_scale",
+}
 
 
 def train_command(args: argparse.Namespace) -> None:
-    """Learn skills and save them as a run of the RL Zoo."""
+    """Run ``sb3-diayn train``."""
     if args.preset and args.resume:
         raise ValueError(
             f"preset={args.preset!r} cannot change a run that is resumed; expected --resume alone. "
@@ -90,9 +60,9 @@ def train_command(args: argparse.Namespace) -> None:
 
 def _train_and_report(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     start, cpu_start = time.perf_counter(), time.process_time()
-    keeper = LoggerKeeper()
+    keeper = TrainingKeeper()
     folder = train(resume=args.resume, callbacks=[keeper], **settings)
-    logger = keeper.kept
+    logger, n_threads = keeper.kept_logger, keeper.n_threads
     del keeper  # and with it the model and its replay buffer
     wall_time, cpu_time = time.perf_counter() - start, time.process_time() - cpu_start
     run = find_run(folder)
@@ -103,7 +73,7 @@ def _train_and_report(args: argparse.Namespace, settings: dict[str, Any]) -> Non
     except RunError as error:
         raise RunError(f"{error}\nThe run is trained and saved in {folder}") from error
     evaluation.save(folder / "evaluation.json")
-    save_provenance(folder, args.command, wall_time, cpu_time, args.device)
+    save_provenance(folder, args.command, wall_time, cpu_time, args.device, n_threads)
     if not args.no_report:
         _report(run, args, evaluation, seed)
     if logger is not None and has_tensorboard(logger):
@@ -112,6 +82,19 @@ def _train_and_report(args: argparse.Namespace, settings: dict[str, Any]) -> Non
     print_verdicts(evaluation)
     print_places(run)
     print_next(run, evaluation)
+
+
+def training_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Fields of ``TrainingOptions``, with shortcuts such as ``--ent-coef`` resolved."""
+    given = vars(args)
+    names = {field.name for field in fields(TrainingOptions)}
+    shortcuts = {key: given.get(name) for name, key in SHORTCUTS.items()}
+    chosen = {key: value for key, value in shortcuts.items() if value is not None}
+    return {
+        **{name: value for name, value in given.items() if name in names},
+        "hyperparams": chosen | (args.hyperparams or {}),
+        "progress_bar": not given.get("no_progress", True),
+    }
 
 
 def settings_of(args: argparse.Namespace) -> dict[str, Any]:
@@ -176,28 +159,8 @@ def print_next(run: Run, evaluation: SkillEvaluation) -> None:
         print(f"  {shlex.join(['sb3-diayn', *words])}  # {purpose}")
 
 
-def add_tune(commands: Commands) -> None:
-    """The options of ``sb3-diayn tune``."""
-    parents = (config_options("sac"), learning_options())
-    example = "--env Hopper-v5 --n-trials 30 --storage sqlite:///hopper.db"
-    parser = add_command(commands, "tune", tune_command, *parents, example=example)
-    add = parser.add_argument_group("how to search").add_argument
-    add("--n-trials", type=positive, default=30, help="trials of this process")
-    add("--max-total-trials", type=positive, help="trials of all processes together")
-    text = "database of the study, sqlite:///study.db or study.log; default: one in the log folder"
-    add("--storage", metavar="URL", help=text)
-    add("--study-name", help="study to start or to join; default: algorithm and environment")
-    add("--sampler", choices=["tpe", "random"], default="tpe", help="Optuna's sampler")
-    add("--pruner", choices=["median", "halving", "none"], default="median", help="its pruner")
-    add("--n-startup-trials", type=int, default=10, help="random trials before the sampler")
-    add("--n-evaluations", type=positive, default=4, help="evaluations of each trial")
-    add("--episodes", type=positive, default=2, help="episodes of each skill in an evaluation")
-    text = "what to search in place of all: one value, choices, or the two ends of a number"
-    add("--space", type=key_and_values, nargs="+", default=[], metavar="NAME=V,V", help=text)
-
-
 def tune_command(args: argparse.Namespace) -> None:
-    """Search for hyperparameters, judged by the skills."""
+    """Run ``sb3-diayn tune``."""
     with require_extra("zoo"):
         from sb3_diayn.zoo.tuning import tune
     names = "n_trials max_total_trials sampler pruner n_startup_trials n_evaluations".split()
@@ -216,12 +179,6 @@ def tune_command(args: argparse.Namespace) -> None:
     print(f"Best hyperparameters: {file}\nLearn with them:      {command}")
 
 
-def add_config(commands: Commands) -> None:
-    """The options of ``sb3-diayn config``."""
-    parser = add_command(commands, "config", config_command, example="ppo")
-    parser.add_argument("algo", nargs="?", default="sac", help="algorithm")
-
-
 def config_command(args: argparse.Namespace) -> None:
-    """Print where the provided hyperparameters are."""
+    """Run ``sb3-diayn config``."""
     print(config_path(args.algo))

@@ -16,6 +16,7 @@ from sb3_diayn.files import replacing, write_through_memory
 from sb3_diayn.zoo.failures import naming_failures
 from sb3_diayn.zoo.hyperparams import CLASS_KEYS, check_names, class_entries, import_zoo
 from sb3_diayn.zoo.runs import Run, load_yaml
+from sb3_diayn.zoo.threads import limited_threads
 from sb3_diayn.zoo.training import TrainingOptions, learn_and_save, seeded
 
 
@@ -60,7 +61,7 @@ def task_returns(run: Run, model: BaseAlgorithm, n_episodes: int, seed: int) -> 
     :return: the task return of each, played deterministically
     """
     env = run.make_env(seed=seed)
-    with naming_failures(run.env_id, env):
+    with naming_failures(run.env_id, env), limited_threads(model.observation_space):
         returns, _ = evaluate_policy(
             model, env, n_eval_episodes=n_episodes, return_episode_rewards=True, warn=False
         )

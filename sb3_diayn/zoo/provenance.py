@@ -26,7 +26,7 @@ PROVENANCE_FILE = "run.json"
 
 
 def save_provenance(
-    folder: Path, command: str, wall_time: float, cpu_time: float, device: str
+    folder: Path, command: str, wall_time: float, cpu_time: float, device: str, n_threads: int
 ) -> None:
     """
     Write ``run.json`` into a run's folder. It is written last and at once, so a run that has it is
@@ -38,6 +38,7 @@ def save_provenance(
     :param cpu_time: of the training, in seconds of one core: what the others of a shared machine
         do not stretch. Environments in processes of their own do not count
     :param device: option of that name, for example ``auto``
+    :param n_threads: PyTorch threads of the training
     """
     content = {
         "command": command,
@@ -45,7 +46,7 @@ def save_provenance(
         "cpu_time": round(cpu_time, 1),
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "versions": installed_versions(),
-        "machine": _machine(device),
+        "machine": _machine(device, n_threads),
     }
     with replacing(folder / PROVENANCE_FILE) as temporary:
         temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
@@ -65,13 +66,13 @@ def load_provenance(folder: Path) -> dict[str, Any] | None:
         return {**content, "command": str(content["command"])}
 
 
-def _machine(device: str) -> dict[str, Any]:
+def _machine(device: str, n_threads: int) -> dict[str, Any]:
     used = get_device(device)
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cores": os.cpu_count(),
-        "threads": th.get_num_threads(),
+        "threads": n_threads,
         "device": th.cuda.get_device_name(used) if used.type == "cuda" else used.type,
     }
 

@@ -37,6 +37,7 @@ from sb3_diayn.trainer import State
 from sb3_diayn.zoo.environments import find_environment, split_id, why_not_made
 from sb3_diayn.zoo.failures import naming_failures
 from sb3_diayn.zoo.hyperparams import CLASS_KEYS, class_entries, get_arguments, import_zoo
+from sb3_diayn.zoo.threads import limited_threads
 
 VERSION = metadata.version("sb3-diayn")
 SYSTEM_INFO = ("Python", "Stable-Baselines3", "PyTorch", "Gymnasium", "Numpy")  # SB3's names
@@ -254,7 +255,7 @@ class Run:
                         f"{self.model_path} was trained on {expected}; expected the same. Check "
                         "the environment's id and its arguments."
                     )
-            with naming_failures(self.env_id, env):
+            with naming_failures(self.env_id, env), limited_threads(model.observation_space):
                 yield model, env
         finally:
             env.close()

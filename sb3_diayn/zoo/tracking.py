@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 
@@ -78,13 +79,14 @@ def tracking(
         run.finish(exit_code=exit_code)
 
 
-class LoggerKeeper(BaseCallback):
-    """Keeps the logger of a training, for what is logged after it."""
+class TrainingKeeper(BaseCallback):
+    """Keeps of a training what is written after it: its logger, and how many threads it has."""
 
-    kept: Logger | None = None
+    kept_logger: Logger | None = None
+    n_threads = 1
 
     def _on_training_start(self) -> None:
-        self.kept = self.logger
+        self.kept_logger, self.n_threads = self.logger, th.get_num_threads()
 
     def _on_step(self) -> bool:
         return True

@@ -12,7 +12,6 @@ from typing import Any, NoReturn
 
 import gymnasium as gym
 import numpy as np
-import torch as th
 import yaml
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import (
@@ -60,6 +59,7 @@ from sb3_diayn.zoo.failures import (
 )
 from sb3_diayn.zoo.hyperparams import default_algo, import_zoo, read_config, vectorize_skills
 from sb3_diayn.zoo.runs import OF_SB3, Run, check_statistics, find_run
+from sb3_diayn.zoo.threads import limited_threads
 
 # By default. A checkpoint in the very beginning is worth little.
 N_CHECKPOINTS, MIN_SAVE_FREQ = 10, 10_000
@@ -87,7 +87,8 @@ class TrainingOptions:
     :param seed: seed of everything; None for a random one
     :param log_folder: where runs are saved
     :param device: PyTorch device
-    :param num_threads: PyTorch threads; -1 for its own choice
+    :param num_threads: PyTorch threads while it learns; -1 for one, or for PyTorch's own choice
+        with images or ``OMP_NUM_THREADS``, see :func:`~sb3_diayn.zoo.threads.limited_threads`
     :param vec_env: ``"dummy"``, ``"subproc"`` or ``"envpool"``, whose simulators step all
         environments at once
     :param save_freq: environment steps between checkpoints; None for a tenth of the training, at
@@ -208,7 +209,7 @@ def complete(
 
 def seeded(options: TrainingOptions) -> TrainingOptions:
     """
-    Seed everything, and limit the number of threads.
+    Seed everything.
 
     :param options: what to train
     :return: the same with a seed, a random one where there was none
@@ -217,8 +218,6 @@ def seeded(options: TrainingOptions) -> TrainingOptions:
         options = replace(options, seed=int(np.random.default_rng().integers(2**31)))
     assert options.seed is not None
     set_random_seed(options.seed)
-    if options.num_threads > 0:
-        th.set_num_threads(options.num_threads)
     return options
 
 
@@ -265,7 +264,8 @@ def learn_and_save(
     has_failed = True
     with TerminationHandler() as handler:
         try:
-            with handler.interrupting():
+            threads = limited_threads(model.observation_space, options.num_threads)
+            with handler.interrupting(), threads:
                 learn(manager, model, options)
             has_failed = False
             save(manager, model)

@@ -23,6 +23,7 @@ from sb3_diayn.files import reading, write_bytes
 from sb3_diayn.zoo.failures import close_envs, naming_failures
 from sb3_diayn.zoo.hyperparams import default_algo, override
 from sb3_diayn.zoo.runs import MAX_ENVS
+from sb3_diayn.zoo.threads import limited_threads
 from sb3_diayn.zoo.training import TrainingOptions, complete, make_manager, seeded
 
 Space = Mapping[str, Sequence[Any]]
@@ -111,7 +112,8 @@ class SkillSearch(ExperimentManager):  # type: ignore[misc]  # the zoo has no ty
         has_failed = True
         try:
             env_id, eval_env = self.env_name.gym_id, evaluation.given_env
-            with naming_failures(env_id, env), naming_failures(env_id, eval_env):
+            threads = limited_threads(env.observation_space, self.args.num_threads)
+            with naming_failures(env_id, env), naming_failures(env_id, eval_env), threads:
                 hyperparams = self._preprocess_action_noise(hyperparams, hyperparams, env)
                 model = ALGOS[self.algo](env=env, device=self.device, **hyperparams)
                 model.learn(self.n_timesteps, callback=[*callbacks, evaluation])

@@ -1,0 +1,37 @@
+"""How many threads PyTorch has while a run is trained or played."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import is_image_space
+
+from sb3_diayn.observations import Space
+
+
+@contextmanager
+def limited_threads(space: Space, num_threads: int = -1) -> Iterator[None]:
+    """
+    Small nets gain little from more threads, and PyTorch's threads spin while they wait for each
+    other: next to another busy program, two can be several times slower than one.
+
+    :param space: what a policy observes
+    :param num_threads: PyTorch threads in the block; -1 for one. Images, whose nets are large, and
+        ``OMP_NUM_THREADS`` then leave the number to PyTorch
+    """
+    before = th.get_num_threads()
+    if num_threads > 0:
+        th.set_num_threads(num_threads)
+    elif "OMP_NUM_THREADS" not in os.environ and not _has_image(space):
+        th.set_num_threads(1)
+    try:
+        yield
+    finally:
+        th.set_num_threads(before)
+
+
+def _has_image(space: Space) -> bool:
+    parts = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
+    return any(is_image_space(part, normalized_image=True) for part in parts)  # of any type

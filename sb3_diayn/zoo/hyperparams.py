@@ -47,6 +47,8 @@ COUNTS = (
 )
 NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
 SCHEDULE = re.compile(rf"lin(ear)?_{NUMBER}")
+# Where ppo.yml finds more distinct skills than sac.yml in about the same time: docs/pages/tips.md.
+BETTER_WITH_PPO = ("Hopper-v4", "Hopper-v5", "Walker2d-v5")
 # Provided files with the values of published codes.
 PRESETS = ("original-code", "paper", "seed", "urlb")
 
@@ -105,6 +107,21 @@ def default_algo(conf_file: str | Path | None) -> str:
     :return: the algorithm that the file names under the key ``algo``, as presets do, or ``sac``
     """
     return str(_load_file(conf_file_path(conf_file, None)).get("algo", "sac"))
+
+
+def ppo_hint(algo: str, env_id: str, conf_file: str | Path | None) -> str | None:
+    """
+    :param algo: name of the algorithm as the zoo spells it
+    :param env_id: id of the environment
+    :param conf_file: see :func:`conf_file_path`
+    :return: a line that recommends PPO; None where nothing speaks for it
+    """
+    if algo != "sac" or conf_file is not None or env_id not in BETTER_WITH_PPO:
+        return None
+    return (
+        "PPO finds more distinct skills here in about the same time: "
+        f"sb3-diayn train --algo ppo --env {env_id}"
+    )
 
 
 def read_entry(file: Path, env_id: str) -> dict[str, Any]:

@@ -57,7 +57,13 @@ from sb3_diayn.zoo.failures import (
     failure_in_words,
     in_words,
 )
-from sb3_diayn.zoo.hyperparams import default_algo, import_zoo, read_config, vectorize_skills
+from sb3_diayn.zoo.hyperparams import (
+    default_algo,
+    import_zoo,
+    ppo_hint,
+    read_config,
+    vectorize_skills,
+)
 from sb3_diayn.zoo.runs import OF_SB3, Run, check_statistics, find_run
 from sb3_diayn.zoo.threads import limited_threads
 
@@ -255,6 +261,10 @@ def learn_and_save(
                 _check_files(options, trained_agent)
             raise _why_not_set_up(options, agent, error) from error
     print_hyperparams(_title(manager, options), hyperparams)
+    if _learns_skills(manager) and trained_agent is None:
+        assert options.algo is not None and options.env is not None
+        if hint := ppo_hint(options.algo, options.env, options.conf_file):
+            print(hint)
     print(f"Saving to {manager.save_path}")
     manager.callbacks.extend(callbacks)
     if _learns_skills(manager):

@@ -12,7 +12,14 @@ pytest.importorskip("rl_zoo3")
 
 from sb3_diayn import DIAYNCallback
 from sb3_diayn.cli import main
-from sb3_diayn.zoo.hyperparams import override, read_config
+from sb3_diayn.zoo.hyperparams import (
+    BETTER_WITH_PPO,
+    config_path,
+    override,
+    ppo_hint,
+    read_config,
+    read_entry,
+)
 from tests.helpers.envs import CountingEnv
 from tests.helpers.models import make_sac
 
@@ -191,3 +198,12 @@ def test_none_takes_the_place_of_a_value():
     assert changed["callback"] == [
         {"sb3_diayn.DIAYNCallback": {"log_q_min": None, "net_arch": [8]}}
     ]
+
+
+def test_ppo_is_recommended_where_it_is_better_and_nothing_was_chosen():
+    assert "sb3-diayn train --algo ppo --env Hopper-v5" in str(ppo_hint("sac", "Hopper-v5", None))
+    assert ppo_hint("sac", "Hopper-v5", "own.yml") is None
+    assert ppo_hint("ppo", "Hopper-v5", None) is None
+    assert ppo_hint("sac", "Pendulum-v1", None) is None
+    for env_id in BETTER_WITH_PPO:
+        assert read_entry(config_path("ppo"), env_id)["n_envs"] == 20

@@ -1,6 +1,7 @@
 """Running a command, and a sentence for each of its errors."""
 
 import argparse
+import os
 import sys
 import traceback
 from contextlib import suppress
@@ -21,6 +22,9 @@ def run(args: argparse.Namespace) -> int:
     :return: exit code: 0 if all went well, 1 if an environment or a training has failed, 2 for a
         mistake of the caller, 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP
     """
+    # As ``python -m`` does, but last: packages and functions of one's own lie there.
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
     try:
         resolve_name(args.body)(args)
     except TerminatedError as error:

@@ -68,8 +68,8 @@ def import_packages(packages: Sequence[str]) -> None:
         except Exception as error:  # a package may do anything
             raise ImportError(
                 f"gym_packages={package!r} cannot be imported ({type(error).__name__}: {error}); "
-                "expected a package that registers environments. Install it, or add its folder to "
-                "PYTHONPATH."
+                "expected a package that registers environments. Install it, go to its folder, or "
+                "add that to PYTHONPATH."
             ) from error
 
 

@@ -115,6 +115,19 @@ def test_a_command_in_a_process_of_its_own(place, run):
     assert SkillEvaluation.load(run / "evaluation.json").info["env_id"] == ID
 
 
+@pytest.mark.parametrize("vec_env", ["dummy", "subproc"])
+def test_a_package_in_the_working_folder(tmp_path, vec_env):
+    """The command of the console script, whose own path does not know that folder."""
+    (tmp_path / "my_envs.py").write_text(PACKAGE)
+    (tmp_path / "my_points.py").write_text(ENVIRONMENTS)
+    script = "import sys; from sb3_diayn.cli import main; sys.path.remove(''); sys.exit(main())"
+    words = [*TRAIN, "--env", f"my_envs:{ID}", "--vec-env", vec_env, "-f", "logs", *SMALL]
+    command = [sys.executable, "-c", script, *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "logs" / "sac" / f"{ID}_1" / f"{ID}.zip").is_file()
+
+
 @pytest.mark.usefixtures("packages")
 @pytest.mark.parametrize(
     "words",

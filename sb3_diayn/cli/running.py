@@ -55,7 +55,7 @@ def in_a_sentence(error: Exception, args: argparse.Namespace) -> str | None:
     if isinstance(error, SENTENCES):
         sentence = str(error)
         # A value that is wrong can come from any file of the run.
-        return sentence if run is None or str(run) in sentence else f"{sentence} (RUN={run!r})"
+        return sentence if run is None or str(run) in sentence else f"{sentence} (RUN={str(run)!r})"
     if run is None:
         return None
     return (

@@ -107,7 +107,8 @@ def _of_attribute(env: VecEnv) -> Sequence[str]:
 
 def _of_id(env: VecEnv) -> Sequence[str]:
     spec = env.get_attr("spec", indices=[0])[0] if env.has_attr("spec") else None
-    return () if spec is None or spec.namespace else KNOWN.get(spec.name, ())
+    name = getattr(spec, "name", None)  # a simulator's own spec may have none
+    return () if name is None or getattr(spec, "namespace", None) else KNOWN.get(name, ())
 
 
 def _of_mujoco(env: VecEnv) -> Sequence[str]:

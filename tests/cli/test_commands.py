@@ -350,7 +350,8 @@ def test_an_environment_without_a_picture_cannot_be_viewed(run, capsys, monkeypa
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     monkeypatch.setattr(viewer, "NO_WINDOW", set())
     monkeypatch.setattr(viewer, "require_rendering", fail)
-    assert error_of(capsys, "view", run) == "error: env does not render.\n"
+    error = error_of(capsys, "view", run)
+    assert error == f"error: env does not render. (RUN='{run}')\n"
 
 
 @pytest.mark.slow

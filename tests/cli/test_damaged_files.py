@@ -6,7 +6,8 @@ import pickle
 import shutil
 import warnings
 import zipfile
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -119,10 +120,21 @@ def words_of(command, run):
     return words + (["-f", str(run.parents[1] / "new")] if command in ("train", "finetune") else [])
 
 
+@contextmanager
+def no_window(words):
+    """The command ``view`` reads the run and then opens no window."""
+    if words[0] != "view":
+        yield
+        return
+    module = pytest.importorskip("sb3_diayn.evaluation.viewer", exc_type=ImportError)
+    with patch.object(module, "require_display"), patch.object(module, "view_skills"):
+        yield
+
+
 def outcome_of(words):
     """Exit code of a command, and all that it printed."""
     out = io.StringIO()
-    with redirect_stdout(out), redirect_stderr(out), warnings.catch_warnings():
+    with redirect_stdout(out), redirect_stderr(out), warnings.catch_warnings(), no_window(words):
         warnings.simplefilter("ignore")
         code = main(words)  # raises what nobody has turned into a sentence
     return code, out.getvalue()

@@ -126,11 +126,9 @@ def test_values_on_the_command_line_are_looked_at_too(tmp_path):
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4)
-anything = st.recursive(
-    scalars,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner),
-    max_leaves=6,
-)
+flat = st.lists(scalars, max_size=3) | st.dictionaries(st.text(max_size=4), scalars, max_size=3)
+nested = st.lists(flat, max_size=2) | st.dictionaries(st.text(max_size=4), flat, max_size=2)
+anything = scalars | flat | nested
 
 
 @pytest.mark.slow

@@ -47,7 +47,7 @@ COUNTS = (
 )
 NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
 SCHEDULE = re.compile(rf"lin(ear)?_{NUMBER}")
-# Where ppo.yml finds more distinct skills than sac.yml in about the same time: docs/pages/tips.md.
+# Where ppo.yml finds more distinct skills than sac.yml: docs/pages/tips.md.
 BETTER_WITH_PPO = ("Hopper-v4", "Hopper-v5", "Walker2d-v5")
 # Provided files with the values of published codes.
 PRESETS = ("original-code", "paper", "seed", "urlb")
@@ -118,10 +118,7 @@ def ppo_hint(algo: str, env_id: str, conf_file: str | Path | None) -> str | None
     """
     if algo != "sac" or conf_file is not None or env_id not in BETTER_WITH_PPO:
         return None
-    return (
-        "PPO finds more distinct skills here in about the same time: "
-        f"sb3-diayn train --algo ppo --env {env_id}"
-    )
+    return f"PPO finds more distinct skills here: sb3-diayn train --algo ppo --env {env_id}"
 
 
 def read_entry(file: Path, env_id: str) -> dict[str, Any]:

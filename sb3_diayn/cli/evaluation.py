@@ -19,7 +19,7 @@ from sb3_diayn.evaluation.callback import BEST_MODEL, SKILLS_FOLDER
 from sb3_diayn.evaluation.diagnosis import diagnose
 from sb3_diayn.evaluation.pages import number
 from sb3_diayn.evaluation.report import headlines, save_figures, write_report
-from sb3_diayn.evaluation.results import SkillEvaluation
+from sb3_diayn.evaluation.results import COLUMNS, SkillEvaluation
 from sb3_diayn.evaluation.trajectories import play_skills
 from sb3_diayn.files import check_writable, require_extra
 from sb3_diayn.skills import check_skill
@@ -357,19 +357,11 @@ def parse_skills(text: str | None, n_skills: int) -> list[int]:
 def print_table(evaluation: SkillEvaluation) -> None:
     """Print the skills, the best task return first."""
     table = Table(title=", ".join(filter(None, ["Skills", evaluation.how_played])))
-    columns = {
-        "skill": "skill",
-        "task_return": "task return",
-        "length": "steps",
-        "accuracy": "recognised",
-        "log_q": "log q(z|s')",
-        "held_out_log_q": "held-out log c(z|s')",
-    }
-    for heading in columns.values():
+    for heading in COLUMNS.values():
         table.add_column(heading, justify="right")
     values = evaluation.table()
     for row in (-values["task_return"]).argsort(kind="stable"):
-        cells = [values[name][row] for name in columns]
+        cells = [values[name][row] for name in COLUMNS]
         table.add_row(
             f"{cells[0]}",
             f"{cells[1]:.1f}",

@@ -93,8 +93,8 @@ def select_skills(evaluation: SkillEvaluation) -> list[int]:
 def selected_colors(evaluation: SkillEvaluation) -> Array:
     """
     :param evaluation: what was measured
-    :return: as :func:`skill_colors` for up to ten skills. Of more skills, those of
-        :func:`select_skills` get a colour that can be recognised, and the others are grey
+    :return: as :func:`skill_colors` for up to ten skills. Of more skills, the ones that
+        :func:`select_skills` chooses get a colour that can be recognised, and the others are grey
     """
     n_skills, selected = evaluation.n_skills, select_skills(evaluation)
     if n_skills <= MAX_PALETTE:

@@ -31,15 +31,16 @@ SINCE_FORMAT_2 = (
 )
 SUFFIXES = (".json", ".npz")
 MAX_HTML_ROWS = 10
-HTML_COLUMNS = {
+# Headings of the table of skills.
+COLUMNS = {
     "skill": "skill",
     "task_return": "task return",
     "length": "steps",
     "accuracy": "recognised",
     "log_q": "log q(z|s')",
     "held_out_log_q": "held-out log c(z|s')",
-    "coverage": "cells",
 }
+HTML_COLUMNS = COLUMNS | {"coverage": "cells"}
 
 
 def _unknown() -> Array:

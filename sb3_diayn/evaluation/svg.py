@@ -66,8 +66,8 @@ class PathPlot:
 def draw_paths(evaluation: SkillEvaluation, *, limits: npt.ArrayLike | None = None) -> PathPlot:
     """
     :param evaluation: whose paths to draw
-    :param limits: smallest and largest coordinates to be seen, shape ``(2, 2)``; None for those of
-        the paths
+    :param limits: smallest and largest coordinates in the picture, shape ``(2, 2)``; None for the
+        paths' own
     :return: the paths in the coordinates of a picture
     """
     low, high = path_limits([evaluation]) if limits is None else np.asarray(limits, float)

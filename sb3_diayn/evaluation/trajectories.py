@@ -142,7 +142,7 @@ def play_skills(
 @contextmanager
 def borrow(model: BaseAlgorithm, env: VecEnv, seed: int | None = None) -> Iterator[None]:
     """
-    Play in environments that may be those of the training: :func:`preserve_state`, and after the
+    Play in environments that the training may use, too: :func:`preserve_state`, and after the
     block the environments draw skills by the same rules as before.
 
     :param model: any SB3 model

@@ -189,7 +189,7 @@ class Run:
     def statistics_file(self) -> Path | None:
         """
         :return: the statistics of ``VecNormalize``, if the run has them: a checkpoint has its own,
-            and those of a zip lie next to it, or in a folder as the zoo makes it
+            and a zip's lie next to it, or in a folder as the zoo makes it
         """
         folder = self.model_path.parent
         name = self.env_id.replace("/", "-") if self.stats_path is None else self.stats_path.name

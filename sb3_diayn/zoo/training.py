@@ -152,7 +152,7 @@ def train(
 
     :param env: id of the environment; None for the environment of the run that is resumed
     :param resume: a run or a checkpoint to continue, in a new folder
-    :param callbacks: in addition to those of the hyperparameters
+    :param callbacks: in addition to the hyperparameters' own
     :param options: see :class:`TrainingOptions`
     :return: the run's folder
     :raises KeyboardInterrupt: after Ctrl-C, SIGTERM or SIGHUP, once the model is saved

@@ -1,6 +1,7 @@
 """What arguments must be like, and the sentence that a wrong one gets."""
 
 import inspect
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -43,6 +44,11 @@ def _is_layers(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and all(map(is_count, value))
 
 
+def _is_json_dict(value: Any) -> bool:
+    json.dumps(_plain(value))
+    return isinstance(value, dict) and all(isinstance(key, str) for key in value)
+
+
 Count = Annotated[int, Rule(is_count, "a positive integer")]
 CountFrom0 = Annotated[
     int, Rule(lambda v: is_count(v) or (_is_number(v) and v == 0), "an integer of at least 0")
@@ -52,6 +58,7 @@ PositiveNumber = Annotated[float, Rule(lambda v: _is_number(v) and v > 0, "a pos
 NegativeNumber = Annotated[float, Rule(lambda v: _is_number(v) and v < 0, "a negative number")]
 NumberFrom0 = Annotated[float, Rule(lambda v: _is_number(v) and v >= 0, "a number of at least 0")]
 Layers = Annotated[Sequence[int], Rule(_is_layers, "a list of positive integers")]
+JsonDict = Annotated[dict[str, Any], Rule(_is_json_dict, "a dict of values that JSON can hold")]
 FLAG = Rule(lambda v: isinstance(v, bool), "True or False")
 
 
@@ -95,8 +102,10 @@ def _obeys(value: Any, rule: Rule) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
+    if isinstance(value, (tuple, list)):
         return [_plain(each) for each in value]
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, np.generic):

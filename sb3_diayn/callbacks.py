@@ -23,6 +23,7 @@ from sb3_diayn.arguments import (
     ARCHITECTURE,
     Count,
     CountFrom0,
+    JsonDict,
     Layers,
     NegativeNumber,
     Number,
@@ -53,14 +54,7 @@ from sb3_diayn.checks import (
     quiet_evaluations,
 )
 from sb3_diayn.discriminator import Batch, Discriminator, plain_layer
-from sb3_diayn.extractors import (
-    ObsFunction,
-    ObsIndices,
-    check_function,
-    function_path,
-    import_function,
-    resolve_selection,
-)
+from sb3_diayn.extractors import ObsIndices, resolve_selection
 from sb3_diayn.model_zip import (
     STATE_ATTRIBUTE,
     STATE_FORMAT,
@@ -75,6 +69,7 @@ from sb3_diayn.rollouts import SkillRollout
 from sb3_diayn.skills import SkillSpace
 from sb3_diayn.trainer import DiscriminatorTrainer, State, default_batch_size
 from sb3_diayn.training_state import Continuation, EpisodeReturns
+from sb3_diayn.user_code import NO_CODE, ExtractorClass, ObsFunction, UserCode
 from sb3_diayn.vec_env import VecDIAYNWrapper
 
 P_Z_BATCH = 10_000
@@ -126,6 +121,10 @@ class DIAYNCallback(BaseCallback):
         keys to such indices. None for everything
     :param obs_function: a function that reads the observation instead. It maps a batch, a tensor or
         a dict of tensors, to features of shape ``(n, f)``. A text ``"module:function"`` names one
+    :param features_extractor_class: what makes features of the observation, as a policy of SB3
+        takes it: a subclass of SB3's ``BaseFeaturesExtractor``, which learns with the
+        discriminator. A text ``"module.Class"`` names one. None for SB3's choice
+    :param features_extractor_kwargs: further arguments of that class
     :param normalized_image: treat boxes of three dimensions as images, as SB3's option does
     :param use_actions: make the action a further input of the discriminator
     :param normalize_obs: scale the discriminator's inputs by a running mean and deviation
@@ -176,6 +175,8 @@ class DIAYNCallback(BaseCallback):
         n_rollouts: Count = 1,
         obs_indices: Annotated[ObsIndices, ARCHITECTURE] = None,
         obs_function: ObsFunction | str | None = None,
+        features_extractor_class: ExtractorClass | str | None = None,
+        features_extractor_kwargs: Annotated[JsonDict | None, ARCHITECTURE] = None,
         normalized_image: Annotated[bool, ARCHITECTURE] = False,
         use_actions: Annotated[bool, ARCHITECTURE] = False,
         normalize_obs: Annotated[bool, ARCHITECTURE] = False,
@@ -199,9 +200,8 @@ class DIAYNCallback(BaseCallback):
         given = {name: arguments[name] for name in _default_options()}
         self.options = check_options(DIAYNCallback, given)
         check_task_reward(self.options)
-        self._obs_function = None if obs_function is None else import_function(obs_function)
-        if self._obs_function is not None:  # a zip keeps its name
-            self.options["obs_function"] = function_path(self._obs_function)
+        self._code = UserCode.load(given)
+        self.options |= self._code.paths()  # a zip keeps names
         self._given = {k: v for k, v in self.options.items() if v != _default_options()[k]}
         self._live_state: LiveState | None = None
         self._is_normalized = False
@@ -257,7 +257,7 @@ class DIAYNCallback(BaseCallback):
             self._build(saved)
             if live is not None:
                 self.trainer.past.extend(live.owner.trainer.past)
-            self._live_state = LiveState(self, self._obs_function)
+            self._live_state = LiveState(self, self._code)
             setattr(self.model, STATE_ATTRIBUTE, self._live_state)
         self._continuation = Continuation(self.model, saved, previous, same_episodes)
         progress = self._progress() if is_known else (saved or {}).get("progress", {})
@@ -305,7 +305,7 @@ class DIAYNCallback(BaseCallback):
             saved["options"] = _default_options() | saved["options"]  # an older version had fewer
             check_saved(saved, self.n_skills, fixed)
             check_normalized(saved, self._is_normalized)
-            check_function(self._obs_function, saved["options"].get("obs_function"))
+            self._code.check(saved["options"])
         self.options = (saved["options"] if saved else _default_options()) | self._given
         # Initial parameters that are about to be replaced must not move torch's random numbers.
         with th.random.fork_rng(enabled=saved is not None):
@@ -316,7 +316,7 @@ class DIAYNCallback(BaseCallback):
                 self.options,
                 self.model.seed,
                 batch_device(self.model),
-                self._obs_function,
+                self._code,
             )
         if saved is not None:
             self.trainer.restore(unpack_state(saved))
@@ -456,7 +456,7 @@ class DIAYNCallback(BaseCallback):
             )
 
     def _check_finite(self, values: dict[str, Any]) -> None:
-        find = partial(last_good_checkpoint, self.locals.get("callback"), self._obs_function)
+        find = partial(last_good_checkpoint, self.locals.get("callback"), self._code)
         check_finite(values, self.model, self.discriminator, find)
 
     def state(self) -> State:
@@ -547,7 +547,7 @@ def build(
     options: dict[str, Any],
     seed: int | None,
     device: th.device,
-    obs_function: ObsFunction | None = None,
+    code: UserCode = NO_CODE,
 ) -> tuple[Discriminator, DiscriminatorTrainer, SkillReward]:
     """
     :param observation_space: of the environment, without the skill
@@ -556,11 +556,11 @@ def build(
     :param options: of ``DIAYNCallback``
     :param seed: of the draws of batches; None for a random one
     :param device: where the discriminator is
-    :param obs_function: see :class:`Discriminator`
+    :param code: what the discriminator reads through
     :return: a new discriminator, its trainer, and the reward that is made of it
     """
     space = action_space if options["use_actions"] else None
-    own = arguments_for(Discriminator, options) | {"obs_function": obs_function}
+    own = arguments_for(Discriminator, options) | code._asdict()
     discriminator = Discriminator(observation_space, n_skills, action_space=space, **own).to(device)
     trainer = DiscriminatorTrainer(
         discriminator, seed=seed, **arguments_for(DiscriminatorTrainer, options)

@@ -20,7 +20,6 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_diayn.arguments import check_positive
 from sb3_diayn.checks import callbacks_in, check_not_nested
-from sb3_diayn.extractors import ObsFunction
 from sb3_diayn.files import (
     check_writable,
     reading,
@@ -31,6 +30,7 @@ from sb3_diayn.files import (
 from sb3_diayn.model_zip import STATE_ATTRIBUTE, TRAINING, load_discriminator, skill_state
 from sb3_diayn.trainer import State
 from sb3_diayn.training_state import READABLE_FORMATS, layers_of, training_state
+from sb3_diayn.user_code import NO_CODE, UserCode
 
 OF_BUFFER = "what save_replay_buffer() wrote. Use an older one, or resume without it"
 MODEL_FILE, BUFFER_FILE, STATE_FILE = "model.zip", "replay_buffer.pkl", "training_state.pt"
@@ -375,10 +375,10 @@ def _check_env(env: VecEnv, state: State) -> None:
         )
 
 
-def last_good_checkpoint(callback: Any, obs_function: ObsFunction | None = None) -> Path | None:
+def last_good_checkpoint(callback: Any, code: UserCode = NO_CODE) -> Path | None:
     """
     :param callback: the callback of ``learn``, often a ``CallbackList``
-    :param obs_function: what the discriminator reads through, if it does
+    :param code: what the discriminator reads through
     :return: the newest zip of its checkpoint and evaluation callbacks in which all parameters are
         finite; None if there is none
     """
@@ -391,12 +391,12 @@ def last_good_checkpoint(callback: Any, obs_function: ObsFunction | None = None)
         elif folder := getattr(each, "save_path", None):  # DIAYNCheckpointCallback
             files += [path / MODEL_FILE for path in list_checkpoints(folder).values()]
     newest_first = sorted(files, key=lambda file: file.stat().st_mtime_ns, reverse=True)
-    return next((file for file in newest_first if _is_good(file, obs_function)), None)
+    return next((file for file in newest_first if _is_good(file, code)), None)
 
 
-def _is_good(file: Path, obs_function: ObsFunction | None) -> bool:
+def _is_good(file: Path, code: UserCode) -> bool:
     try:
-        load_discriminator(file, obs_function=obs_function)  # refuses what is not finite
+        load_discriminator(file, **code._asdict())  # refuses what is not finite
         with zipfile.ZipFile(file) as archive, archive.open("policy.pth") as parameters:
             tensors = th.load(parameters, map_location="cpu", weights_only=True)
     except Exception:  # a checkpoint that cannot be read is not good, for whatever reason

@@ -16,10 +16,11 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, parametrize
 
-from sb3_diayn.arguments import Layers, NegativeNumber, check_options
-from sb3_diayn.extractors import ObsFunction, ObsIndices, make_extractor
+from sb3_diayn.arguments import JsonDict, Layers, NegativeNumber, check_options
+from sb3_diayn.extractors import ObsIndices, make_extractor
 from sb3_diayn.observations import as_float32, index_obs, map_obs
 from sb3_diayn.skills import check_n_skills
+from sb3_diayn.user_code import ExtractorClass, ObsFunction
 
 Folds = npt.NDArray[np.uint8]
 N_FOLDS = 2
@@ -195,6 +196,10 @@ class Discriminator(nn.Module):
         :func:`~sb3_diayn.extractors.resolve_selection`; None for everything
     :param obs_function: reads the observation through a function of one's own, which maps a batch
         to features of shape ``(n, f)``; None for SB3's extractors
+    :param features_extractor_class: a features extractor, SB3's or one of one's own, as a policy
+        takes it: it gets the space of what is read (images with their channels first) and learns
+        with the discriminator. It stays in evaluation mode. None for SB3's choice
+    :param features_extractor_kwargs: further arguments of the extractor
     :param normalized_image: take three-dimensional boxes of real numbers for images, as the
         option of that name of SB3's extractors does
     :param action_space: pass the environment's action space to make the action a further input
@@ -206,7 +211,8 @@ class Discriminator(nn.Module):
         reward log q(z|s')
     :param spectral_norm: divide the weights of each layer by their largest singular value (Miyato
         et al., 2018, arXiv 1802.05957). Between two states that are d apart, log q(z|s') then
-        changes by at most 1.42 d: it must be a distance that distinguishes skills
+        changes by at most 1.42 d: it must be a distance that distinguishes skills. A
+        ``features_extractor_class`` must then have no parameters, since it could stretch distances
     :param cross_fit: two nets instead of one, each of which learns from half of the episodes and
         rewards the other half, so that no reward is for an episode that was learned by heart
         (cross-fitting: Chernozhukov et al., 2018, arXiv 1608.00060). Without ``folds`` the
@@ -228,6 +234,8 @@ class Discriminator(nn.Module):
         net_arch: Layers = (256, 256),
         obs_indices: ObsIndices = None,
         obs_function: ObsFunction | None = None,
+        features_extractor_class: ExtractorClass | None = None,
+        features_extractor_kwargs: JsonDict | None = None,
         normalized_image: bool = False,
         action_space: spaces.Space[Any] | None = None,
         normalize_obs: bool = False,
@@ -236,7 +244,9 @@ class Discriminator(nn.Module):
         spectral_norm: bool = False,
         cross_fit: bool = False,
     ) -> None:
-        options = check_options(Discriminator, {"net_arch": net_arch, "log_q_min": log_q_min})
+        given: dict[str, Any] = {"net_arch": net_arch, "log_q_min": log_q_min}
+        given |= {"features_extractor_kwargs": features_extractor_kwargs}
+        options = check_options(Discriminator, given)
         super().__init__()
         self.n_skills = check_n_skills(n_skills)
         self.observation_space = as_float32(observation_space)
@@ -244,11 +254,24 @@ class Discriminator(nn.Module):
         self.normalize_obs, self.subtract_log_p = normalize_obs, subtract_log_p
         self.log_q_min: float | None = options["log_q_min"]
         make = partial(
-            make_extractor, self.observation_space, obs_indices, obs_function, normalized_image
+            make_extractor,
+            self.observation_space,
+            obs_indices=obs_indices,
+            obs_function=obs_function,
+            features_extractor_class=features_extractor_class,
+            features_extractor_kwargs=features_extractor_kwargs,
+            normalized_image=normalized_image,
         )
         self.extractor = make()
+        self.learns_features = any(True for _ in self.extractor.parameters())
         if normalize_obs:
             self.extractor.check_fixed()
+        if spectral_norm and features_extractor_class is not None and self.learns_features:
+            raise ValueError(
+                "spectral_norm=True bounds log q by distances, which the parameters of "
+                f"features_extractor_class={features_extractor_class.__name__} could stretch; "
+                "expected False, or a class without parameters. Leave one of the two out."
+            )
         n_features = self.extractor.features_dim
         self.register_buffer("log_p", th.full((self.n_skills,), -math.log(self.n_skills)))
         self.register_buffer("obs_mean", th.zeros(n_features))
@@ -257,7 +280,6 @@ class Discriminator(nn.Module):
         self.spectral_norm, self.cross_fit = spectral_norm, cross_fit
         input_dim = n_features + self._action_dim()
         if cross_fit:
-            self.learns_features = any(True for _ in self.extractor.parameters())
             if self.learns_features:
                 self.second_extractor = make()
             self.register_buffer("has_learned", th.zeros(N_FOLDS, self.n_skills, dtype=th.bool))

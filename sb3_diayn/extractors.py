@@ -1,8 +1,6 @@
 """What the discriminator reads of an observation."""
 
-import importlib
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -10,11 +8,18 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space, preprocess_obs
-from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
+from stable_baselines3.common.torch_layers import (
+    BaseFeaturesExtractor,
+    CombinedExtractor,
+    FlattenExtractor,
+    NatureCNN,
+)
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
+from sb3_diayn.files import brief
 from sb3_diayn.observations import Obs, as_channels_first, cast, is_vector, map_obs, map_spaces
+from sb3_diayn.user_code import ExtractorClass, ObsFunction
 
 Coordinates = Sequence[int] | slice | str | None
 ObsIndices = Coordinates | Sequence[str] | Mapping[str, Coordinates]
@@ -120,34 +125,54 @@ def _parse_slice(text: str) -> slice:
     return slice(*parts)
 
 
-ObsFunction = Callable[[Any], th.Tensor]
-MAX_NAME = 200  # characters of a name in a message
-
-
 def make_extractor(
     space: spaces.Space[Any],
-    obs_indices: ObsIndices,
-    function: ObsFunction | None,
-    normalized_image: bool,
+    *,
+    obs_indices: ObsIndices = None,
+    obs_function: ObsFunction | None = None,
+    features_extractor_class: ExtractorClass | None = None,
+    features_extractor_kwargs: Mapping[str, Any] | None = None,
+    normalized_image: bool = False,
 ) -> "VectorExtractor | SpaceExtractor | FunctionExtractor":
     """
     :param space: observation space of the environment, images with their channels first
     :param obs_indices: see :func:`~sb3_diayn.extractors.resolve_selection`
-    :param function: see :class:`FunctionExtractor`
+    :param obs_function: see :class:`FunctionExtractor`
+    :param features_extractor_class: see :class:`SpaceExtractor`
+    :param features_extractor_kwargs: see :class:`SpaceExtractor`
     :param normalized_image: see :class:`SpaceExtractor`
     :return: what makes features of observations
-    :raises ValueError: if there is both a function and a choice of coordinates
+    :raises ValueError: if two of them exclude each other
     """
-    if function is not None:
+    is_stock = features_extractor_class is None and not features_extractor_kwargs
+    if obs_function is not None:
         if obs_indices is not None:
             raise ValueError(
-                f"obs_indices={obs_indices!r} chooses what obs_function={function!r} would read; "
-                "expected one of the two. Choose within the function."
+                f"obs_indices={obs_indices!r} chooses what obs_function={obs_function!r} would "
+                "read; expected one of the two. Choose within the function."
             )
-        return FunctionExtractor(space, function)
-    if is_vector(space):
+        if not is_stock:
+            raise ValueError(
+                f"obs_function={obs_function!r} takes the place of a features extractor; expected "
+                "no features_extractor_class and no features_extractor_kwargs with it. Call the "
+                "function in the class."
+            )
+        return FunctionExtractor(space, obs_function)
+    if features_extractor_class is not None and normalized_image:
+        raise ValueError(
+            "normalized_image=True is for SB3's choice of an extractor, and "
+            f"features_extractor_class={features_extractor_class.__name__} replaces it; expected "
+            "False. Put it into features_extractor_kwargs, if the class has such an argument."
+        )
+    if is_vector(space) and is_stock:
         return VectorExtractor(space, obs_indices)
-    return SpaceExtractor(space, resolve_selection(obs_indices, space), normalized_image)
+    return SpaceExtractor(
+        space,
+        resolve_selection(obs_indices, space),
+        normalized_image,
+        features_extractor_class,
+        features_extractor_kwargs,
+    )
 
 
 class VectorExtractor(nn.Module):
@@ -181,47 +206,68 @@ class VectorExtractor(nn.Module):
 
 class SpaceExtractor(nn.Module):
     """
-    SB3's own preprocessing and extractors: ``NatureCNN`` for an image, ``CombinedExtractor`` for a
-    ``Dict``, ``FlattenExtractor`` for anything else.
+    SB3's own preprocessing and a features extractor of SB3 or of a user. Unless a class is given,
+    the extractor is ``NatureCNN`` for an image, ``CombinedExtractor`` for a ``Dict`` and
+    ``FlattenExtractor`` for anything else.
 
     :param space: observation space of the environment, images with their channels first
     :param selection: the part of it to read
     :param normalized_image: take three-dimensional boxes of real numbers for images, as SB3's
         option of that name does
-    :raises ValueError: if an image is too small for ``NatureCNN``
+    :param features_extractor_class: a class of features extractors, which gets the space of what is
+        read; None for SB3's choice
+    :param features_extractor_kwargs: further arguments of the class
+    :raises ValueError: if the extractor cannot be built or gives no features, or an image is too
+        small for ``NatureCNN``
     """
 
     def __init__(
-        self, space: spaces.Space[Any], selection: Selection, normalized_image: bool
+        self,
+        space: spaces.Space[Any],
+        selection: Selection,
+        normalized_image: bool = False,
+        features_extractor_class: ExtractorClass | None = None,
+        features_extractor_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.space, self.selection = space, selection
         self.input_space = select_space(space, selection)
-        self.extractor: Any
-        try:
-            if isinstance(self.input_space, spaces.Dict):
-                self.extractor = CombinedExtractor(
-                    self.input_space, normalized_image=normalized_image
-                )
-            elif is_image_space(self.input_space, normalized_image=normalized_image):
-                self.extractor = NatureCNN(self.input_space, normalized_image=normalized_image)
-            else:
-                self.extractor = FlattenExtractor(self.input_space)
-        except RuntimeError as error:  # a convolution larger than its input
-            raise ValueError(
-                f"observation_space={self.input_space} holds an image that is too small for SB3's "
-                f"NatureCNN ({error}); expected at least 36 pixels by 36, channels first. Flatten "
-                "the image in the environment, choose other keys with obs_indices, or pass an "
-                "obs_function."
-            ) from error
+        kwargs = dict(features_extractor_kwargs or {})
+        self.extractor: BaseFeaturesExtractor
+        if features_extractor_class is None:
+            self.extractor = _make_stock(self.input_space, normalized_image, kwargs)
+        else:
+            self.extractor = _make_own(features_extractor_class, self.input_space, kwargs)
+            self._check_features()
         self.features_dim: int = self.extractor.features_dim
+
+    def _check_features(self) -> None:
+        """Read two observations."""
+        name = type(self.extractor).__name__
+        with th.no_grad():
+            try:
+                features = self(_two_observations(self.space))
+            except Exception as error:  # a user's code may do anything
+                raise ValueError(
+                    f"features_extractor_class={name} cannot read {self.input_space} "
+                    f"({brief(error)}); expected features of what SB3's "
+                    "preprocessing gives. Correct forward()."
+                ) from error
+        found = _shape_of(features)
+        expected = (2, self.extractor.features_dim)
+        if found != expected:
+            raise ValueError(
+                f"features_extractor_class={name} turns 2 observations into {found}; expected a "
+                f"tensor of shape {expected}, where the second number is its features_dim. Correct "
+                "forward(), or the number that super().__init__() gets."
+            )
 
     def check_fixed(self) -> None:
         """:raises ValueError: if what it gives changes as it learns, so has no fixed scale"""
         if any(True for _ in self.parameters()):
             raise ValueError(
-                "normalize_obs=True would scale what convolutions make of an image; expected "
-                "False. Leave it out: images are divided by 255."
+                "normalize_obs=True would scale what learned layers, such as convolutions, make of "
+                "an observation; expected False. Leave it out: images are divided by 255."
             )
 
     def forward(self, obs: PyTorchObs) -> th.Tensor:
@@ -241,6 +287,47 @@ class SpaceExtractor(nn.Module):
         return chosen
 
 
+def _make_stock(
+    space: spaces.Space[Any], normalized_image: bool, kwargs: dict[str, Any]
+) -> BaseFeaturesExtractor:
+    """What SB3's policies choose for the space."""
+    chosen: Any = FlattenExtractor
+    if isinstance(space, spaces.Dict):
+        chosen = CombinedExtractor
+    elif is_image_space(space, normalized_image=normalized_image):
+        chosen = NatureCNN
+    image = {} if chosen is FlattenExtractor else {"normalized_image": normalized_image}
+    try:
+        extractor: BaseFeaturesExtractor = chosen(space, **image | kwargs)
+    except RuntimeError as error:  # a convolution larger than its input
+        raise ValueError(
+            f"observation_space={space} holds an image that is too small for SB3's NatureCNN "
+            f"({error}); expected at least 36 pixels by 36, channels first. Flatten the image in "
+            "the environment, choose other keys with obs_indices, or pass a "
+            "features_extractor_class or an obs_function."
+        ) from error
+    except TypeError as error:
+        raise ValueError(
+            f"features_extractor_kwargs={kwargs} do not fit {chosen.__name__}, SB3's choice for "
+            f"{space} ({error}); expected its arguments. Correct them, or add a "
+            "features_extractor_class."
+        ) from error
+    return extractor
+
+
+def _make_own(
+    extractor_class: ExtractorClass, space: spaces.Space[Any], kwargs: dict[str, Any]
+) -> BaseFeaturesExtractor:
+    try:
+        return extractor_class(space, **kwargs)
+    except Exception as error:  # a user's code may do anything
+        raise ValueError(
+            f"features_extractor_class={extractor_class.__name__} cannot be built for {space} with "
+            f"features_extractor_kwargs={kwargs} ({brief(error)}); expected a "
+            "class that takes this space and these arguments. Correct one of them."
+        ) from error
+
+
 class FunctionExtractor(nn.Module):
     """
     A user's own function in the place of an extractor.
@@ -254,11 +341,9 @@ class FunctionExtractor(nn.Module):
     def __init__(self, space: spaces.Space[Any], function: ObsFunction) -> None:
         super().__init__()
         self.space, self.function = space, function
-        probe = [map_spaces(lambda part: part.sample(), space) for _ in range(2)]
-        batch = map_obs(lambda *parts: th.as_tensor(np.stack(parts), device="cpu"), *probe)
-        features = function(shape_like(batch, space))
-        if not isinstance(features, th.Tensor) or features.ndim != 2 or len(features) != 2:
-            found = tuple(features.shape) if isinstance(features, th.Tensor) else repr(features)
+        features = function(shape_like(_two_observations(space, "cpu"), space))
+        found = _shape_of(features)
+        if isinstance(found, str) or len(found) != 2 or found[0] != 2:
             raise ValueError(
                 f"obs_function={function!r} turns 2 observations into {found}; expected a tensor "
                 "of shape (2, number of features). Keep the first axis, and flatten the others."
@@ -274,6 +359,19 @@ class FunctionExtractor(nn.Module):
         :return: features, float32, shape ``(n, features_dim)``
         """
         return self.function(shape_like(obs, self.space)).float()
+
+
+def _two_observations(space: spaces.Space[Any], device: str | None = None) -> PyTorchObs:
+    samples = [map_spaces(lambda part: part.sample(), space) for _ in range(2)]
+    batch: PyTorchObs = map_obs(
+        lambda *parts: th.as_tensor(np.stack(parts), device=device), *samples
+    )
+    return batch
+
+
+def _shape_of(features: Any) -> tuple[int, ...] | str:
+    """Of a tensor its shape, of anything else its type."""
+    return tuple(features.shape) if isinstance(features, th.Tensor) else type(features).__name__
 
 
 def to_batch(obs: Obs, space: spaces.Space[Any], device: th.device) -> PyTorchObs:
@@ -306,63 +404,3 @@ def _select(obs: Any, selection: Selection) -> Any:
     if isinstance(selection, dict):
         return {key: _select(obs[key], part) for key, part in selection.items()}
     return obs if selection is None else obs[:, selection]
-
-
-def function_path(function: ObsFunction) -> str:
-    """
-    :param function: a user's function
-    :return: where it is, ``"module:function"``
-    :raises ValueError: if it is not a function at the top of a module, so that neither another
-        process nor a later session would find it
-    """
-    module, name = _place(function)
-    if getattr(sys.modules.get(module), name, None) is not function:
-        raise ValueError(
-            f"obs_function={function!r} cannot be found again by its name; expected a function at "
-            "the top level of a module. Write it with def, outside every class and function."
-        )
-    return f"{module}:{name}"
-
-
-def import_function(path: Any) -> ObsFunction:
-    """
-    :param path: a function, or where it is: ``"module:function"``, as a YAML file can say it
-    :return: the function
-    :raises ValueError: if there is none
-    """
-    if callable(path):
-        return path  # type: ignore[no-any-return]
-    try:
-        module, name = path.split(":")
-        function: ObsFunction = getattr(importlib.import_module(module), name)
-    except (AttributeError, ImportError, ValueError) as error:
-        raise ValueError(
-            f"obs_function={path!r} is not there ({error}); expected a function or "
-            "'module:function'. Check the name, and that the module can be imported from here."
-        ) from error
-    return function
-
-
-def check_function(given: ObsFunction | None, saved: str | None) -> None:
-    """
-    :param given: a user's function, or None
-    :param saved: where the one is that a saved discriminator was trained with,
-        ``"module:function"``, or None
-    :raises ValueError: if they are not the same. A script that is run has no name, so only
-        the function's own name is known
-    """
-    found = None if given is None else _place(given)
-    expected = None if saved is None else tuple(str(saved).split(":", 1))  # a file says anything
-    if found and expected and "__main__" in (found[0], expected[0]):
-        found, expected = found[1:], expected[1:]
-    if found != expected:
-        raise ValueError(
-            f"obs_function={given!r} is not what the saved discriminator reads through; expected "
-            f"{str(saved)[:MAX_NAME]}. Pass that function: a file does not make this package "
-            "import anything."
-        )
-
-
-def _place(function: ObsFunction) -> tuple[str, ...]:
-    """Its module and its name."""
-    return getattr(function, "__module__", ""), getattr(function, "__qualname__", repr(function))

@@ -13,7 +13,7 @@ import json
 import math
 import os
 import zipfile
-from collections.abc import Callable, ItemsView
+from collections.abc import Callable, ItemsView, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,10 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sb3_diayn.arguments import arguments_for, check_options
 from sb3_diayn.discriminator import Discriminator
-from sb3_diayn.extractors import ObsFunction, check_function
 from sb3_diayn.files import brief, reading
 from sb3_diayn.observations import rebuild_space
 from sb3_diayn.trainer import HISTORY, Arrays, State, group_arrays
+from sb3_diayn.user_code import NO_CODE, ExtractorClass, ObsFunction, UserCode
 
 STATE_ATTRIBUTE = "diayn_state"
 TRAINING = "training"  # within it, from a loaded checkpoint until the next rollout: the rest
@@ -55,12 +55,12 @@ class LiveState(dict[str, Any]):
     calls it, stores the discriminator of that moment. To JSON and to pickle it is a plain dict.
 
     :param owner: the ``DIAYNCallback`` that trains the model; its ``state`` computes the state
-    :param obs_function: what the discriminator reads through, of which a state has only the name
+    :param code: what the discriminator reads through, of which a state has only the names
     """
 
-    def __init__(self, owner: Any, obs_function: ObsFunction | None = None) -> None:
+    def __init__(self, owner: Any, code: UserCode = NO_CODE) -> None:
         super().__init__(format_version=STATE_FORMAT)  # json takes an empty dict at its word
-        self.owner, self.obs_function = owner, obs_function
+        self.owner, self.code = owner, code
         self.snapshot: Callable[[], State] = owner.state
         # What the model saw last. As long as it still sees it, nobody has reset the environments.
         self.last_obs: Any = None
@@ -78,16 +78,16 @@ class LiveState(dict[str, Any]):
         return dict, (self.snapshot(),)
 
 
-def build_discriminator(state: State, obs_function: ObsFunction | None = None) -> Discriminator:
+def build_discriminator(state: State, code: UserCode = NO_CODE) -> Discriminator:
     """
     :param state: the state of a run, as ``DIAYNCallback.state`` makes it
-    :param obs_function: what the discriminator reads through, if it was trained with one
+    :param code: what the discriminator reads through, if it was trained with such
     :return: its discriminator, on the CPU
-    :raises ValueError: if ``obs_function`` is not the one of the training
+    :raises ValueError: if ``code`` is not what the training had
     """
-    check_function(obs_function, state["options"].get("obs_function"))
+    code.check(state["options"])
     options = check_options(Discriminator, arguments_for(Discriminator, state["options"]))
-    options["obs_function"] = obs_function
+    options |= code._asdict()
     build = partial(
         Discriminator,
         rebuild_space(state["observation_space"]),  # type: ignore[arg-type]
@@ -111,17 +111,30 @@ def _check_size(
     """
     if len(options["net_arch"]) > min(MAX_LAYERS, len(arrays)):
         raise ValueError(f"{len(options['net_arch'])} layers and {len(arrays)} arrays")
-    with th.device("meta"):  # shapes without content
-        tensors = build(spectral_norm=False).state_dict()  # with it, this takes seconds
-    outline = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    found = {name.replace(SPECTRAL, "weight"): array.shape for name, array in arrays.items()}
-    # PyTorch compares the singular vectors itself, which are smaller than the weights.
-    vectors = {name for name in found if ".parametrizations." in name}
-    if outline != {name: shape for name, shape in found.items() if name not in vectors}:
+    if _sizes(_outline(build, options)) != _sizes(arrays):
         raise ValueError("the arrays do not fit the architecture")
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise ValueError(f"{name} is not finite")
+
+
+def _outline(build: Callable[..., Discriminator], options: dict[str, Any]) -> dict[str, Any]:
+    try:
+        with th.device("meta"):  # shapes without content
+            return build(spectral_norm=False).state_dict()  # with it, this takes seconds
+    except ValueError:
+        if options["features_extractor_class"] is None:
+            raise
+        return build(spectral_norm=False).state_dict()  # a class that needs content
+
+
+def _sizes(tensors: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """
+    Shapes by name, spectral norms aside: PyTorch compares their singular vectors itself, which are
+    smaller than the weights.
+    """
+    sizes = {name.replace(SPECTRAL, "weight"): each.shape for name, each in tensors.items()}
+    return {name: tuple(shape) for name, shape in sizes.items() if ".parametrizations." not in name}
 
 
 def load_state(path: str | os.PathLike[str]) -> State:
@@ -228,34 +241,39 @@ def training_history(state: State) -> Arrays:
 
 
 def load_discriminator(
-    path: str | os.PathLike[str], *, obs_function: ObsFunction | None = None
+    path: str | os.PathLike[str],
+    *,
+    obs_function: ObsFunction | None = None,
+    features_extractor_class: ExtractorClass | None = None,
 ) -> Discriminator:
     """
     :param path: a zip that ``model.save`` wrote during or after a training with ``DIAYNCallback``
     :param obs_function: what the discriminator reads through, if it was trained with one: the zip
         has only its name, and nothing is imported because a file says so
+    :param features_extractor_class: the same of a features extractor; the zip has its arguments
     :return: the discriminator, on the CPU, with bit-equal parameters
     :raises FileNotFoundError: if there is no such file
     :raises ValueError: see :func:`load_state`
     """
-    return discriminator_from_state(load_state(path), path, obs_function=obs_function)
+    code = UserCode(obs_function, features_extractor_class)
+    return discriminator_from_state(load_state(path), path, code)
 
 
 def discriminator_from_state(
-    state: State, path: str | os.PathLike[str], *, obs_function: ObsFunction | None = None
+    state: State, path: str | os.PathLike[str], code: UserCode = NO_CODE
 ) -> Discriminator:
     """
     Same as :func:`load_discriminator`, for a state that has been read already.
 
     :param state: from :func:`load_state`
     :param path: the zip that it comes from, for messages
-    :param obs_function: see :func:`load_discriminator`
+    :param code: what the discriminator reads through
     :return: the discriminator, on the CPU, with bit-equal parameters
-    :raises ValueError: if the state is damaged, or ``obs_function`` is not the one it names
+    :raises ValueError: if the state is damaged, or ``code`` is not what it names
     """
-    check_function(obs_function, state["options"].get("obs_function"))
+    code.check(state["options"])
     try:
-        return build_discriminator(state, obs_function)
+        return build_discriminator(state, code)
     except Exception as e:  # a damaged state can fail in nearly any way
         raise _damaged(path, e) from e
 
@@ -291,8 +309,8 @@ def model_discriminator(model: BaseAlgorithm) -> Discriminator:
     :return: its current discriminator, on the CPU
     :raises ValueError: if it has none
     """
-    obs_function = getattr(getattr(model, STATE_ATTRIBUTE, None), "obs_function", None)
-    return build_discriminator(skill_state(model), obs_function)
+    code = getattr(getattr(model, STATE_ATTRIBUTE, None), "code", NO_CODE)
+    return build_discriminator(skill_state(model), code)
 
 
 def pack_state(state: State) -> State:

@@ -135,7 +135,7 @@ class DiscriminatorTrainer:
     def _estimate(self, mode: bool) -> None:
         """Whether forward passes improve the estimates of singular values."""
         if self.discriminator.spectral_norm:
-            self.discriminator.train(mode)
+            self.discriminator.net.train(mode)
 
     def _finish_backward(self, loss: th.Tensor, *metrics: th.Tensor) -> None:
         loss.backward()  # type: ignore[no-untyped-call]

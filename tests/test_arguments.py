@@ -14,7 +14,8 @@ from sb3_diayn.arguments import (
 )
 from sb3_diayn.trainer import DiscriminatorTrainer
 
-WITHOUT_RULE = {"obs_indices", "obs_function", "verbose"}  # other functions check them
+# Other functions check them.
+WITHOUT_RULE = {"obs_indices", "obs_function", "features_extractor_class", "verbose"}
 
 
 def test_every_option_has_a_rule_that_its_default_obeys():
@@ -37,6 +38,7 @@ def test_what_a_discriminator_is_built_from():
     assert architecture(DIAYNCallback) == [
         "net_arch",
         "obs_indices",
+        "features_extractor_kwargs",
         "normalized_image",
         "use_actions",
         "normalize_obs",

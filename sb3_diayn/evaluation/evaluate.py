@@ -284,11 +284,11 @@ def _reads_everything(discriminator: Discriminator) -> bool:
 
 
 def _features(trajectories: Sequence[Trajectory], discriminator: Discriminator) -> list[Array]:
-    """What the discriminator reads in each trajectory, before its own convolutions."""
+    """What the discriminator reads in each trajectory, before layers that it has learned."""
     extractor, features = discriminator.extractor, []
     for obs, _, actions in _batches(trajectories, discriminator):
         with th.no_grad():
-            if isinstance(extractor, SpaceExtractor):
+            if isinstance(extractor, SpaceExtractor) and discriminator.learns_features:
                 chosen = map_obs(th.Tensor.numpy, extractor.select(obs))
                 read = flatten(chosen, extractor.input_space)
             else:

@@ -30,10 +30,10 @@ from sb3_diayn.checks import check_normalized
 from sb3_diayn.discriminator import Discriminator
 from sb3_diayn.evaluation.evaluate import evaluate_skills
 from sb3_diayn.evaluation.results import SkillEvaluation
-from sb3_diayn.extractors import import_function
 from sb3_diayn.files import reading, require_extra
 from sb3_diayn.model_zip import discriminator_from_state, load_state, training_history
 from sb3_diayn.trainer import State
+from sb3_diayn.user_code import UserCode
 from sb3_diayn.zoo.environments import find_environment, split_id, why_not_made
 from sb3_diayn.zoo.failures import naming_failures
 from sb3_diayn.zoo.hyperparams import CLASS_KEYS, class_entries, get_arguments, import_zoo
@@ -132,16 +132,12 @@ class Run:
 
     def load_discriminator(self) -> Discriminator:
         """
-        :return: the discriminator in the model's zip. The ``obs_function`` that it reads through is
-            imported if the run's ``config.yml`` names it, which the zoo executes anyway; never
-            because a zip does
+        :return: the discriminator in the model's zip. The ``obs_function`` or
+            ``features_extractor_class`` that it reads through is imported if the run's
+            ``config.yml`` names it, which the zoo executes anyway; never because a zip does
         """
-        function = get_arguments(self.hyperparams, "DIAYNCallback").get("obs_function")
-        return discriminator_from_state(
-            self.state,
-            self.model_path,
-            obs_function=import_function(function) if function else None,
-        )
+        code = UserCode.load(get_arguments(self.hyperparams, "DIAYNCallback"))
+        return discriminator_from_state(self.state, self.model_path, code)
 
     def make_env(
         self,

@@ -160,19 +160,26 @@ def read_angle(obs):
 
 
 @pytest.mark.slow
-def test_a_discriminator_that_reads_through_a_function(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("option", "place"),
+    [
+        ("obs_function", "tests.cli.test_commands:read_angle"),
+        ("features_extractor_class", "tests.helpers.extractors:First"),
+    ],
+)
+def test_a_discriminator_that_reads_through_code_of_ones_own(option, place, tmp_path, capsys):
     """A run's folder says which, and is code to the zoo anyway; a zip alone imports nothing."""
-    function = ["--hyperparams", "DIAYNCallback.obs_function:tests.cli.test_commands:read_angle"]
+    function = ["--hyperparams", f"DIAYNCallback.{option}:{place.replace(':', '.')}"]
     logs = ["--seed", "1", "-f", str(tmp_path / "logs")]
     assert main([*TRAIN, *function, *logs, "--no-report", *QUICK]) == 0
     (run,) = (tmp_path / "logs").glob("sac/*")
     assert main(["evaluate", str(run), *QUICK]) == 0
-    assert find_run(run).load_discriminator().extractor.function is read_angle
+    extractor = find_run(run).load_discriminator().extractor
+    name = "function" if option == "obs_function" else "extractor"
+    assert place.split(":")[1] in str(getattr(extractor, name))
     shutil.copy(run / f"{ENV}.zip", tmp_path / "alone.zip")
     assert main(["evaluate", str(tmp_path / "alone.zip"), *QUICK]) == 2
-    assert (
-        "expected tests.cli.test_commands:read_angle. Pass that function" in capsys.readouterr().err
-    )
+    assert f"expected {place}. Pass that" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

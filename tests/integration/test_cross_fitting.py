@@ -23,6 +23,7 @@ from sb3_diayn.discriminator import Batch
 from sb3_diayn.model_zip import STATE_ATTRIBUTE
 from sb3_diayn.observations import map_obs
 from tests.helpers.envs import CountingEnv, EchoEnv
+from tests.helpers.extractors import LearnedLinear
 from tests.helpers.models import (
     K,
     counting,
@@ -78,6 +79,10 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "actions": ({"use_actions": True}, {"action_space": BOX_ACTION}),
     "coordinates": ({"obs_indices": [1]}, {"obs_indices": [1]}),
     "a function": ({"obs_function": first_coordinate}, {"obs_function": first_coordinate}),
+    "an extractor": (
+        {"features_extractor_class": LearnedLinear},
+        {"features_extractor_class": LearnedLinear},
+    ),
     "own batches": ({"n_updates": 2}, {}),
     "whole batches": ({"batch_size": 16}, {}),
     "learned p(z)": ({"learn_p_z": True, "p_z_update_freq": 15}, {}),

@@ -26,9 +26,9 @@ from stable_baselines3.common.vec_env.stacked_observations import StackedObserva
 from sb3_diayn import DIAYNCallback, DIAYNWrapper, Discriminator, SkillReward, load_discriminator
 from sb3_diayn.evaluation.evaluate import evaluate_skills
 from sb3_diayn.evaluation.trajectories import as_vec_env
-from sb3_diayn.extractors import check_function
 from sb3_diayn.observations import describe_space, index_obs, map_obs, rebuild_space
 from sb3_diayn.skills import SkillSpace
+from sb3_diayn.user_code import check_code
 from tests.helpers.envs import EchoEnv
 from tests.helpers.models import K, counting, log_q, make_callback, make_sac
 from tests.helpers.spaces import N_SKILLS, ROWS, Row
@@ -402,7 +402,7 @@ def test_a_function_is_known_by_its_module_and_its_name(module, saved, is_it):
 
     read.__module__, read.__qualname__ = module, "read"
     with nullcontext() if is_it else pytest.raises(ValueError, match="is not what the saved"):
-        check_function(read, saved)
+        check_code("obs_function", read, saved)
 
 
 def test_a_function_of_the_same_name_elsewhere_is_refused(tmp_path):

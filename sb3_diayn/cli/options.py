@@ -126,7 +126,9 @@ def learning_options() -> Parser:
     text = "steps; -1: the configuration's"
     add("-n", "--total-timesteps", dest="n_timesteps", type=int, default=-1, help=text)
     add("--seed", type=int, help="seed of everything; default: a random one, printed")
-    add("--n-envs", type=int, help="parallel environments; default: the configuration's")
+    text = "parallel environments, a number or auto: as many as skills, in processes of their own "
+    text += "where that is faster; default: the configuration's"
+    add("--n-envs", type=positive_or_auto, metavar="N", help=text)
     add("-f", "--log-folder", default="logs", help="where runs are saved")
     add("--device", default="auto", help="PyTorch device")
     text = "PyTorch threads while it learns; -1: one, or PyTorch's own choice for images and where "
@@ -326,6 +328,11 @@ def positive(text: str) -> int:
     if not text.isdigit() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
     return int(text)
+
+
+def positive_or_auto(text: str) -> int | str:
+    """A positive integer, or ``auto``."""
+    return text if text == "auto" else positive(text)
 
 
 def positive_number(text: str) -> float:

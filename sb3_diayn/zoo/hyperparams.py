@@ -253,6 +253,17 @@ def get_arguments(hyperparams: Mapping[str, Any], class_name: str) -> dict[str, 
     }
 
 
+def n_skills_of(hyperparams: Mapping[str, Any]) -> int:
+    """
+    :param hyperparams: in the zoo's format
+    :return: the number of skills of the wrapper there, or its default
+    """
+    names = ("VecDIAYNWrapper", "DIAYNWrapper")
+    given = [get_arguments(hyperparams, name).get("n_skills") for name in names]
+    default = inspect.signature(DIAYNWrapper).parameters["n_skills"].default
+    return int(next((number for number in given if number is not None), default))
+
+
 def set_argument(
     hyperparams: Mapping[str, Any], class_name: str, argument: str, value: Any
 ) -> dict[str, Any]:

@@ -64,6 +64,7 @@ from sb3_diayn.zoo.hyperparams import (
     read_config,
     vectorize_skills,
 )
+from sb3_diayn.zoo.parallel import AUTO, choose_envs
 from sb3_diayn.zoo.runs import OF_SB3, Run, check_statistics, find_run
 from sb3_diayn.zoo.threads import limited_threads
 
@@ -87,7 +88,8 @@ class TrainingOptions:
         None for the provided one of the algorithm
     :param n_skills: number of skills; None for the file's
     :param hyperparams: what shall differ from the file, for example ``{"batch_size": 64}`` or
-        ``{"DIAYNCallback.learning_rate": 1e-3}``
+        ``{"DIAYNCallback.learning_rate": 1e-3}``. ``{"n_envs": "auto"}`` chooses the number, see
+        :func:`~sb3_diayn.zoo.parallel.choose_envs`
     :param env_kwargs: arguments of the environment
     :param n_timesteps: environment steps; -1 for the file's
     :param seed: seed of everything; None for a random one
@@ -199,18 +201,41 @@ def complete(
         )
     algo = options.algo or default_algo(options.conf_file)
     env_id, packages = find_environment(options.env, options.gym_packages)
+    is_auto = options.hyperparams.get("n_envs") == AUTO
+    if is_auto and resumed is not None:
+        raise ValueError(
+            f"n_envs={AUTO!r} cannot change a run that is resumed; expected its own number, "
+            f"{resumed.hyperparams.get('n_envs', 1)}. Leave --n-envs out."
+        )
     hyperparams = read_config(
         algo,
         env_id,
         conf_file=options.conf_file,
         n_skills=options.n_skills,
-        hyperparams=options.hyperparams,
+        hyperparams={k: v for k, v in options.hyperparams.items() if (k, v) != ("n_envs", AUTO)},
         resumed=None if resumed is None else resumed.hyperparams,
     )
     check_observations(algo, hyperparams, env_id, options.env_kwargs)
+    options = replace(options, algo=algo, env=env_id, gym_packages=packages)
+    if is_auto:
+        options, hyperparams = _with_chosen_envs(options, hyperparams)
     if options.vec_env == "envpool":
         hyperparams = vectorize_skills(hyperparams)
-    return replace(options, algo=algo, env=env_id, gym_packages=packages), hyperparams
+    return options, hyperparams
+
+
+def _with_chosen_envs(
+    options: TrainingOptions, hyperparams: dict[str, Any]
+) -> tuple[TrainingOptions, dict[str, Any]]:
+    """The same with numbers in the place of ``auto``, as the run's files shall have them."""
+    assert options.algo is not None and options.env is not None
+    changes, vec_env = choose_envs(
+        options.algo, hyperparams, options.env, options.env_kwargs, options.vec_env
+    )
+    given = {name: value for name, value in options.hyperparams.items() if name != "n_envs"}
+    chosen = changes | given
+    options = replace(options, hyperparams=chosen, vec_env=vec_env)
+    return options, hyperparams | {name: chosen[name] for name in changes}
 
 
 def seeded(options: TrainingOptions) -> TrainingOptions:

@@ -28,6 +28,7 @@ from sb3_diayn.discriminator import Discriminator
 from sb3_diayn.extractors import ObsFunction, check_function
 from sb3_diayn.files import brief, reading
 from sb3_diayn.observations import rebuild_space
+from sb3_diayn.representation import objective_class
 from sb3_diayn.trainer import HISTORY, Arrays, State, group_arrays
 
 STATE_ATTRIBUTE = "diayn_state"
@@ -86,10 +87,11 @@ def build_discriminator(state: State, obs_function: ObsFunction | None = None) -
     :raises ValueError: if ``obs_function`` is not the one of the training
     """
     check_function(obs_function, state["options"].get("obs_function"))
-    options = check_options(Discriminator, arguments_for(Discriminator, state["options"]))
+    kind = objective_class(state["options"])
+    options = check_options(Discriminator, arguments_for(kind, state["options"]))
     options["obs_function"] = obs_function
     build = partial(
-        Discriminator,
+        kind,
         rebuild_space(state["observation_space"]),  # type: ignore[arg-type]
         state["n_skills"],
         action_space=rebuild_space(state["action_space"]),

@@ -255,7 +255,8 @@ def _travel_advice(evaluation: SkillEvaluation) -> str:
     info, what = evaluation.info, "positions or velocities only (obs_indices)"
     if _hides_positions(info):
         what += " and shows them (exclude_current_positions_from_observation: false)"
-    options = ("normalize_obs", "spectral_norm")
+    # METRA's dual variable is in the place of spectral_norm.
+    options = ("normalize_obs", "spectral_norm")[: 1 + (info.get("objective") != "metra")]
     missing = [name for name in options if not info.get(name)]
     farther = f", with {' and '.join(missing)} so that longer ways earn more" if missing else ""
     advice = (

@@ -145,6 +145,7 @@ def summarize(
             "n_episodes": n_episodes,
             "normalize_obs": discriminator.normalize_obs,
             "spectral_norm": discriminator.spectral_norm,
+            "objective": discriminator.objective_name,
             **input_names(discriminator),
             **info,
             **reason,

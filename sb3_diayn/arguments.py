@@ -161,6 +161,10 @@ def arguments_for(owner: type, options: Mapping[str, Any]) -> dict[str, Any]:
     """
     :param owner: a class
     :param options: values by name
-    :return: those that its constructor takes
+    :return: those that its constructor takes, also through ``**options`` from a class above it
     """
-    return {name: options[name] for name in inspect.signature(owner).parameters if name in options}
+    signatures = (
+        inspect.signature(vars(c)["__init__"]) for c in owner.__mro__[:-1] if "__init__" in vars(c)
+    )
+    names = {name for signature in signatures for name in signature.parameters}
+    return {name: value for name, value in options.items() if name in names}

@@ -191,7 +191,11 @@ class SkillReplayBuffer(ReplayBuffer):
         skills = self._tensor(self.skills.take(where).astype(np.int64))
         actions = self._tensor(take_rows(self.actions, where))
         folds = None if self.folds is None else self.folds.of.take(where)
-        return Batch(map_obs(self._tensor, next_env_obs), skills, actions, folds)
+        obs = None
+        if self.skill_reward is not None and self.skill_reward.discriminator.reads_obs:
+            before = self.skill_space.newest_frame(take_rows(self.observations, where))
+            obs = map_obs(self._tensor, before)
+        return Batch(map_obs(self._tensor, next_env_obs), skills, actions, folds, obs)
 
     def _where(self, rows: Indices, envs: Indices) -> Where:
         return rows * self.n_envs + envs
@@ -294,9 +298,9 @@ class SkillReplayBuffer(ReplayBuffer):
             )
         factors = self._reward_factors(where)
         task = self._tensor(self.rewards.take(where))
-        obs, skills, actions, folds = transitions
+        next_obs, skills, actions, folds, obs = transitions
         if learn is None:
-            rewards = self.skill_reward(obs, skills, task, actions, factors, folds)
+            rewards = self.skill_reward(next_obs, skills, task, actions, factors, folds, obs)
         else:
             log_q = learn(*transitions)
             rewards = self.skill_reward.from_log_q(log_q, skills, task, factors)

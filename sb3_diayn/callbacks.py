@@ -29,6 +29,7 @@ from sb3_diayn.arguments import (
     Number,
     NumberFrom0,
     PositiveNumber,
+    Rule,
     architecture,
     arguments_for,
     check_options,
@@ -45,6 +46,7 @@ from sb3_diayn.checks import (
     check_model,
     check_normalized,
     check_not_nested,
+    check_objective,
     check_observations,
     check_read_actions,
     check_saved,
@@ -64,6 +66,7 @@ from sb3_diayn.model_zip import (
     unpack_state,
 )
 from sb3_diayn.observations import describe_space
+from sb3_diayn.representation import OBJECTIVES, objective_class
 from sb3_diayn.rewards import SkillReward
 from sb3_diayn.rollouts import SkillRollout
 from sb3_diayn.skills import SkillSpace
@@ -72,6 +75,7 @@ from sb3_diayn.training_state import Continuation, EpisodeReturns
 from sb3_diayn.user_code import NO_CODE, ExtractorClass, ObsFunction, UserCode
 from sb3_diayn.vec_env import VecDIAYNWrapper
 
+OBJECTIVE = Rule(lambda name: name in OBJECTIVES, " or ".join(map(repr, OBJECTIVES)))
 P_Z_BATCH = 10_000
 # Steps of each learn() in which the environments' wrappers are looked at.
 CHECKED_STEPS = 20
@@ -128,6 +132,11 @@ class DIAYNCallback(BaseCallback):
     :param normalized_image: treat boxes of three dimensions as images, as SB3's option does
     :param use_actions: make the action a further input of the discriminator
     :param normalize_obs: scale the discriminator's inputs by a running mean and deviation
+    :param objective: ``"diayn"``, or ``"metra"``: skills that travel far without chosen
+        coordinates, see :class:`~sb3_diayn.representation.Representation`. Experimental. What this
+        class says of the discriminator then holds for METRA's phi
+    :param dual_slack: of METRA, epsilon of the constraint
+    :param dual_learning_rate: of METRA's dual variable (Adam); None for ``learning_rate``
     :param spectral_norm: bound how fast log q may change from state to state, see
         :class:`~sb3_diayn.discriminator.Discriminator`
     :param cross_fit: off-policy, two discriminators: each learns from half of the episodes and
@@ -180,6 +189,9 @@ class DIAYNCallback(BaseCallback):
         normalized_image: Annotated[bool, ARCHITECTURE] = False,
         use_actions: Annotated[bool, ARCHITECTURE] = False,
         normalize_obs: Annotated[bool, ARCHITECTURE] = False,
+        objective: Annotated[str, ARCHITECTURE, OBJECTIVE] = "diayn",
+        dual_slack: PositiveNumber = 1e-3,
+        dual_learning_rate: PositiveNumber | None = None,
         spectral_norm: Annotated[bool, ARCHITECTURE] = False,
         cross_fit: Annotated[bool, ARCHITECTURE] = False,
         log_q_min: NegativeNumber | None = None,
@@ -200,6 +212,7 @@ class DIAYNCallback(BaseCallback):
         given = {name: arguments[name] for name in _default_options()}
         self.options = check_options(DIAYNCallback, given)
         check_task_reward(self.options)
+        check_objective(self.options, _default_options())
         self._code = UserCode.load(given)
         self.options |= self._code.paths()  # a zip keeps names
         self._given = {k: v for k, v in self.options.items() if v != _default_options()[k]}
@@ -339,6 +352,8 @@ class DIAYNCallback(BaseCallback):
         losses = {k: v for k, v in self.logger.name_to_value.items() if "loss" in k}
         self._check_finite(losses)  # before a spoiled policy acts
         self._stop_learning()
+        if isinstance(self.model, OnPolicyAlgorithm) and self.discriminator.reads_obs:
+            self._rollout.begin(self.training_env)
         if self._steps_to_check:  # a checkpoint that was resumed has just played its episodes
             self._env_steps = self.training_env.get_attr("total_steps")
         if not self._shares and (on_policy or is_due):
@@ -426,7 +441,7 @@ class DIAYNCallback(BaseCallback):
         if self.options["learn_p_z"] and is_due and not self._continuation.holds:
             self._last_p_z = self.model.num_timesteps
             self.trainer.step()
-            self.trainer.update_p_z(*(batch or self._sample(P_Z_BATCH)))
+            self.trainer.update_p_z(*(batch or self._sample(P_Z_BATCH))[:4])
             self._attach_wrappers()
 
     # -- reporting ---------------------------------------------------------------------------
@@ -560,8 +575,9 @@ def build(
     :return: a new discriminator, its trainer, and the reward that is made of it
     """
     space = action_space if options["use_actions"] else None
-    own = arguments_for(Discriminator, options) | code._asdict()
-    discriminator = Discriminator(observation_space, n_skills, action_space=space, **own).to(device)
+    kind = objective_class(options)
+    own = arguments_for(kind, options) | code._asdict()
+    discriminator = kind(observation_space, n_skills, action_space=space, **own).to(device)
     trainer = DiscriminatorTrainer(
         discriminator, seed=seed, **arguments_for(DiscriminatorTrainer, options)
     )

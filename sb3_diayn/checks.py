@@ -53,6 +53,36 @@ def check_task_reward(options: Mapping[str, Any]) -> None:
         )
 
 
+# Options that mean nothing to METRA, and why.
+NOT_OF_METRA = {
+    "use_actions": "phi reads observations alone",
+    "spectral_norm": "a dual variable bounds how far phi moves in a step",
+    "cross_fit": "the reward is a distance, not a probability that could be learned by heart",
+    "log_q_min": "its reward has no log q(z|s')",
+    "absorbing": "a terminal state that is left no more pays nothing",
+    "subtract_log_p": "its reward has no log p(z)",
+    "learn_p_z": "its skills are drawn uniformly",
+}
+OF_METRA = ("dual_slack", "dual_learning_rate")
+
+
+def check_objective(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    """
+    :param options: of ``DIAYNCallback``
+    :param defaults: their defaults
+    :raises ValueError: if one has no meaning for the objective
+    """
+    is_metra = options["objective"] == "metra"
+    names = NOT_OF_METRA if is_metra else dict.fromkeys(OF_METRA, "it has no constraint")
+    for name, reason in names.items():
+        if options[name] != defaults[name]:
+            raise ValueError(
+                f"{name}={options[name]!r} has no meaning with "
+                f"objective={options['objective']!r}: {reason}; expected {defaults[name]!r}. "
+                "Leave it out."
+            )
+
+
 def check_saved(saved: dict[str, Any], n_skills: int, given: dict[str, Any]) -> None:
     """
     :param saved: the state that a model brings along

@@ -35,12 +35,15 @@ class Batch(NamedTuple):
     :param actions: see :meth:`Discriminator.forward`
     :param folds: with ``cross_fit``, which net learns from each transition, shape ``(n,)``. In
         NumPy: to count them must not wait for a device
+    :param obs: observations of the environment before the step, shape ``(n, d)``, where the
+        objective reads them, see :attr:`Discriminator.reads_obs`
     """
 
     next_obs: PyTorchObs
     skills: th.Tensor
     actions: th.Tensor | None = None
     folds: Folds | None = None
+    obs: PyTorchObs | None = None
 
     def take(self, rows: slice | npt.NDArray[np.int64]) -> "Batch":
         """
@@ -53,6 +56,7 @@ class Batch(NamedTuple):
             self.skills[where],
             None if self.actions is None else self.actions[where],
             None if self.folds is None else self.folds[rows],
+            None if self.obs is None else index_obs(self.obs, where),
         )
 
 
@@ -220,6 +224,10 @@ class Discriminator(nn.Module):
     :raises ValueError: if an option does not fit the space
     """
 
+    objective_name = "diayn"
+    reads_obs = False  # whether the reward depends on the observation before the step, too
+    # What :meth:`objective` measures, by the names in SB3's logs.
+    running_names: tuple[str, ...] = ("discriminator_loss", "accuracy")
     log_p: th.Tensor
     obs_mean: th.Tensor
     obs_var: th.Tensor
@@ -278,6 +286,8 @@ class Discriminator(nn.Module):
         self.register_buffer("obs_var", th.ones(n_features))
         self.register_buffer("obs_count", th.tensor(1e-4))
         self.spectral_norm, self.cross_fit = spectral_norm, cross_fit
+        if cross_fit:  # the third one is held-out
+            self.running_names = (*self.running_names, "log_q_z")
         input_dim = n_features + self._action_dim()
         if cross_fit:
             if self.learns_features:
@@ -419,7 +429,32 @@ class Discriminator(nn.Module):
         :return: rewards in nats, no gradient, shape ``(n,)``
         """
         with th.no_grad():
-            return self.to_reward(self.log_prob(obs, skill, actions, folds), skill)
+            return self.to_reward(self.score(Batch(obs, skill, actions, folds)), skill)
+
+    def score(self, batch: Batch) -> th.Tensor:
+        """
+        :param batch: transitions
+        :return: what :meth:`to_reward` makes the reward of: log q(z|s') in nats, shape ``(n,)``
+        """
+        return self.log_prob(*batch[:4])
+
+    def objective(self, batch: Batch) -> tuple[th.Tensor, th.Tensor, list[th.Tensor]]:
+        """
+        :param batch: transitions to learn from
+        :return: the loss, whose gradient is followed; :meth:`score` of the batch, no gradient; and
+            what is logged of it after the loss, see ``running_names``
+        """
+        losses, accuracy = self.loss(*batch[:3])
+        return losses.mean(), -losses.detach(), [accuracy]
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """:return: the parameters, as PyTorch's optimisers take them"""
+        return [{"params": list(self.parameters())}]
+
+    def metrics(self) -> dict[str, float]:
+        """:return: what is logged of the present state: ``effective_skills``, exp(H[p(z)])"""
+        log_p = self.log_p
+        return {"effective_skills": math.exp(-(log_p.exp() * log_p).sum().item())}
 
     def loss(
         self, obs: PyTorchObs, skill: th.Tensor, actions: th.Tensor | None = None
@@ -439,7 +474,7 @@ class Discriminator(nn.Module):
         """
         The second half of :meth:`reward`, for those who know log q(z|s') already.
 
-        :param log_q: log q(z|s') in nats, no gradient, shape ``(n,)``
+        :param log_q: from :meth:`score`, no gradient, shape ``(n,)``
         :param skill: indices of skills, int64, shape ``(n,)``
         :return: rewards in nats, shape ``(n,)``
         """

@@ -27,6 +27,7 @@ from sb3_diayn.arguments import arguments_for, check_options
 from sb3_diayn.discriminator import Discriminator
 from sb3_diayn.files import brief, reading
 from sb3_diayn.observations import rebuild_space
+from sb3_diayn.representation import objective_class
 from sb3_diayn.trainer import HISTORY, Arrays, State, group_arrays
 from sb3_diayn.user_code import NO_CODE, ExtractorClass, ObsFunction, UserCode
 
@@ -86,10 +87,11 @@ def build_discriminator(state: State, code: UserCode = NO_CODE) -> Discriminator
     :raises ValueError: if ``code`` is not what the training had
     """
     code.check(state["options"])
-    options = check_options(Discriminator, arguments_for(Discriminator, state["options"]))
+    kind = objective_class(state["options"])
+    options = check_options(Discriminator, arguments_for(kind, state["options"]))
     options |= code._asdict()
     build = partial(
-        Discriminator,
+        kind,
         rebuild_space(state["observation_space"]),  # type: ignore[arg-type]
         state["n_skills"],
         action_space=rebuild_space(state["action_space"]),

@@ -11,12 +11,14 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from sb3_diayn.discriminator import N_FOLDS, Discriminator, FoldLinear, Folds
+from sb3_diayn.discriminator import N_FOLDS, Batch, Discriminator, FoldLinear, Folds
 from sb3_diayn.extractors import VectorExtractor, to_batch
 from sb3_diayn.observations import Obs, map_obs
+from sb3_diayn.representation import Representation
 
 FloatArray = npt.NDArray[np.float32]
-RewardOfOne = Callable[[Obs, int, npt.NDArray[Any] | int], float]
+# Of the next observation, the skill, the action and the observation before the step.
+RewardOfOne = Callable[[Obs, int, npt.NDArray[Any] | int, Obs], float]
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class SkillReward:
         >>> reward.mix(2.0, -3.0)  # 10 * (1 * 2 + 0.5 * -3)
         5.0
 
-    :param discriminator: q(z | s')
+    :param discriminator: q(z | s'), or METRA's phi
     :param scale: factor of the whole reward
     :param skill_weight: weight of the skill reward (nats)
     :param task_weight: weight of the environment's own reward
@@ -63,6 +65,7 @@ class SkillReward:
         actions: th.Tensor | None = None,
         factors: th.Tensor | None = None,
         folds: Folds | None = None,
+        obs: PyTorchObs | None = None,
     ) -> th.Tensor:
         """
         :param next_obs: next observations of the environment, shape ``(n, d)``
@@ -71,10 +74,11 @@ class SkillReward:
         :param actions: see :meth:`Discriminator.forward`
         :param factors: of the skill rewards, shape ``(n,)``; None for 1
         :param folds: see :meth:`Discriminator.log_prob`
+        :param obs: observations before the step, shape ``(n, d)``, where the objective reads them
         :return: rewards, shape ``(n,)``
         """
         with th.no_grad():
-            log_q = self.discriminator.log_prob(next_obs, skill, actions, folds)
+            log_q = self.discriminator.score(Batch(next_obs, skill, actions, folds, obs))
             return self.from_log_q(log_q, skill, task_reward, factors)
 
     def from_log_q(
@@ -87,7 +91,7 @@ class SkillReward:
         """
         The second half of a call, for those who know log q(z|s') already.
 
-        :param log_q: log q(z|s') in nats, no gradient, shape ``(n,)``
+        :param log_q: from :meth:`Discriminator.score`, no gradient, shape ``(n,)``
         :param skill: indices of skills, int64, shape ``(n,)``
         :param task_reward: the environment's own rewards, shape ``(n,)``
         :param factors: see the call
@@ -124,7 +128,11 @@ class SkillReward:
         return 1 / (1 - gamma) if self.absorbing else 1.0
 
     def batch(
-        self, next_obs: Obs, skills: npt.NDArray[Any], actions: npt.NDArray[Any]
+        self,
+        next_obs: Obs,
+        skills: npt.NDArray[Any],
+        actions: npt.NDArray[Any],
+        obs: Obs | None = None,
     ) -> FloatArray:
         """
         The skill rewards of one step of many environments, as a wrapper sees it.
@@ -132,6 +140,7 @@ class SkillReward:
         :param next_obs: next observations of the environments, shape ``(n, d)``
         :param skills: indices of skills, shape ``(n,)``
         :param actions: the actions as the environments take them, shape ``(n, ...)``
+        :param obs: observations before the step, where the objective reads them
         :return: skill rewards in nats, float32, shape ``(n,)``
         """
         disc = self.discriminator
@@ -140,22 +149,31 @@ class SkillReward:
         if disc.action_space is not None:
             scaled = disc.scale_action(actions).reshape(len(skills), -1)
             inputs = th.as_tensor(scaled, device=device)
-        obs = to_batch(next_obs, disc.observation_space, device)
-        rewards = disc.reward(obs, th.as_tensor(skills, device=device).long(), inputs)
-        on_cpu: FloatArray = rewards.cpu().numpy()
+        skill = th.as_tensor(skills, device=device).long()
+        before = None
+        if disc.reads_obs and obs is not None:
+            before = to_batch(obs, disc.observation_space, device)
+        after = to_batch(next_obs, disc.observation_space, device)
+        with th.no_grad():
+            score = disc.score(Batch(after, skill, inputs, obs=before))
+            on_cpu: FloatArray = disc.to_reward(score, skill).cpu().numpy()
         return on_cpu
 
-    def single(self, next_obs: Obs, skill: int, action: npt.NDArray[Any] | int) -> float:
+    def single(
+        self, next_obs: Obs, skill: int, action: npt.NDArray[Any] | int, obs: Obs | None = None
+    ) -> float:
         """
         The skill reward of one transition.
 
         :param next_obs: next observation of the environment, shape ``(d,)``
         :param skill: index of the skill
         :param action: the action as the environment takes it
+        :param obs: observation before the step, where the objective reads it
         :return: skill reward in nats
         """
-        obs = map_obs(lambda part: np.asarray(part)[None], next_obs)
-        return float(self.batch(obs, np.array([skill]), np.asarray(action)[None])[0])
+        after = map_obs(lambda part: np.asarray(part)[None], next_obs)
+        before = None if obs is None else map_obs(lambda part: np.asarray(part)[None], obs)
+        return float(self.batch(after, np.array([skill]), np.asarray(action)[None], before)[0])
 
     def of_one(self) -> RewardOfOne:
         """
@@ -167,25 +185,25 @@ class SkillReward:
         extractor: Any = disc.extractor
         is_plain = disc.action_space is None and isinstance(extractor, VectorExtractor)
         if is_plain and disc.log_p.device.type == "cpu":
-            return _NumpyReward(disc, extractor)
+            net = _NumpyNet(disc, extractor)
+            if isinstance(disc, Representation):
+                return _NumpyMetraReward(disc, net)
+            return _NumpyReward(disc, net)
         return self.single
 
 
 class _NumpyReward:
-    """``SkillReward.single`` of plain nets. Its arrays are the memory of the tensors."""
+    """``SkillReward.single`` of plain nets."""
 
-    def __init__(self, discriminator: Discriminator, extractor: VectorExtractor) -> None:
-        self.discriminator = discriminator
-        self.indices = None if extractor.reads_all else extractor.indices.numpy()
-        self.mean, self.var = discriminator.obs_mean.numpy(), discriminator.obs_var.numpy()
+    def __init__(self, discriminator: Discriminator, net: "_NumpyNet") -> None:
+        self.discriminator, self.net = discriminator, net
         self.log_p = discriminator.log_p.numpy()
-        linear = [layer for layer in discriminator.net if isinstance(layer, nn.Linear | FoldLinear)]
-        folds = range(N_FOLDS) if discriminator.cross_fit else [None]
-        self.nets = [[_NumpyLinear(layer, fold) for layer in linear] for fold in folds]
 
-    def __call__(self, next_obs: Obs, skill: int, action: npt.NDArray[Any] | int) -> float:
+    def __call__(
+        self, next_obs: Obs, skill: int, action: npt.NDArray[Any] | int, obs: Obs = None
+    ) -> float:
         with np.errstate(all="ignore"):  # guards.py says it better if the discriminator diverges
-            logits = self._logits(next_obs)
+            logits = self.net(next_obs)
             logits -= logits.max()
             log_q = float(logits[skill] - np.log(np.exp(logits).sum()))
         disc = self.discriminator
@@ -193,11 +211,36 @@ class _NumpyReward:
             log_q = max(log_q, disc.log_q_min)
         return log_q - float(self.log_p[skill]) if disc.subtract_log_p else log_q
 
-    def _logits(self, next_obs: Obs) -> FloatArray:
-        row: FloatArray = np.asarray(next_obs, np.float32)
+
+class _NumpyMetraReward:
+    """The same of METRA's objective."""
+
+    def __init__(self, representation: Representation, net: "_NumpyNet") -> None:
+        self.net, self.skill_vectors = net, representation.skill_vectors.numpy()
+
+    def __call__(
+        self, next_obs: Obs, skill: int, action: npt.NDArray[Any] | int, obs: Obs
+    ) -> float:
+        with np.errstate(all="ignore"):
+            return float((self.net(next_obs) - self.net(obs)) @ self.skill_vectors[skill])
+
+
+class _NumpyNet:
+    """``Discriminator.net`` for one row. Its arrays are the memory of the tensors."""
+
+    def __init__(self, discriminator: Discriminator, extractor: VectorExtractor) -> None:
+        self.normalize_obs = discriminator.normalize_obs
+        self.indices = None if extractor.reads_all else extractor.indices.numpy()
+        self.mean, self.var = discriminator.obs_mean.numpy(), discriminator.obs_var.numpy()
+        linear = [layer for layer in discriminator.net if isinstance(layer, nn.Linear | FoldLinear)]
+        folds = range(N_FOLDS) if discriminator.cross_fit else [None]
+        self.nets = [[_NumpyLinear(layer, fold) for layer in linear] for fold in folds]
+
+    def __call__(self, obs: Obs) -> FloatArray:
+        row: FloatArray = np.asarray(obs, np.float32)
         if self.indices is not None:
             row = row[self.indices]
-        if self.discriminator.normalize_obs:
+        if self.normalize_obs:
             row = (row - self.mean) / np.sqrt(self.var + np.float32(1e-8))
         logits = [_net_logits(net, row) for net in self.nets]
         return logits[0] if len(logits) == 1 else np.float32(0.5) * (logits[0] + logits[1])

@@ -7,9 +7,17 @@ import numpy.typing as npt
 import torch as th
 from sb3_contrib.common.recurrent.buffers import RecurrentDictRolloutBuffer, RecurrentRolloutBuffer
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_diayn.discriminator import Batch
-from sb3_diayn.observations import Obs, assign_obs, copy_obs, index_obs, map_obs
+from sb3_diayn.observations import (
+    Obs,
+    as_channels_first,
+    assign_obs,
+    copy_obs,
+    index_obs,
+    map_obs,
+)
 from sb3_diayn.rewards import SkillReward
 from sb3_diayn.skills import SkillSpace
 
@@ -52,10 +60,17 @@ class SkillRollout:
     def clear(self) -> None:
         """Forget what a rollout that was interrupted has left."""
         self._steps: list[tuple[Obs, npt.NDArray[Any], npt.NDArray[Any]]] = []
+        self._obs: list[Obs] = []  # before each step, where the objective reads them
         # Row of the buffer, environments, and the values that belong to the rewards there.
         self._ends: list[tuple[int, Indices, npt.NDArray[np.float32]]] = []
         self._corrections: list[tuple[int, int, np.float32]] = []
         self._absorbed: list[tuple[int, int, float]] = []  # row, environment, what is paid later
+
+    def begin(self, env: VecEnv) -> None:
+        """:param env: the environments, whose last observations are those before the first step"""
+        space = SkillSpace(self.skill_space.env_space, self.skill_space.n_skills)
+        last = [as_channels_first(o, space.observation_space) for o in env.get_attr("last_obs")]
+        self._before = space.env_obs(map_obs(lambda *rows: np.stack(rows), *last))
 
     def add(
         self,
@@ -78,6 +93,9 @@ class SkillRollout:
         if self.vec_normalize is not None:
             new_obs = self.vec_normalize.get_original_obs()
         env_obs, new_skills = self.skill_space.split_newest(new_obs)
+        if self.skill_reward.discriminator.reads_obs:
+            self._obs.append(self._before)
+            self._before = copy_obs(env_obs)  # after a reset, where an episode has ended
         env_obs, skills = copy_obs(env_obs), np.array([info["skill"] for info in infos])
         for index in np.flatnonzero(dones).tolist():
             last = self.skill_space.terminal_env_obs(infos[index], self.vec_normalize)
@@ -158,13 +176,17 @@ class SkillRollout:
         :param device: where the tensors go
         :return: its transitions
         """
-        obs, skills, actions = zip(*self._steps, strict=True)
+        next_obs, skills, actions = zip(*self._steps, strict=True)
+        obs = self._obs
         self.clear()
 
         def to_tensor(*steps: npt.NDArray[Any]) -> th.Tensor:
             return th.as_tensor(np.concatenate(steps), device=device)
 
-        return Batch(map_obs(to_tensor, *obs), to_tensor(*skills), to_tensor(*actions))
+        before = map_obs(to_tensor, *obs) if obs else None
+        return Batch(
+            map_obs(to_tensor, *next_obs), to_tensor(*skills), to_tensor(*actions), obs=before
+        )
 
 
 def _state_values(

@@ -257,11 +257,20 @@ class SkillSpace:
         env_obs, skills = self.split(observation)
         if self.n_stack == 1:
             return env_obs, skills
+        return self.newest_frame(env_obs), skills[..., -1]
+
+    def newest_frame(self, env_obs: Obs) -> Obs:
+        """
+        :param env_obs: from :meth:`split`, k frames
+        :return: the newest of them; without ``VecFrameStack`` the same
+        """
+        if self.n_stack == 1:
+            return env_obs
 
         def newest(part: Any, axis: int) -> Any:
             return part[along(axis, slice(-(part.shape[axis] // self.n_stack), None))]
 
-        return map_obs(newest, env_obs, self._axes), skills[..., -1]
+        return map_obs(newest, env_obs, self._axes)
 
     def terminal_env_obs(self, info: dict[str, Any], vec_normalize: VecNormalize | None) -> Obs:
         """

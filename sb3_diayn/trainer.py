@@ -58,16 +58,18 @@ class DiscriminatorTrainer:
         self.discriminator = discriminator
         self.max_grad_norm = max_grad_norm
         self.optimizer = th.optim.AdamW(
-            discriminator.parameters(), learning_rate, weight_decay=weight_decay, fused=True
+            discriminator.parameter_groups(),
+            learning_rate,
+            weight_decay=weight_decay,
+            fused=True,
         )
         self.rng = np.random.default_rng(seed)
         self.n_updates = 0
         self.has_gradient = False
         self.history: list[list[float]] = []
         self.past: deque[Batch] = deque(maxlen=n_rollouts - 1)  # rollouts, the newest last
-        # Running loss and accuracy stay on the device: reading them would make it wait. With
-        # ``cross_fit`` there is a third value, the held-out log q(z|s').
-        n_running = 3 if discriminator.cross_fit else 2
+        # Running loss and accuracy stay on the device: reading them would make it wait.
+        n_running = len(discriminator.running_names)
         self._running = th.zeros(n_running, device=discriminator.log_p.device)
 
     def update(
@@ -76,16 +78,18 @@ class DiscriminatorTrainer:
         skills: th.Tensor,
         actions: th.Tensor | None = None,
         folds: Folds | None = None,
+        obs_before: PyTorchObs | None = None,
     ) -> None:
         """
-        One gradient step on the cross-entropy of z given s'.
+        One gradient step on the objective, for DIAYN the cross-entropy of z given s'.
 
-        :param obs: see :class:`Batch`
+        :param obs: ``next_obs`` of :class:`Batch`
         :param skills: see :class:`Batch`
         :param actions: see :class:`Batch`
         :param folds: see :class:`Batch`
+        :param obs_before: ``obs`` of :class:`Batch`
         """
-        batch = Batch(obs, skills, actions, folds)
+        batch = Batch(obs, skills, actions, folds, obs_before)
         self.backward(batch, len(skills))
         self.step()
 
@@ -97,7 +101,7 @@ class DiscriminatorTrainer:
         :param batch: transitions
         :param n_learned: how many of them, the first ones, the discriminator learns from; with
             ``cross_fit`` each net from the first ones of its fold, half as many
-        :return: log q(z|s') of all of them in nats, no gradient, shape ``(n,)``
+        :return: :meth:`Discriminator.score` of all of them, no gradient, shape ``(n,)``
         """
         if self.discriminator.cross_fit:
             return self._backward_folds(batch, n_learned)
@@ -105,15 +109,14 @@ class DiscriminatorTrainer:
         if self.discriminator.normalize_obs:
             self.discriminator.update_normalizer(learned.next_obs)
         self._estimate(True)
-        losses, accuracy = self.discriminator.loss(*learned[:3])
+        loss, score, measured = self.discriminator.objective(learned)
         self._estimate(False)
-        loss, log_q = losses.mean(), -losses.detach()
-        self._finish_backward(loss, loss.detach(), accuracy)
+        self._finish_backward(loss, loss.detach(), *measured)
         if n_learned < len(batch.skills):
             with th.no_grad():
                 rest = batch.take(slice(n_learned, None))
-                log_q = th.cat([log_q, self.discriminator.log_prob(*rest)])
-        return log_q
+                score = th.cat([score, self.discriminator.score(rest)])
+        return score
 
     def _backward_folds(self, batch: Batch, n_learned: int) -> th.Tensor:
         """Each net learns from its own fold; the other net is the one that answers."""
@@ -170,6 +173,7 @@ class DiscriminatorTrainer:
         skills: th.Tensor,
         actions: th.Tensor | None = None,
         folds: Folds | None = None,
+        obs_before: PyTorchObs | None = None,
     ) -> th.Tensor:
         """
         Finish with the batch before and begin with this one. A replay buffer calls it while the
@@ -178,22 +182,23 @@ class DiscriminatorTrainer:
 
         :param sizes: what the policy makes an update with (SBX draws the batches of several updates
             at once), and how many transitions of that the discriminator learns from
-        :param obs: see :class:`Batch`
+        :param obs: ``next_obs`` of :class:`Batch`
         :param skills: see :class:`Batch`
         :param actions: see :class:`Batch`
         :param folds: see :class:`Batch`
-        :return: log q(z|s') in nats, no gradient, shape ``(n,)``
+        :param obs_before: ``obs`` of :class:`Batch`
+        :return: :meth:`Discriminator.score`, no gradient, shape ``(n,)``
         """
         batch_size, n_learned = sizes
-        whole = Batch(obs, skills, actions, folds)
+        whole = Batch(obs, skills, actions, folds, obs_before)
         if len(skills) <= batch_size:
             self.step()
             return self.backward(whole, n_learned)
-        log_q = []
+        scores = []
         for start in range(0, len(skills), batch_size):
             self.step()
-            log_q.append(self.backward(whole.take(slice(start, start + batch_size)), n_learned))
-        return th.cat(log_q)
+            scores.append(self.backward(whole.take(slice(start, start + batch_size)), n_learned))
+        return th.cat(scores)
 
     def step(self) -> None:
         """Apply the gradient of :meth:`backward`, if there is one that was not applied yet."""
@@ -232,18 +237,14 @@ class DiscriminatorTrainer:
     def metrics(self) -> dict[str, float]:
         """
         :return: ``discriminator_loss`` and ``log_q_z`` (nats) and ``accuracy``, running means over
-            the last batches, with ``cross_fit`` the latter two held-out; ``effective_skills``,
-            exp(H[p(z)]); and ``n_updates``
+            the last batches, with ``cross_fit`` the latter two held-out; what the discriminator
+            itself measures; and ``n_updates``
         """
-        loss, accuracy, *held_out = self._running.tolist()
-        log_q_z = held_out[0] if held_out else -loss
-        log_p = self.discriminator.log_p
-        metrics = {
-            "effective_skills": math.exp(-(log_p.exp() * log_p).sum().item()),
-            "n_updates": self.n_updates,
-        }
+        metrics = self.discriminator.metrics() | {"n_updates": self.n_updates}
         if self.n_updates:
-            metrics |= {"discriminator_loss": loss, "log_q_z": log_q_z, "accuracy": accuracy}
+            names = self.discriminator.running_names
+            running = dict(zip(names, self._running.tolist(), strict=True))
+            metrics |= {"log_q_z": -running["discriminator_loss"]} | running
         return metrics
 
     def remember(self, metrics: dict[str, float]) -> None:
@@ -329,5 +330,10 @@ def _clip_gradients(discriminator: Discriminator, max_norm: float) -> None:
 
 
 def _concatenate(batches: list[Batch]) -> Batch:
-    obs, skills, actions, _ = zip(*batches, strict=True)
-    return Batch(map_obs(lambda *parts: th.cat(parts), *obs), th.cat(skills), th.cat(actions))
+    next_obs, skills, actions, _, obs = zip(*batches, strict=True)
+
+    def join(parts: Any) -> Any:
+        return map_obs(lambda *tensors: th.cat(tensors), *parts)
+
+    before = None if obs[0] is None else join(obs)
+    return Batch(join(next_obs), th.cat(skills), th.cat(actions), obs=before)

@@ -220,7 +220,8 @@ class VecDIAYNWrapper(VecEnvWrapper):
             self._warn_once()
             return task_rewards
         env_obs = self.skill_space.env_obs(last_obs)
-        skill_rewards = self._skill_reward.batch(env_obs, self.skills, self._actions)
+        before = self.skill_space.env_obs(self._last_obs)
+        skill_rewards = self._skill_reward.batch(env_obs, self.skills, self._actions, before)
         for info, reward in zip(infos, skill_rewards.tolist(), strict=True):
             info["skill_reward"] = reward
         mixed: npt.NDArray[Any] = self._skill_reward.mix(skill_rewards, task_rewards)

@@ -253,7 +253,8 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any], RecordConstructorArgs):
             self._warn_once()
             return task_reward
         env_obs = self.skill_space.env_obs(obs)
-        info["skill_reward"] = self._reward_of_one(env_obs, self.skill, action)
+        before = self.skill_space.env_obs(self.last_obs)
+        info["skill_reward"] = self._reward_of_one(env_obs, self.skill, action, before)
         return float(self._skill_reward.mix(info["skill_reward"], task_reward))
 
     def _warn_once(self) -> None:

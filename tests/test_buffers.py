@@ -226,8 +226,8 @@ def test_task_rewards_are_stored():
 def test_transitions_for_the_discriminator():
     model, _ = recorded(counting_vec(2))
     transitions = model.replay_buffer.sample_transitions(300, np.random.default_rng(0))
-    obs, skills, actions, folds = transitions
-    assert folds is None
+    obs, skills, actions, folds, before = transitions
+    assert folds is None and before is None
     assert obs.shape == (300, 2) and skills.shape == (300,) and actions.shape == (300, 1)
     np.testing.assert_array_equal(skills, obs[:, 1].long() % K)
     assert set(obs[:, 0].tolist()) == {1, 2, 3, 4, 5}

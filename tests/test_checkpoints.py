@@ -104,6 +104,18 @@ CASES: dict[str, tuple[Any, Any, dict[str, Any], dict[str, Any]]] = {
         OFF_POLICY,
         {"cross_fit": True},
     ),
+    "SAC, METRA": (
+        SAC,
+        lambda: envs("ragged", 2, skill_duration=9),
+        OFF_POLICY,
+        {"objective": "metra", "normalize_obs": True},
+    ),
+    "PPO, METRA": (
+        PPO,
+        lambda: VecNormalize(envs("ragged", 2), norm_reward=False),
+        ON_POLICY,
+        {"objective": "metra", "n_rollouts": 3},
+    ),
     "PPO, three rollouts": (PPO, lambda: envs("ragged", 2), ON_POLICY, {"n_rollouts": 3}),
     "SAC, gSDE": (
         SAC,

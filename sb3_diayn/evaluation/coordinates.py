@@ -9,7 +9,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_diayn.observations import is_vector
 
-__all__ = ["check_obs_names", "coordinate_labels", "find_obs_names"]
+__all__ = ["check_obs_names", "coordinate_labels", "find_obs_names", "orientation_indices"]
 
 ATTRIBUTE = "obs_names"  # of an environment that names its own coordinates
 _LANDER = (
@@ -53,6 +53,9 @@ JOINTS: dict[int, tuple[tuple[str, ...], tuple[str, ...]]] = {
     3: (("{} angle",), ("{} angular velocity",)),
 }
 
+# The torso's joint in gymnasium's MuJoCo environments, in space and in a vertical plane.
+ORIENTATIONS = (tuple(name.format("root") for name in QUATERNION), ("rooty angle",))
+
 
 def check_obs_names(obs_names: Sequence[str], space: gym.Space[Any]) -> list[str]:
     """
@@ -86,6 +89,18 @@ def coordinate_labels(info: Mapping[str, Any]) -> list[str]:
     :return: what to call its two ``coordinates``
     """
     return [_label(name, info.get("obs_names")) for name in info["coordinates"]]
+
+
+def orientation_indices(obs_names: Sequence[str] | None) -> list[int]:
+    """
+    :param obs_names: what the coordinates are called, see :func:`find_obs_names`
+    :return: the coordinates that hold the orientation of the torso, as
+        :func:`~sb3_diayn.evaluation.metrics.uprightness` reads them; none if it is unknown
+    """
+    for names in ORIENTATIONS:
+        if set(names) <= set(obs_names or ()):
+            return [list(obs_names or ()).index(name) for name in names]
+    return []
 
 
 def _label(name: str, obs_names: Sequence[str] | None) -> str:

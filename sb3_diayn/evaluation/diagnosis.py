@@ -39,6 +39,8 @@ MIN_COORDINATES = 5
 # A tenth of the coordinates carries more than four fifths of what the discriminator knows.
 NARROW_COORDINATES, NARROW_SHARE = 0.1, 0.8
 MAX_NAMED = 10
+# An agent that stumbles is back on its feet within a tenth of its steps.
+UPSIDE_DOWN = 0.1
 # What the provided ppo_travel.yml has hyperparameters for.
 TRAVEL_ENVS = ("Ant-v5", "HalfCheetah-v5")
 
@@ -49,7 +51,7 @@ class Diagnosis:
     One finding.
 
     :param kind: ``"too_early"``, ``"ignores_skill"``, ``"alike"``, ``"unknown_to_discriminator"``,
-        ``"static"``, ``"narrow_discriminator"`` or ``"healthy"``
+        ``"static"``, ``"upside_down"``, ``"narrow_discriminator"`` or ``"healthy"``
     :param severity: ``"warning"`` or ``"note"``
     :param message: what was found, with its number
     :param advice: what to try
@@ -66,8 +68,9 @@ class Diagnosis:
 def diagnose(evaluation: SkillEvaluation) -> list[Diagnosis]:
     """
     Look for the known ways in which skills fail: they are alike, or distinct without the
-    discriminator knowing it, or distinct but static. A finding that would follow from another one
-    is left out: skills of a training that has hardly begun are not called alike.
+    discriminator knowing it, or distinct but static; or the torso is upside down. A finding that
+    would follow from another one is left out: skills of a training that has hardly begun are not
+    called alike.
 
     Example::
 
@@ -97,6 +100,7 @@ def diagnose(evaluation: SkillEvaluation) -> list[Diagnosis]:
             *_static(evaluation),
             *_narrow(evaluation),
         ]
+    found += _upside_down(evaluation)
     if all(diagnosis.severity != "warning" for diagnosis in found):
         found.append(_healthy(evaluation))
     return found
@@ -251,7 +255,8 @@ def _travel_advice(evaluation: SkillEvaluation) -> str:
     info, what = evaluation.info, "positions or velocities only (obs_indices)"
     if _hides_positions(info):
         what += " and shows them (exclude_current_positions_from_observation: false)"
-    options = ("normalize_obs", "spectral_norm")
+    # METRA's dual variable is in the place of spectral_norm.
+    options = ("normalize_obs", "spectral_norm")[: 1 + (info.get("objective") != "metra")]
     missing = [name for name in options if not info.get(name)]
     farther = f", with {' and '.join(missing)} so that longer ways earn more" if missing else ""
     advice = (
@@ -287,6 +292,23 @@ def _static(evaluation: SkillEvaluation) -> list[Diagnosis]:
             f"hold a pose: in the second half of an episode they move less than {STATIC_MOVEMENT} "
             f"standard deviations of all states: {named}.",
             _travel_advice(evaluation) if are_distinct else NOT_YET,
+            tuple(int(k) for k in skills),
+        )
+    ]
+
+
+def _upside_down(evaluation: SkillEvaluation) -> list[Diagnosis]:
+    skills = np.flatnonzero(evaluation.upside_down >= UPSIDE_DOWN)  # not for NaN, which is unknown
+    if len(skills) == 0:
+        return []
+    named = _enumerate([f"{k} ({evaluation.upside_down[k]:.0%} of its steps)" for k in skills])
+    return [
+        Diagnosis(
+            "upside_down",
+            "warning",
+            f"{len(skills)} of {evaluation.n_skills} skills have the torso upside down: {named}.",
+            "Look at their films. To rule it out, end the episode when the torso turns over, in a "
+            "wrapper inside DIAYNWrapper, and see that no skill gains by ending early.",
             tuple(int(k) for k in skills),
         )
     ]

@@ -17,7 +17,11 @@ from tqdm.auto import tqdm
 from sb3_diayn.arguments import check_positive
 from sb3_diayn.discriminator import Discriminator
 from sb3_diayn.evaluation import metrics
-from sb3_diayn.evaluation.coordinates import check_obs_names, find_obs_names
+from sb3_diayn.evaluation.coordinates import (
+    check_obs_names,
+    find_obs_names,
+    orientation_indices,
+)
 from sb3_diayn.evaluation.held_out import classify_held_out
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.evaluation.trajectories import Trajectory, as_vec_env, play_skills, preserve_state
@@ -108,6 +112,7 @@ def evaluate_skills(
 
         trajectories = play(model, "Playing skills")
         evaluation = summarize(trajectories, discriminator, n_episodes)
+        evaluation.upside_down = _measure_upside_down(trajectories, obs_names, shape)
         evaluation.sensitivity = policy_sensitivity(model, vec_env, trajectories, shape[0])
         if baseline and "why_no_held_out" not in evaluation.info:
             untrained = play(untrained_model(model, seed), "Playing an untrained policy")
@@ -140,6 +145,7 @@ def summarize(
             "n_episodes": n_episodes,
             "normalize_obs": discriminator.normalize_obs,
             "spectral_norm": discriminator.spectral_norm,
+            "objective": discriminator.objective_name,
             **input_names(discriminator),
             **info,
             **reason,
@@ -400,6 +406,17 @@ def _measure_movement(
         "movement": _per_episode(movement, shape).mean(axis=1),
         "mean_state_distances": np.linalg.norm(means[:, None] - means[None], axis=-1).astype(float),
     }
+
+
+def _measure_upside_down(
+    trajectories: Sequence[Trajectory], obs_names: Sequence[str] | None, shape: tuple[int, int]
+) -> Array:
+    """The share of each skill's steps with the torso upside down; NaN where that is unknown."""
+    indices = orientation_indices(obs_names)
+    if not indices:
+        return np.full(shape[0], np.nan)
+    states = _per_skill([t.states[:, indices] for t in trajectories], shape)
+    return np.array([(metrics.uprightness(each) < 0).mean() for each in states])
 
 
 def _coordinates(trajectories: Sequence[Trajectory]) -> tuple[list[str], list[Array]]:

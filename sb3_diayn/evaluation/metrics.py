@@ -131,6 +131,20 @@ def movement(states: Array, scale: Array) -> float:
     return float(np.sqrt(half.var(axis=0).mean()))
 
 
+def uprightness(orientation: Array) -> Array:
+    """
+    :param orientation: of a body that starts upright: unit quaternions (w, x, y, z), shape
+        ``(n, 4)``, or for a body that moves in a vertical plane its pitch in radians, ``(n, 1)``
+    :return: how far its upward axis points up: 1 upright, 0 on its side, -1 upside down; ``(n,)``
+    """
+    if orientation.shape[1] == 1:
+        pitch: Array = np.cos(orientation[:, 0])
+        return pitch
+    _, x, y, _ = orientation.T
+    upward: Array = 1 - 2 * (x**2 + y**2)
+    return upward
+
+
 def resample(points: Array, n_points: int) -> Array:
     """
     :param points: positions in order, shape ``(n, c)``

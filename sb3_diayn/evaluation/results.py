@@ -29,6 +29,8 @@ SINCE_FORMAT_2 = (
     "untrained_log_q",
     "reliability",
 )
+# What some files of format 2 lack, too.
+OPTIONAL = ("upside_down",)
 SUFFIXES = (".json", ".npz")
 MAX_HTML_ROWS = 10
 # Headings of the table of skills.
@@ -113,6 +115,9 @@ class SkillEvaluation:
         ``(K,)``; NaN unless it was asked for
     :param reliability: how sure the discriminator is and how often it is right, see
         :func:`sb3_diayn.evaluation.metrics.reliability`, shape ``(10, 3)``
+    :param upside_down: share of each skill's steps with the torso upside down, shape ``(K,)``; NaN
+        where the orientation is unknown, see
+        :func:`sb3_diayn.evaluation.coordinates.orientation_indices`
     """
 
     info: dict[str, Any]
@@ -134,9 +139,10 @@ class SkillEvaluation:
     held_out_log_q_everything: Array = field(default_factory=_unknown)
     untrained_log_q: Array = field(default_factory=_unknown)
     reliability: Array = field(default_factory=_unknown)
+    upside_down: Array = field(default_factory=_unknown)
 
     def __post_init__(self) -> None:
-        for name in SINCE_FORMAT_2:
+        for name in (*SINCE_FORMAT_2, *OPTIONAL):
             if getattr(self, name).size == 0:
                 setattr(self, name, np.full(self._shape_of(name), np.nan))
 
@@ -242,8 +248,9 @@ class SkillEvaluation:
         return frame
 
     def table(self) -> dict[str, Array]:
-        """:return: one array of length K for each column"""
+        """:return: one array of length K for each column; ``upside_down`` only where it is known"""
         returns = self.task_returns
+        known = {} if np.isnan(self.upside_down).all() else {"upside_down": self.upside_down}
         return {
             "skill": np.arange(self.n_skills),
             "task_return": returns.mean(axis=1),
@@ -259,6 +266,7 @@ class SkillEvaluation:
             "displacement": self.displacements.mean(axis=1),
             "coverage": self.coverage,
             "movement": self.movement,
+            **known,
         }
 
     def numbers(self) -> dict[str, float]:
@@ -308,6 +316,7 @@ class SkillEvaluation:
             version = content["format_version"]
             names = {f.name for f in fields(cls)} - {"info"}
             names -= set(SINCE_FORMAT_2) if version == 1 else set()
+            names -= set(OPTIONAL) - content.keys()
             arrays = {name: np.asarray(content[name]) for name in names}
             sensitivity = float(arrays.pop("sensitivity"))
         except FileNotFoundError:
@@ -329,7 +338,7 @@ SHAPES = {
     "KK": ("confusion", "mean_state_distances", "held_out_confusion"),
     "K": (
         *("log_q", "coverage", "movement", "held_out_log_q", "held_out_log_q_everything"),
-        "untrained_log_q",
+        *("untrained_log_q", "upside_down"),
     ),
     "D": ("importance",),
     "B3": ("reliability",),

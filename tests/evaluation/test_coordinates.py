@@ -7,12 +7,13 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_diayn import DIAYNWrapper
-from sb3_diayn.evaluation import evaluate_skills
+from sb3_diayn.evaluation import evaluate_skills, metrics
 from sb3_diayn.evaluation.coordinates import (
     KNOWN,
     check_obs_names,
     coordinate_labels,
     find_obs_names,
+    orientation_indices,
 )
 from tests.helpers.models import constant_discriminator
 from tests.helpers.scripted import K, point_vec, walker
@@ -125,3 +126,29 @@ def test_an_evaluation_remembers_the_names():
             discriminator=constant_discriminator([1 / K] * K),
             obs_names=["east"],
         )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "env_id, expected",
+    [
+        ("Ant-v5", [1, 2, 3, 4]),
+        ("Humanoid-v5", [1, 2, 3, 4]),
+        ("HalfCheetah-v5", [1]),
+        ("Swimmer-v5", []),
+        ("Pendulum-v1", []),
+    ],
+)
+def test_where_the_torso_stands_upright(env_id, expected):
+    env = DummyVecEnv([lambda: DIAYNWrapper(gym.make(env_id), K)])
+    names = find_obs_names(env, env.envs[0].skill_space.env_space)
+    indices = orientation_indices(names)
+    assert indices == expected
+    if indices:
+        env.seed(0)
+        obs = env.reset()[:, indices]
+        assert metrics.uprightness(obs) > 0.9
+
+
+def test_unknown_names_have_no_orientation():
+    assert orientation_indices(None) == orientation_indices(["x", "y"]) == []

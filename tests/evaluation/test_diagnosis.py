@@ -328,3 +328,17 @@ def test_long_lists_are_cut():
     held_out = {f"held_out_{name}": value for name, value in few.items()}
     evaluation = good(**few, **held_out, movement=np.zeros(n))
     assert diagnose(evaluation)[0].message.endswith("9 (0.00) and 30 more.")
+
+
+def test_skills_on_their_back_are_named():
+    shares = np.zeros(N)
+    shares[[3, 7]] = 0.97, 0.1
+    (finding,) = diagnose(good(upside_down=shares))
+    assert (finding.kind, finding.severity, finding.skills) == ("upside_down", "warning", (3, 7))
+    assert "2 of 10 skills" in finding.message
+    assert "3 (97% of its steps)" in finding.message
+
+
+@pytest.mark.parametrize("shares", [np.full(N, 0.09), np.full(N, np.nan)])
+def test_a_stumble_or_an_unknown_orientation_is_no_finding(shares):
+    assert kinds(good(upside_down=shares)) == ["healthy"]

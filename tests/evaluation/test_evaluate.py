@@ -330,3 +330,13 @@ def test_another_number_of_skills_is_refused(n_skills):
 def test_a_wrong_number_of_episodes_is_refused(n_episodes):
     with pytest.raises(ValueError, match="n_episodes="):
         evaluate(walker(), n_episodes=n_episodes)
+
+
+def test_steps_with_the_torso_upside_down():
+    """The first coordinate is t, 0, -t and 0, here a pitch: upside down where cos t < 0."""
+    share = np.mean([math.cos(t) < 0 for t in range(1, 21)])
+    evaluation = evaluate(walker(), n_episodes=2, obs_names=["rooty angle", "height"])
+    one_step = pytest.approx([share, 0, share, 0], abs=0.05)  # starts vary
+    assert evaluation.upside_down == one_step
+    assert 0.4 < share < 0.6
+    assert np.isnan(evaluate(walker()).upside_down).all()

@@ -70,3 +70,30 @@ def test_resample_keeps_both_ends(n):
     assert kept.shape == (100, 2)
     assert kept[0].tolist() == [0, 0] and kept[-1].tolist() == [n - 1, 1 - n]
     assert (np.diff(kept[:, 0]) >= 0).all()
+
+
+def quaternion(axis, degrees):
+    half = math.radians(degrees) / 2
+    return [math.cos(half), *(math.sin(half) * np.asarray(axis, float))]
+
+
+@pytest.mark.parametrize(
+    "axis, degrees, expected",
+    [
+        ([0, 0, 1], 170, 1),  # turned around, upright
+        ([1, 0, 0], 60, 0.5),
+        ([1, 0, 0], 180, -1),
+        ([0, 1, 0], -180, -1),
+        ([0, 1, 0], 100, math.cos(math.radians(100))),
+        ([0.6, 0.8, 0], 90, 0),
+        ([0, 1, 0], 350, math.cos(math.radians(10))),
+    ],
+)
+def test_uprightness_of_hand_made_orientations(axis, degrees, expected):
+    states = np.array([quaternion(axis, degrees)])
+    assert metrics.uprightness(states) == pytest.approx([expected], abs=1e-9)
+
+
+def test_uprightness_of_a_pitch():
+    pitch = np.radians([[0.0], [89.0], [91.0], [-180.0], [360.0]])
+    assert (metrics.uprightness(pitch) < 0).tolist() == [False, False, True, True, False]

@@ -300,3 +300,19 @@ def test_card_is_what_the_hub_reads(tmp_path, evaluation):
     assert results["mean_reward"].metric_value == "20.00 +/- 0.00"
     assert results["distinct_skills"].metric_value == 3.0
     assert {result.dataset_name for result in data.eval_results} == {"Point-v0"}
+
+
+@pytest.mark.slow
+def test_the_share_of_steps_upside_down_is_shown_where_it_is_known(tmp_path, evaluation):
+    write(tmp_path / "unknown", evaluation)
+    evaluation.upside_down = np.array([0.0, 0.25, 0.97])
+    write(tmp_path / "known", evaluation)
+    for file in ("report.md", "index.html"):
+        unknown, known = ((tmp_path / f / file).read_text() for f in ("unknown", "known"))
+        assert "upside" not in unknown and "upside down" in known
+        assert "2 of 3 skills have the torso upside down: 1 (25%" in known
+    text = (tmp_path / "known" / "report.md").read_text().replace(r"\|", "")
+    table = [line for line in text.splitlines() if line.startswith("| ") or line.startswith("|-")]
+    rows = [row for row in table if row.count("|") > 8]
+    assert len(rows) == 2 + K and len({row.count("|") for row in rows}) == 1
+    assert [row.rsplit("|", 2)[1].strip() for row in rows[2:]] == ["0 %", "25 %", "97 %"]

@@ -157,3 +157,22 @@ def test_a_notebook_shows_the_best_skills(n_skills):
     assert rows[0][1] == str(n_skills - 1)
     assert (f"and {n_skills - 10} more skills" in page.text) == (n_skills > 10)
     assert page.tags == {"p", "table", "tr", "th", "td"} and "<b>SAC</b>" in page.text
+
+
+@pytest.mark.parametrize("suffix", [".json", ".npz"])
+def test_a_file_without_the_share_upside_down_does_not_know_it(evaluation, tmp_path, suffix):
+    file = tmp_path / f"e{suffix}"
+    evaluation.upside_down = np.linspace(0, 1, K)
+    evaluation.save(file)
+    loaded = SkillEvaluation.load(file)
+    assert loaded.upside_down == pytest.approx(evaluation.upside_down)
+    assert loaded.table()["upside_down"] is loaded.upside_down
+    old = dict(np.load(file)) if suffix == ".npz" else json.loads(file.read_text())
+    del old["upside_down"]
+    if suffix == ".npz":
+        np.savez(file, **old)
+    else:
+        file.write_text(json.dumps(old))
+    loaded = SkillEvaluation.load(file)
+    assert loaded.upside_down.shape == (K,) and np.isnan(loaded.upside_down).all()
+    assert "upside_down" not in loaded.table()

@@ -5,6 +5,7 @@ The reference results: what the provided configurations learn, from the files in
     python -m docs.tables.reference collect logs/sweep              # take over the runs of a sweep
     python -m docs.tables.reference collect logs/velocity velocity  # those with ppo_travel
     python -m docs.tables.reference collect logs/tried/x tried/x     # a run of another setting
+    python -m docs.tables.reference collect tasks tasks              # our own environments
     python -m docs.tables.reference random                          # measure random policies
     python -m docs.tables.reference                                 # write tables and figures
 """
@@ -48,6 +49,9 @@ WITH_MODEL = (  # keep their zips
     "sac/Hopper-v5_1",
     "velocity/ppo/HalfCheetah-v5_1",
     "position/ppo/Ant-v5_1",
+    "tasks/ppo/sb3_diayn-PointBox-v0_1",
+    "tasks/ppo/sb3_diayn-PointHallway-v0_1",
+    "tasks/ppo/sb3_diayn-PointUMaze-v0_1",
 )
 
 
@@ -72,7 +76,7 @@ def collect(sweep: Path, results: Path) -> None:
         is_drawn = results in (RESULTS, *READS.values()) and args["seed"] == 0
         digits = SIGNIFICANT_DIGITS if is_drawn else FEW_DIGITS
         for file in sorted(run.glob("evaluation*.json")):
-            _write_compact(SkillEvaluation.load(file), target / file.name, digits)
+            write_compact(SkillEvaluation.load(file), target / file.name, digits)
         print(target)
 
 
@@ -106,7 +110,12 @@ def _write_history(model: Path, file: Path) -> None:
         writer.writerow([f"{end[name]:.6g}" if name in end else "nan" for name in HISTORY])
 
 
-def _write_compact(evaluation: SkillEvaluation, file: Path, digits: int) -> None:
+def write_compact(evaluation: SkillEvaluation, file: Path, digits: int) -> None:
+    """
+    :param evaluation: what was measured
+    :param file: the file to write, ending in ``.json``
+    :param digits: significant digits of the largest coordinate of the paths
+    """
     paths = evaluation.paths
     with np.errstate(divide="ignore"):
         decimals = digits - 1 - np.floor(np.log10(np.abs(paths).max()))

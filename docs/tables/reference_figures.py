@@ -36,8 +36,7 @@ def draw(env_id: str) -> None:
     left.legend()
     plot_trajectories(evaluations[0], ax=right)
     figure.suptitle(env_id)
-    for folder in (RESULTS, IMAGES):  # the pages of the documentation reach their own folder only
-        figure.savefig(folder / f"{env_id}.png", dpi=60)
+    figure.savefig(IMAGES / f"{env_id}.png", dpi=60)
     plt.close(figure)
 
 
@@ -65,6 +64,5 @@ def draw_travel(env_id: str) -> None:
         plot_trajectories(SkillEvaluation.load(file), ax=ax)
         ax.set_title(f"the discriminator reads {name}")
     figure.suptitle(env_id)
-    for folder in (RESULTS, IMAGES):
-        figure.savefig(folder / f"{env_id}_travel.png", dpi=60)
+    figure.savefig(IMAGES / f"{env_id}_travel.png", dpi=60)
     plt.close(figure)

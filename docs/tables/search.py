@@ -32,7 +32,16 @@ PICTURE = ROOT / "docs" / "pages" / "images" / "results" / "search.png"
 BEGIN = "<!-- table: python -m docs.tables.search -->"
 ENVS = ("Pendulum-v1", "MountainCarContinuous-v0", "Hopper-v5")
 ENTRY, WINNER = "entry", "winner"
+CSV_FOLDER = PAGE.parent / "tables"  # every trial; a page shows at most eight columns
 N_BEST = 5
+SEARCHED = (  # of a page
+    "batch_size_pow",
+    "discriminator_learning_rate",
+    "discriminator_normalize_obs",
+    "ent_coef",
+    "learning_rate",
+    "tau",
+)
 SIGNIFICANT_DIGITS = 5
 
 
@@ -92,14 +101,21 @@ def best_trials(env_id: str) -> str:
     :return: its best complete trials in Markdown, with what was searched
     """
     frame = trials(env_id)
-    searched = list(frame.columns[frame.columns.get_loc("state") + 1 :].drop("seconds"))
-    searched = [name for name in searched if frame[name].nunique() > 1]
     best = frame[frame["state"] == "COMPLETE"].nlargest(N_BEST, "value")
-    head = ["trial", "nats", *(name.replace("_", " ") for name in searched), "seconds"]
-    rows = [
-        [row["number"], row["value"], *row[searched], row["seconds"]] for _, row in best.iterrows()
-    ]
-    return table(head, rows)
+    head = ["trial", "nats", *(name.replace("_", " ") for name in SEARCHED)]
+    rows = [[row["number"], row["value"], *row[list(SEARCHED)]] for _, row in best.iterrows()]
+    link = f"[All trials and columns]({CSV_FOLDER.name}/{_csv_file(env_id).name}) are in a file."
+    return f"{table(head, rows)}\n\n{link}"
+
+
+def csv_files() -> dict[Path, str]:
+    """:return: the content of each file that the page links, with every trial"""
+    files = {_csv_file(env_id): FOLDER / f"{env_id}.csv" for env_id in ENVS}
+    return {file: source.read_text(encoding="utf-8") for file, source in files.items()}
+
+
+def _csv_file(env_id: str) -> Path:
+    return CSV_FOLDER / f"search_{env_id}.csv"
 
 
 COLUMNS = {
@@ -206,4 +222,6 @@ if __name__ == "__main__":
         collect(sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]))
     else:
         PAGE.write_text(with_tables(), encoding="utf-8")
+        for file, content in csv_files().items():
+            file.write_text(content, encoding="utf-8")
         draw()

@@ -10,11 +10,25 @@ import yaml
 pytest.importorskip("optuna")
 pytest.importorskip("scipy")
 
-from docs.tables.search import ENTRY, ENVS, FOLDER, PAGE, WINNER, again, gain, trials, with_tables
+from docs.tables.search import (
+    ENTRY,
+    ENVS,
+    FOLDER,
+    PAGE,
+    WINNER,
+    again,
+    csv_files,
+    gain,
+    trials,
+    with_tables,
+)
 
 
 def test_the_tables_are_those_of_the_files():
-    assert PAGE.read_text(encoding="utf-8") == with_tables(), "run python -m docs.tables.search"
+    remedy = "run python -m docs.tables.search"
+    assert PAGE.read_text(encoding="utf-8") == with_tables(), remedy
+    for file, content in csv_files().items():
+        assert file.read_text(encoding="utf-8") == content, remedy
 
 
 @pytest.mark.parametrize("env_id", ENVS)

@@ -320,6 +320,7 @@ class DIAYNCallback(BaseCallback):
             check_normalized(saved, self._is_normalized)
             self._code.check(saved["options"])
         self.options = (saved["options"] if saved else _default_options()) | self._given
+        check_objective(self.options, _default_options())
         # Initial parameters that are about to be replaced must not move torch's random numbers.
         with th.random.fork_rng(enabled=saved is not None):
             self.discriminator, self.trainer, self.skill_reward = build(

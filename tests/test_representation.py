@@ -248,6 +248,9 @@ def test_a_model_with_skills_of_metra_can_be_used_like_any_other(tmp_path):
     assert skill == int(loaded(th.zeros(1, 2)).argmax())
     alone = export_skill(model, skill)
     assert alone.predict(np.zeros(2), deterministic=True)[0].shape == (1,)
+    other = PPO.load(tmp_path / "model", env=env)
+    with pytest.raises(ValueError, match=r"log_q_min=-1.0 .*'metra'.*expected None"):
+        other.learn(48, callback=make_callback(log_q_min=-1.0))  # the objective is that of the zip
     with pytest.raises(ValueError, match=r"objective='metra'.*expected 'diayn'"):
         other = PPO.load(tmp_path / "model", env=env)
         other.diayn_state["options"]["objective"] = "diayn"

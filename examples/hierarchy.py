@@ -31,7 +31,7 @@ def learn_skills() -> SAC:
         policy_kwargs={"net_arch": [64, 64]},
         seed=0,
     )
-    # Skills are to differ by velocity, the last two of (x, y, v_x, v_y).
+    # Skills shall differ by velocity, the last two of (x, y, v_x, v_y).
     callback = DIAYNCallback(obs_indices="2:4", net_arch=[64, 64], learning_rate=1e-3)
     model.learn(15_000, callback=callback, progress_bar=True)
     model.save("skills")

@@ -197,8 +197,8 @@ class DIAYNCheckpointCallback(BaseCallback):
     :param save_path: folder of the checkpoints of this training, and of no other; ``"auto"`` for
         the folder ``checkpoints`` within the one where an ``EvalCallback`` or
         ``CheckpointCallback`` of the same training saves, which in the zoo is the run's
-    :param save_freq: environment steps between two checkpoints; each is made between two rollouts,
-        the first time after so many steps
+    :param save_freq: environment steps between two checkpoints, and before the first one; each is
+        made between two rollouts
     :param save_replay_buffer: save the replay buffer too. Without it, a resumed training begins
         with an empty one
     :param keep: how many of the newest checkpoints to keep; None for all

@@ -44,7 +44,7 @@ STATE_TYPES: dict[str, Any] = {
 
 # What is read of a file. SB3 does not compress; where somebody has, base64 shrinks by a quarter.
 MAX_DATA_BYTES = 2**30  # a discriminator of 60 million parameters
-MAX_RATIO, SMALL_BYTES = 4, 2**22  # unpacked, a text is at most so many times the file, or small
+MAX_RATIO, SMALL_BYTES = 4, 2**22  # an unpacked text is at most 4 times its file, or small
 MAX_NODES = 2**22  # each takes up to 100 bytes when JSON is read
 MAX_ARRAYS, MAX_LAYERS = 2**12, 2**8
 SPECTRAL = "parametrizations.weight.original"  # a weight with spectral_norm, by PyTorch's name

@@ -317,7 +317,7 @@ def default_batch_size(batch_size: int) -> int:
 
 
 def _clip_gradients(discriminator: Discriminator, max_norm: float) -> None:
-    """Of each net of ``cross_fit`` by itself: they are to learn nothing from each other."""
+    """Of each net of ``cross_fit`` by itself, so that they learn nothing from each other."""
     parameters = list(discriminator.net.parameters())
     if not discriminator.cross_fit:
         nn.utils.clip_grad_norm_(parameters, max_norm)

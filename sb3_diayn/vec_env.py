@@ -68,7 +68,7 @@ class VecDIAYNWrapper(VecEnvWrapper):
         at the end of each episode as SB3 asks for
     :param n_skills: the number of skills, K
     :param skill: the standing rule, see :class:`~sb3_diayn.wrappers.DIAYNWrapper`
-    :param skill_duration: draw a new skill every so many steps of an episode; None for one skill
+    :param skill_duration: steps of an episode after which a new skill is drawn; None for one skill
         per episode
     :raises ValueError: if an argument does not fit or ``venv`` has skills already
     """

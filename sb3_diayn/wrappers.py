@@ -21,7 +21,7 @@ from sb3_diayn.skills import SkillSampler, SkillSpace, check_duration, probabili
 
 # An episode without end must not fill the memory.
 MAX_RECORD_BYTES = 8_000_000
-# So many resets with one and the same seed are no coincidence.
+# This number of resets with one and the same seed is no coincidence.
 MAX_SAME_SEEDS = 3
 IMMUTABLE = (int, float, str, bytes, np.generic, type(None))
 
@@ -67,8 +67,8 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any], RecordConstructorArgs):
         long, see :class:`~sb3_diayn.skills.SkillSampler`. The environment variable ``DIAYN_SKILL``
         overrides the rule: that reaches tools that cannot pass arguments, such as the zoo's
         ``enjoy``. ``reset(options={"skill": 3})`` overrides both once.
-    :param skill_duration: draw a new skill every so many steps of an episode, as URLB does;
-        None for one skill per episode
+    :param skill_duration: steps of an episode after which a new skill is drawn, as in URLB; None
+        for one skill per episode
     :raises ValueError: if an argument does not fit or ``env`` already has a ``DIAYNWrapper``
     """
 

@@ -113,8 +113,8 @@ def play_skills(
     :param skills: a skill for each episode; repeat one to play it more often
     :param deterministic: play the mode of the policy instead of samples
     :param seed: of environments and sampled actions; None for no fixed seed
-    :param max_steps: cut episodes after so many steps; None for 10,000, or for the time limit of
-        the environment where that is longer, with a warning if an episode is cut
+    :param max_steps: the number of steps after which an episode is cut; None for 10,000, or for
+        the environment's time limit where that is longer, with a warning if an episode is cut
     :return: trajectories in the order in which they end
     :raises ValueError: if the observation spaces of model and environments differ, one normalises
         observations and the other does not, a skill does not exist, or a wrapper outside of

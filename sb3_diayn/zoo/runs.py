@@ -197,7 +197,7 @@ class Run:
         return next((file for file in places if file.is_file()), None)
 
     def _normalization(self) -> tuple[str | None, dict[str, Any]]:
-        """Folder of the statistics, and hyperparameters that say whether they are to be used."""
+        """Folder of the statistics, and hyperparameters that say whether to use them."""
         file, hyperparams = self.statistics_file, self.hyperparams
         if self.stats_path is not None:
             return str(self.stats_path if file is None else file.parent), hyperparams

@@ -103,8 +103,8 @@ class TrainingOptions:
         least 10,000, where skills are learned, and -1 for none
     :param keep_checkpoints: how many checkpoints to keep, the newest
     :param save_replay_buffer: save it at the end and in checkpoints
-    :param log_interval: print SB3's table each so many episodes, on-policy rollouts; -1 for SB3's
-        choice, which is printed with ``verbose=1`` only
+    :param log_interval: episodes between two prints of SB3's table, on-policy rollouts; -1 for
+        SB3's choice, which is printed with ``verbose=1`` only
     :param eval_freq: steps between two evaluations of the zoo; -1 for none
     :param tensorboard_log: folder for TensorBoard; empty for none
     :param progress_bar: show one

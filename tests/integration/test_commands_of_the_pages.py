@@ -3,13 +3,12 @@
 import importlib.util
 import re
 import runpy
-import shlex
 import sys
-from itertools import dropwhile
 from pathlib import Path
 
 import pytest
 
+from docs.run_commands import PLACEHOLDERS, SHORT, commands, shortened, why_left_out
 from sb3_diayn.cli import make_parser
 
 ROOT = Path(__file__).parents[2]
@@ -19,6 +18,7 @@ PAGES = [
     *sorted((ROOT / "docs" / "pages").glob("*.md")),
 ]
 FOLDERS = "docs|examples|sb3_diayn|tests|zoo_configs"
+RUN = PLACEHOLDERS["RUN"]
 HELPERS = {"__init__", "timing"}  # no benchmarks
 BENCHMARKS = [
     pytest.param(path.stem, marks=[pytest.mark.sbx] if path.stem == "sbx" else [])
@@ -64,22 +64,16 @@ MUJOCO_GL=egl sb3-diayn report RUN && sb3-diayn view RUN
     ]
 
 
-def commands(page: str) -> list[list[str]]:
-    """The words after each ``sb3-diayn`` of the blocks, and of the text where it has arguments."""
-    found, variables = [], {}
-    for block in re.findall(r"```bash\n(.*?)```", page, re.DOTALL):
-        for line in re.sub(r"\\\n\s*", "", block).splitlines():
-            if assignment := re.fullmatch(r'(\w+)="([^()]*)"', line.strip()):
-                variables[assignment[1]] = assignment[2]
-            line = re.sub(r"\$(\w+)", lambda name: variables.get(name[1], name[0]), line)
-            found += [shlex.split(part, comments=True) for part in line.split("&&")]
-    found += map(shlex.split, re.findall(r"`(sb3-diayn \w+ [^`.]+)`", page))
-    return [words[1:] for words in map(_without_environment, found) if words[:1] == ["sb3-diayn"]]
+def test_a_command_is_cut_short_before_the_options_of_another_one():
+    words = ["sweep", "--seeds", "5", "--", "--no-report"]
+    assert shortened(words) == [*words[:3], *SHORT["sweep"].split(), *words[3:]]
 
 
-def _without_environment(words: list[str]) -> list[str]:
-    """``A=1 command`` as ``command``."""
-    return list(dropwhile(lambda word: re.match(r"[A-Z_]+=", word), words))
+def test_a_command_is_run_where_its_placeholders_are_known():
+    assert shortened(["export", "RUN", "-o", "RUN/x"])[1:] == [RUN, "-o", f"{RUN}/x"]
+    assert why_left_out(shortened(["export", "RUN"])) == ""
+    assert why_left_out(["export", "FILE"]) == "has a placeholder"
+    assert why_left_out(["view", RUN]) == "opens a window"
 
 
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")  # one uses another

@@ -42,6 +42,7 @@ def test_what_a_discriminator_is_built_from():
         "normalized_image",
         "use_actions",
         "normalize_obs",
+        "objective",
         "spectral_norm",
         "cross_fit",
     ]

@@ -159,7 +159,7 @@ def test_the_discriminator_learns_from_the_first_transitions():
     model, _ = recorded(counting())
     buffer = model.replay_buffer
 
-    def learn(obs, skills, actions, folds):
+    def learn(obs, skills, actions, *_):
         seen.append((obs.numpy(), skills.numpy(), actions.numpy()))
         return th.zeros(len(obs))
 

@@ -19,7 +19,7 @@ PAGES = [
 ]
 FOLDERS = "docs|examples|sb3_diayn|tests|zoo_configs"
 RUN = PLACEHOLDERS["RUN"]
-HELPERS = {"__init__", "timing"}  # no benchmarks
+HELPERS = {"__init__", "timing", "main_py"}  # no benchmarks
 BENCHMARKS = [
     pytest.param(path.stem, marks=[pytest.mark.sbx] if path.stem == "sbx" else [])
     for path in sorted((ROOT / "tests" / "benchmarks").glob("*.py"))

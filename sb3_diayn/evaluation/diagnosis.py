@@ -216,7 +216,10 @@ def _unknown_to_discriminator(evaluation: SkillEvaluation) -> list[Diagnosis]:
 
 
 _FEWER = "fewer skills (n_skills)"
-_MORE_UPDATES = "more updates (n_updates of DIAYNCallback, gradient_steps of the model)"
+_MORE_UPDATES = (
+    "more updates (n_updates of DIAYNCallback; off-policy gradient_steps of the model, on-policy "
+    "n_epochs)"
+)
 
 
 def _scaling(evaluation: SkillEvaluation) -> list[str]:

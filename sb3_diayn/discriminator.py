@@ -319,12 +319,19 @@ class Discriminator(nn.Module):
         logits: th.Tensor = self.net(self._inputs(self.extractor(obs), actions))
         return logits
 
+    @property
+    def extractors(self) -> tuple[nn.Module, ...]:
+        """What each net reads through: the same, unless it learns."""
+        if not self.cross_fit:
+            return (self.extractor,)
+        return (self.extractor, self.second_extractor if self.learns_features else self.extractor)
+
     def _fold_logits(self, obs: PyTorchObs, actions: th.Tensor | None) -> th.Tensor:
         """The net of fold 0 reads the first half of 2 n observations, the other net the second."""
         if self.learns_features:
             halves = map_obs(lambda part: part.chunk(N_FOLDS), obs)
-            extractors = (self.extractor, self.second_extractor)
-            features = th.cat([read(index_obs(halves, i)) for i, read in enumerate(extractors)])
+            read = [extract(index_obs(halves, i)) for i, extract in enumerate(self.extractors)]
+            features = th.cat(read)
         else:
             features = self.extractor(obs)
         inputs = self._inputs(features, actions)

@@ -318,15 +318,16 @@ def default_batch_size(batch_size: int) -> int:
 
 def _clip_gradients(discriminator: Discriminator, max_norm: float) -> None:
     """Of each net of ``cross_fit`` by itself, so that they learn nothing from each other."""
-    parameters = list(discriminator.net.parameters())
+    shared, extractors = list(discriminator.net.parameters()), discriminator.extractors
     if not discriminator.cross_fit:
-        nn.utils.clip_grad_norm_(parameters, max_norm)
+        nn.utils.clip_grad_norm_([*shared, *extractors[0].parameters()], max_norm)
         return
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    norms = th.stack([g.flatten(1).norm(dim=1) for g in gradients]).norm(dim=0)
-    factors = (max_norm / (norms + 1e-6)).clamp(max=1.0)
-    for gradient in gradients:
-        gradient.mul_(factors.view(-1, *[1] * (gradient.ndim - 1)))
+    for fold, extractor in enumerate(extractors):
+        parts = [p.grad[fold] for p in shared if p.grad is not None]  # views
+        parts += [p.grad for p in extractor.parameters() if p.grad is not None]
+        norm = th.stack([part.norm() for part in parts]).norm()
+        for part in parts:
+            part.mul_((max_norm / (norm + 1e-6)).clamp(max=1.0))
 
 
 def _concatenate(batches: list[Batch]) -> Batch:

@@ -23,7 +23,9 @@ from sb3_diayn import (
 )
 from sb3_diayn.callbacks import attach_wrappers
 from sb3_diayn.checkpoints import last_good_checkpoint
+from sb3_diayn.discriminator import Batch
 from sb3_diayn.model_zip import build_discriminator, load_state, model_discriminator
+from sb3_diayn.trainer import DiscriminatorTrainer
 from tests.helpers.envs import EchoEnv, PointEnv
 from tests.helpers.extractors import (
     CannotRead,
@@ -282,3 +284,25 @@ def test_what_a_callback_refuses_at_once():
     for kwargs in ({"activation": th.nn.ReLU}, {1: 2}, [1], "n"):
         with pytest.raises(ValueError, match=r"features_extractor_kwargs=.*that JSON can hold"):
             DIAYNCallback(features_extractor_class=First, features_extractor_kwargs=kwargs)
+
+
+@pytest.mark.parametrize("cross_fit", [False, True])
+def test_the_bound_of_the_gradient_holds_for_learned_features_too(monkeypatch, cross_fit):
+    discriminator = Discriminator(
+        BOX, K, net_arch=[8], features_extractor_class=LearnedLinear, cross_fit=cross_fit
+    )
+    trainer = DiscriminatorTrainer(discriminator, 1e-3, 0, max_grad_norm=0.01)
+    batch = Batch(th.randn(64, 4), th.arange(64) % K, folds=np.arange(64, dtype=np.uint8) // 32)
+    trainer.backward(batch, 64)
+    monkeypatch.setattr(trainer.optimizer, "step", lambda: None)
+    monkeypatch.setattr(trainer.optimizer, "zero_grad", lambda **_: None)
+    before = [p.grad.clone() for p in discriminator.parameters()]
+    trainer.step()
+    norms = [p.grad.norm() for p in discriminator.parameters()]
+    n_nets = 1 + cross_fit  # each has a bound of its own
+    assert th.stack(norms).norm() == pytest.approx(0.01 * n_nets**0.5, rel=1e-4)
+    if not cross_fit:  # one factor for all
+        factors = [
+            (p.grad / g)[g != 0] for p, g in zip(discriminator.parameters(), before, strict=True)
+        ]
+        assert th.cat(factors).std() < 1e-4 * th.cat(factors).mean()

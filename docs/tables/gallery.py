@@ -54,6 +54,10 @@ REMARKS = {
         "Skills 0 and 2 move forward, skill 0 often on its face with the hind leg in the air. "
         "Skills 1, 3 and 4 run backward on their feet."
     ),
+    "films_ppo_BipedalWalker-v3_1": (
+        "Skill 22 falls, as skill 6 does in the evaluation. The others brace their legs and hold "
+        "a pose: distinct, but not gaits."
+    ),
     "sac_Hopper-v5_1": (
         "Skill 2 stands and skill 14 shuffles. The four most different skills fall soon."
     ),

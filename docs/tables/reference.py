@@ -40,7 +40,7 @@ from sb3_diayn.model_zip import load_state, training_history, unpack_arrays
 from sb3_diayn.trainer import HISTORY
 
 # Digits of the paths, which fill most of an evaluation. The paths of seed 0 are drawn.
-SIGNIFICANT_DIGITS, FEW_DIGITS = 5, 3
+SIGNIFICANT_DIGITS, FEW_DIGITS = 4, 3
 WITH_MODEL = (  # keep their zips
     "sac/MountainCarContinuous-v0_1",
     "sac/Pendulum-v1_1",
@@ -49,6 +49,7 @@ WITH_MODEL = (  # keep their zips
     "sac/Hopper-v5_1",
     "velocity/ppo/HalfCheetah-v5_1",
     "position/ppo/Ant-v5_1",
+    "films/ppo/BipedalWalker-v3_1",
     "tasks/ppo/sb3_diayn-PointBox-v0_1",
     "tasks/ppo/sb3_diayn-PointHallway-v0_1",
     "tasks/ppo/sb3_diayn-PointUMaze-v0_1",

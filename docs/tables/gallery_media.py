@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from docs.tables.reference import FEW_DIGITS, write_compact
+from docs.tables.reference import write_compact
 from sb3_diayn.evaluation import plotting
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.evaluation.video import record_grid
@@ -35,7 +35,7 @@ def measure(file: Path, run: Path, env_id: str) -> None:
     :param env_id: id of an environment that fits it
     """
     evaluation = find_run(run, env_id).evaluate(deterministic=True, device="cpu")
-    write_compact(evaluation, file, FEW_DIGITS)
+    write_compact(evaluation, file)
 
 
 def save_film(

@@ -27,7 +27,6 @@ from docs.tables.reference_tables import (
     CSV_FOLDER,
     PAGE,
     RANDOM,
-    READS,
     REFERENCES,
     RESULTS,
     csv_files,
@@ -39,8 +38,8 @@ from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.model_zip import load_state, training_history, unpack_arrays
 from sb3_diayn.trainer import HISTORY
 
-# Digits of the paths, which fill most of an evaluation. The paths of seed 0 are drawn.
-SIGNIFICANT_DIGITS, FEW_DIGITS = 4, 3
+# Of the largest coordinate of the paths, which fill most of an evaluation.
+DIGITS = 4
 WITH_MODEL = (  # keep their zips
     "sac/MountainCarContinuous-v0_1",
     "sac/Pendulum-v1_1",
@@ -74,10 +73,8 @@ def collect(sweep: Path, results: Path) -> None:
         if target.relative_to(RESULTS).as_posix() in WITH_MODEL:
             _copy_compressed(model, target / model.name)
         _write_history(model, target / "history.csv")
-        is_drawn = results in (RESULTS, *READS.values()) and args["seed"] == 0
-        digits = SIGNIFICANT_DIGITS if is_drawn else FEW_DIGITS
         for file in sorted(run.glob("evaluation*.json")):
-            write_compact(SkillEvaluation.load(file), target / file.name, digits)
+            write_compact(SkillEvaluation.load(file), target / file.name)
         print(target)
 
 
@@ -95,10 +92,10 @@ def _write_history(model: Path, file: Path) -> None:
     """As the zip has it, thinned to some hundred rows, and the end of the training."""
     state = load_state(model)
     history = training_history(state)
-    loss, accuracy = unpack_arrays(state["arrays"])["running"]
+    loss, accuracy, *held_out = unpack_arrays(state["arrays"])["running"]
     end = {
         HISTORY[0]: state["progress"]["total_timesteps"],
-        HISTORY[1]: -loss,
+        HISTORY[1]: held_out[0] if held_out else -loss,  # as SB3's log has it
         HISTORY[2]: accuracy,
     }
     with file.open("w", newline="", encoding="utf-8") as stream:
@@ -111,15 +108,14 @@ def _write_history(model: Path, file: Path) -> None:
         writer.writerow([f"{end[name]:.6g}" if name in end else "nan" for name in HISTORY])
 
 
-def write_compact(evaluation: SkillEvaluation, file: Path, digits: int) -> None:
+def write_compact(evaluation: SkillEvaluation, file: Path) -> None:
     """
     :param evaluation: what was measured
     :param file: the file to write, ending in ``.json``
-    :param digits: significant digits of the largest coordinate of the paths
     """
     paths = evaluation.paths
     with np.errstate(divide="ignore"):
-        decimals = digits - 1 - np.floor(np.log10(np.abs(paths).max()))
+        decimals = DIGITS - 1 - np.floor(np.log10(np.abs(paths).max()))
     evaluation.paths = np.round(paths.astype(float), int(decimals))
     evaluation.save(file)
     file.write_text(json.dumps(json.loads(file.read_text()), separators=(",", ":")) + "\n")

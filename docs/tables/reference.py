@@ -38,8 +38,8 @@ from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.model_zip import load_state, training_history, unpack_arrays
 from sb3_diayn.trainer import HISTORY
 
-# Of the largest coordinate of the paths, which fill most of an evaluation.
-DIGITS = 4
+# Of the largest value of each coordinate of the paths, which fill most of an evaluation.
+DIGITS = 3
 WITH_MODEL = (  # keep their zips
     "sac/MountainCarContinuous-v0_1",
     "sac/Pendulum-v1_1",
@@ -113,12 +113,13 @@ def write_compact(evaluation: SkillEvaluation, file: Path) -> None:
     :param evaluation: what was measured
     :param file: the file to write, ending in ``.json``
     """
-    paths = evaluation.paths
-    with np.errstate(divide="ignore"):
-        decimals = DIGITS - 1 - np.floor(np.log10(np.abs(paths).max()))
-    evaluation.paths = np.round(paths.astype(float), int(decimals))
+    for axis in np.moveaxis(evaluation.paths, -1, 0):  # each with its own unit
+        largest = np.nanmax(np.abs(axis))
+        exponent = np.floor(np.log10(largest)) if largest > 0 else 0
+        axis[:] = np.round(axis, int(DIGITS - 1 - exponent))
     evaluation.save(file)
-    file.write_text(json.dumps(json.loads(file.read_text()), separators=(",", ":")) + "\n")
+    content = json.loads(file.read_text(), parse_float=lambda digits: float(f"{float(digits):.6g}"))
+    file.write_text(json.dumps(content, separators=(",", ":")) + "\n")
 
 
 def measure_random(episodes: int = 100) -> None:

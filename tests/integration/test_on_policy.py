@@ -111,7 +111,7 @@ def test_the_discriminator_learns_from_terminal_observations(monkeypatch, n_envs
     batches = []
     update = DiscriminatorTrainer.update
 
-    def record(self, obs, skills, actions=None, folds=None):
+    def record(self, obs, skills, actions=None, folds=None, obs_before=None):
         batches.append((obs.numpy(), skills.numpy()))
         update(self, obs, skills, actions)
 
@@ -277,7 +277,7 @@ def test_actions_are_scaled_as_in_the_wrapper(monkeypatch, discrete):
     """The rewards that were paid come out again from what the discriminator is trained on."""
     found = []
 
-    def record(self, obs, skills, actions=None, folds=None):
+    def record(self, obs, skills, actions=None, folds=None, obs_before=None):
         paid = self.discriminator.reward(obs, skills, actions)
         found.extend(zip(map(tuple, obs.tolist()), paid.tolist(), strict=True))
 

@@ -29,6 +29,7 @@ CONSTANTS = ("/tmp", "/dev/", "/proc", "/etc", "/var", "/usr")
 # What a file does of it, and where the guard is.
 ALLOWED = {
     ("provenance.py", "'/proc/cpuinfo'"): "falls back on platform.processor()",
+    ("parallel.py", "os.sched_getaffinity"): "where it exists; else os.cpu_count()",
     ("benchmarks/soak.py", "'/proc'"): "a benchmark that says: Linux",
     ("benchmarks/soak.py", "os.sysconf"): "the same",
     ("integration/test_crashes.py", "import resource"): "in a test that is skipped without fork",

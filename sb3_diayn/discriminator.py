@@ -274,12 +274,8 @@ class Discriminator(nn.Module):
         self.learns_features = any(True for _ in self.extractor.parameters())
         if normalize_obs:
             self.extractor.check_fixed()
-        if spectral_norm and features_extractor_class is not None and self.learns_features:
-            raise ValueError(
-                "spectral_norm=True bounds log q by distances, which the parameters of "
-                f"features_extractor_class={features_extractor_class.__name__} could stretch; "
-                "expected False, or a class without parameters. Leave one of the two out."
-            )
+        if spectral_norm and features_extractor_class is not None:
+            self._check_distances(features_extractor_class)
         n_features = self.extractor.features_dim
         self.register_buffer("log_p", th.full((self.n_skills,), -math.log(self.n_skills)))
         self.register_buffer("obs_mean", th.zeros(n_features))
@@ -297,6 +293,14 @@ class Discriminator(nn.Module):
         sizes = (input_dim, self.n_skills, options["net_arch"])
         self.net = _make_net(*sizes, cross_fit, spectral_norm)
         self.eval()  # a reward must not move the estimates of the singular values
+
+    def _check_distances(self, extractor_class: ExtractorClass) -> None:
+        if self.learns_features:
+            raise ValueError(
+                "spectral_norm=True bounds log q by distances, which the parameters of "
+                f"features_extractor_class={extractor_class.__name__} could stretch; "
+                "expected False, or a class without parameters. Leave one of the two out."
+            )
 
     def _action_dim(self) -> int:
         if self.action_space is None:

@@ -31,8 +31,8 @@ class Representation(Discriminator):
     and -1 / (K - 1) for each other one, so that the directions add up to 0.
 
     A dual variable, lambda, is the price of the constraint. Phi and the logarithm of lambda follow
-    the gradients of two losses at once (Algorithm 1 of the paper; the logarithm is that of METRA's
-    code)::
+    the gradients of two losses at once (Algorithm 1 of the paper; METRA's
+    code has the logarithm, too)::
 
         c = min(epsilon, 1 - |phi(s') - phi(s)|^2)
         loss of phi = -E[r + lambda c],  loss of lambda = log(lambda) E[c]
@@ -120,7 +120,7 @@ class Representation(Discriminator):
     def objective(self, batch: Batch) -> tuple[th.Tensor, th.Tensor, list[th.Tensor]]:
         """
         :param batch: transitions with ``obs``
-        :return: see :meth:`Discriminator.objective`; the loss is the sum of those of phi and lambda
+        :return: see :meth:`Discriminator.objective`; the losses of phi and lambda are added
         """
         step, after = self._step(batch)
         score = self._along(step, batch.skills)

@@ -250,7 +250,7 @@ def test_a_model_with_skills_of_metra_can_be_used_like_any_other(tmp_path):
     assert alone.predict(np.zeros(2), deterministic=True)[0].shape == (1,)
     other = PPO.load(tmp_path / "model", env=env)
     with pytest.raises(ValueError, match=r"log_q_min=-1.0 .*'metra'.*expected None"):
-        other.learn(48, callback=make_callback(log_q_min=-1.0))  # the objective is that of the zip
+        other.learn(48, callback=make_callback(log_q_min=-1.0))  # the zip has METRA's objective
     with pytest.raises(ValueError, match=r"objective='metra'.*expected 'diayn'"):
         other = PPO.load(tmp_path / "model", env=env)
         other.diayn_state["options"]["objective"] = "diayn"

@@ -10,7 +10,7 @@ all take turns. SBX and QDax get virtual environments in FOLDER, which see this 
 what cannot be installed is left out. QDax's DIAYN is for Brax: only its update is timed, on
 transitions of the same sizes.
 
-The time to distinct skills is that of learning alone. Every ``EVERY`` steps three episodes of each
+The time to distinct skills counts learning alone. Every ``EVERY`` steps three episodes of each
 skill are played, with sampled actions, and counted as ``evaluate_skills`` counts them. An arm ends
 at 15 skills, or when it has learned for SECONDS; what it has not reached is nan.
 """

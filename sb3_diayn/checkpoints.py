@@ -195,8 +195,8 @@ class DIAYNCheckpointCallback(BaseCallback):
         128
 
     :param save_path: folder of the checkpoints of this training, and of no other; ``"auto"`` for
-        the folder ``checkpoints`` within the one where an ``EvalCallback`` or
-        ``CheckpointCallback`` of the same training saves, which in the zoo is the run's
+        the folder ``checkpoints`` within the run's, which ``sb3-diayn train`` knows; elsewhere it
+        is where an ``EvalCallback`` or ``CheckpointCallback`` of the same training saves
     :param save_freq: environment steps between two checkpoints, and before the first one; each is
         made between two rollouts
     :param save_replay_buffer: save the replay buffer too. Without it, a resumed training begins
@@ -208,6 +208,8 @@ class DIAYNCheckpointCallback(BaseCallback):
         checkpoints there
     :raises OSError: in ``learn``, before it begins, if the folder cannot be written
     """
+
+    subfolder = CHECKPOINTS_FOLDER  # of the run's folder, for "auto"
 
     def __init__(
         self,
@@ -231,7 +233,7 @@ class DIAYNCheckpointCallback(BaseCallback):
     def _on_training_start(self) -> None:
         skill_state(self.model)  # refuses a model without a discriminator
         if str(self.save_path) == "auto":
-            self.save_path = run_folder(self.locals["callback"]) / CHECKPOINTS_FOLDER
+            self.save_path = run_folder(self.locals["callback"]) / self.subfolder
         check_writable(self.save_path)
         self._lock = lock_folder(self.save_path)
         remove_leftovers(self.save_path)

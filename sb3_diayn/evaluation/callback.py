@@ -73,9 +73,8 @@ class SkillEvaluationCallback(BaseCallback):
     :param seed: of environments and sampled actions, the same for each evaluation
     :param max_steps: see :func:`~sb3_diayn.evaluation.trajectories.play_skills`
     :param save_path: folder for ``evaluations.json``, ``best_model.zip`` and the statistics of
-        ``VecNormalize``. ``"auto"`` for the folder ``skills`` in the folder where an
-        ``EvalCallback`` or ``CheckpointCallback`` of the same training saves: in the zoo, the
-        run's folder. None to save nothing
+        ``VecNormalize``. ``"auto"`` for the folder ``skills`` within the run's, see
+        :class:`~sb3_diayn.checkpoints.DIAYNCheckpointCallback`. None to save nothing
     :param save_best: save the model whenever it has more distinct skills than any before; where
         their number is not known, whenever the discriminator's own bound is the highest so far.
         Unlike ``best_model`` of ``EvalCallback``, which is judged by the task return of a few
@@ -88,6 +87,8 @@ class SkillEvaluationCallback(BaseCallback):
     :raises ValueError: if a number is not positive; in ``learn`` if the environment cannot be
         built, the model has no discriminator or ``"auto"`` finds no folder
     """
+
+    subfolder = SKILLS_FOLDER  # of the run's folder, for "auto"
 
     def __init__(
         self,
@@ -159,7 +160,7 @@ class SkillEvaluationCallback(BaseCallback):
             return None
         folder = Path(self.save_path)
         if self.save_path == "auto":
-            folder = run_folder(self.locals["callback"]) / SKILLS_FOLDER
+            folder = run_folder(self.locals["callback"]) / self.subfolder
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 

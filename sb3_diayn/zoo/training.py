@@ -16,6 +16,7 @@ import yaml
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import (
     BaseCallback,
+    CallbackList,
     CheckpointCallback,
     ProgressBarCallback,
 )
@@ -38,6 +39,7 @@ from sb3_diayn.checkpoints import (
     write_replay_buffer,
 )
 from sb3_diayn.checks import callbacks_in, find_bad_parameter
+from sb3_diayn.evaluation.callback import SkillEvaluationCallback
 from sb3_diayn.evaluation.dashboard import SkillDashboardCallback
 from sb3_diayn.evaluation.monitoring import SkillProgressBarCallback
 from sb3_diayn.files import reading, replacing, write_through_memory
@@ -292,6 +294,7 @@ def learn_and_save(
             print(hint)
     print(f"Saving to {manager.save_path}")
     manager.callbacks.extend(callbacks)
+    _name_folders(manager)
     if _learns_skills(manager):
         manager.callbacks.extend(displays)
     elif options.progress_bar:
@@ -585,6 +588,15 @@ def _replace_checkpoints(manager: Any, options: TrainingOptions, n_timesteps: in
                 keep=options.keep_checkpoints,
             )
         )
+
+
+def _name_folders(manager: Any) -> None:
+    """Of what saves in the run's folder: the zoo's callbacks, which tell it, may be absent."""
+    for callback in callbacks_in(CallbackList(manager.callbacks)):
+        if isinstance(callback, DIAYNCheckpointCallback | SkillEvaluationCallback) and (
+            str(callback.save_path) == "auto"
+        ):
+            callback.save_path = Path(manager.save_path, callback.subfolder)
 
 
 def _attach_state(model: BaseAlgorithm, folder: Path) -> None:

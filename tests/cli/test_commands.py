@@ -17,6 +17,7 @@ from sb3_diayn import DIAYNWrapper, __version__, model_zip
 from sb3_diayn.cli import evaluation as commands
 from sb3_diayn.cli import main
 from sb3_diayn.evaluation.results import SkillEvaluation
+from sb3_diayn.zoo.hyperparams import config_path
 from sb3_diayn.zoo.provenance import describe
 from sb3_diayn.zoo.runs import Run, find_run
 
@@ -71,6 +72,19 @@ def test_train_prints_a_table_of_skills(tmp_path, capsys):
     output = capsys.readouterr().out
     assert "recognised" in output
     assert not (tmp_path / "sac" / f"{ENV}_1" / "report").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("save_freq", [-1, 60])
+def test_the_path_auto_is_within_the_folder_of_the_run(tmp_path, save_freq):
+    entry = yaml.safe_load(config_path("sac").read_text(encoding="utf-8"))[ENV]
+    evaluating = {"eval_freq": 120, "n_envs": 2, "save_path": "auto"}
+    entry["callback"].append({"sb3_diayn.SkillEvaluationCallback": evaluating})
+    config = tmp_path / "sac.yml"
+    config.write_text(yaml.safe_dump({ENV: entry}), encoding="utf-8")
+    args = ["--conf-file", str(config), "--save-freq", str(save_freq), "--no-report"]
+    assert main([*TRAIN, *args, "-f", str(tmp_path)]) == 0
+    assert (tmp_path / "sac" / f"{ENV}_1" / "skills" / "evaluations.json").is_file()
 
 
 @pytest.mark.slow

@@ -33,7 +33,7 @@ from torch import nn
 from sb3_diayn.discriminator import Discriminator
 from sb3_diayn.observations import Obs, as_channels_first, index_obs, map_obs, map_spaces
 from sb3_diayn.rewards import SkillReward
-from sb3_diayn.skills import SkillSpace
+from sb3_diayn.skills import SKILL_RULES, SkillSpace
 from sb3_diayn.wrappers import DIAYNWrapper
 
 # SB3 chooses one of these itself; the callback replaces it.
@@ -267,14 +267,21 @@ def check_env(env: VecEnv) -> int:
             "env has no DIAYNWrapper; expected one around each environment. Build the model on "
             "DIAYNWrapper(env, n_skills=20), or name it as env_wrapper in a zoo configuration."
         )
+    n_skills = int(env.get_attr("n_skills")[0])
     for rule in env.get_attr("skill_rule"):
         if isinstance(rule, int):
             raise ValueError(
-                f"skill={rule} is fixed in a training environment; expected 'uniform', 'balanced' "
-                "or 'cycle', since one skill alone cannot be distinguished. Leave skill out, and "
-                "unset the variable DIAYN_SKILL."
+                f"skill={rule} is fixed in a training environment; expected one of {SKILL_RULES}, "
+                "since one skill alone cannot be distinguished. Leave skill out, and unset the "
+                "variable DIAYN_SKILL."
             )
-    return int(env.get_attr("n_skills")[0])
+        if rule == "stratified" and env.num_envs % n_skills:
+            raise ValueError(
+                f"skill='stratified' with n_envs={env.num_envs} does not play each of "
+                f"n_skills={n_skills} skills equally often; expected a multiple of n_skills "
+                "environments. Change n_envs, or use skill='balanced'."
+            )
+    return n_skills
 
 
 def _check_off_policy(model: OffPolicyAlgorithm) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import (
     AsyncVectorEnv,
     AutoresetMode,
@@ -47,13 +48,15 @@ class GymVecEnv(VecEnv):
         ``reset(options={"reset_mask": mask})``. Infos of JAX or torch arrays
         first go through ``gymnasium.wrappers.vector.JaxToNumpy`` or ``TorchToNumpy``. EnvPool has
         the seed that ``envpool.make_gymnasium`` got, whatever the model's seed is
+    :param spec: of the same environment in gymnasium, from which evaluations during a training make
+        copies; None for that of the ``VectorEnv``
     :raises ValueError: if it is no ``VectorEnv``, cannot reset single episodes at their ends, or
         already has skills
     """
 
-    def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
+    def __init__(self, env: VectorEnv[Any, Any, Any], spec: EnvSpec | None = None) -> None:
         _check_env(env)
-        self.env = env
+        self.env, self._spec = env, spec
         self._listed: Any = DictInfoToList(_MaskedEnvPool(env) if _is_envpool(env) else env)
         self._resets_itself = env.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
         self._actions: npt.NDArray[Any] = np.zeros(0)
@@ -121,7 +124,9 @@ class GymVecEnv(VecEnv):
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """:return: attributes of the single environments, or else of the vectorised one"""
         inner: Any = self.env.unwrapped
-        if hasattr(inner, "get_attr"):
+        if attr_name == "spec" and self._spec is not None:
+            values = [self._spec] * self.num_envs
+        elif hasattr(inner, "get_attr"):
             values = inner.get_attr(attr_name)
         else:
             values = [getattr(inner, attr_name)] * self.num_envs

@@ -353,7 +353,7 @@ def _is_one_hot(low: npt.NDArray[Any], high: npt.NDArray[Any], n_skills: int) ->
 
 
 SKILL_VARIABLE = "DIAYN_SKILL"
-SKILL_RULES = ("uniform", "balanced", "cycle")
+SKILL_RULES = ("uniform", "balanced", "cycle", "stratified")
 # Environments whose seeds have the same multiple of this shuffle in the same way.
 MAX_ENVS = 2**16
 # What a stream of random numbers is for: streams of one seed must differ.
@@ -367,10 +367,13 @@ class SkillSampler:
     ``"balanced"`` and ``"cycle"`` go through rounds in which each skill occurs once. Environments
     with consecutive seeds, which ``VecEnv.seed`` hands out, shuffle their rounds in the same way
     and begin at consecutive places. So K environments that begin an episode together play K
-    different skills, also in different processes.
+    different skills, also in different processes. With ``"stratified"`` each environment always
+    plays the same skill, and consecutive ones different skills. Each skill then has the same share
+    of the *steps*, however long its episodes are.
 
     Worked example, 3 skills and the shuffled rounds (2, 0, 1), (1, 2, 0): the environment with seed
-    0 draws 2, 0, 1, 1, 2, 0, and that with seed 1 draws 0, 1, 2, 2, 0, 1.
+    0 draws 2, 0, 1, 1, 2, 0, and that with seed 1 draws 0, 1, 2, 2, 0, 1. ``"stratified"`` gives
+    0, 0, 0 and 1, 1, 1.
 
     :param n_skills: the number of skills, K
     :param skill: the standing rule, see :class:`~sb3_diayn.wrappers.DIAYNWrapper`; the environment
@@ -437,6 +440,8 @@ class SkillSampler:
         self._n_draws += 1
         if self.rule == "uniform":
             return int(self._rng.choice(self.n_skills, p=self.p))
+        if self.rule == "stratified":
+            return self._seed % self.n_skills
         if self.rule == "cycle":
             return (self.index + number) % self.n_skills
         shuffle = np.random.default_rng([self._seed // MAX_ENVS, BALANCED, number // self.n_skills])

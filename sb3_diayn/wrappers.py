@@ -64,7 +64,9 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any], RecordConstructorArgs):
         draws, ``"balanced"`` for shuffled rounds over all skills (the same marginal distribution,
         every skill seen soon), ``"cycle"`` for 0, 1, 2, ... in turn. With these two, environments
         that train one model play different skills at a time, as far as their episodes are equally
-        long, see :class:`~sb3_diayn.skills.SkillSampler`. The environment variable ``DIAYN_SKILL``
+        long. ``"stratified"`` for the same skill always, a different one in each of K
+        environments: then each skill has the same share of the steps. See
+        :class:`~sb3_diayn.skills.SkillSampler`. The environment variable ``DIAYN_SKILL``
         overrides the rule: that reaches tools that cannot pass arguments, such as the zoo's
         ``enjoy``. ``reset(options={"skill": 3})`` overrides both once.
     :param skill_duration: steps of an episode after which a new skill is drawn, as in URLB; None

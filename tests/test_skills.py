@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sb3_diayn.skills import SkillSampler, SkillSpace, check_n_skills, check_skill
+from sb3_diayn.skills import SKILL_RULES, SkillSampler, SkillSpace, check_n_skills, check_skill
 
 SPACE = spaces.Box(np.array([-1.0, -np.inf]), np.array([2.0, np.inf]), dtype=np.float64)
 FINITE = st.floats(-1e6, 1e6, width=32)
@@ -206,7 +206,7 @@ def test_the_terminal_observation():
 # -- draws -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rule", ["uniform", "balanced", "cycle"])
+@pytest.mark.parametrize("rule", SKILL_RULES)
 def test_a_restored_sampler_draws_the_same(rule):
     sampler, other = SkillSampler(5, rule, index=3), SkillSampler(5, rule)
     sampler.seed(7)
@@ -217,3 +217,13 @@ def test_a_restored_sampler_draws_the_same(rule):
     assert other.is_seeded and other.index == 3
     if rule == "cycle":
         assert drawn == [3, 4, 0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("first_seed", [0, 7, 123])
+def test_stratified_environments_keep_their_skill(first_seed):
+    samplers = [SkillSampler(5, "stratified") for _ in range(10)]
+    for index, sampler in enumerate(samplers):
+        sampler.seed(first_seed + index)
+    draws = np.array([[sampler.draw() for sampler in samplers] for _ in range(4)])
+    assert (draws == draws[0]).all()
+    assert np.bincount(draws[0]).tolist() == [2] * 5

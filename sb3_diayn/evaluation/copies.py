@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from typing import Any
 
 from gymnasium.envs.registration import EnvSpec
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize, unwrap_vec_normalize
@@ -68,12 +69,12 @@ def copy_statistics(env: VecEnv, training_env: VecEnv) -> None:
         normalizer.obs_rms = copy.deepcopy(trained.obs_rms)
 
 
-def _spec_without_skills(spec: EnvSpec | None, argument: str, remedy: str) -> EnvSpec:
+def _spec_without_skills(spec: Any, argument: str, remedy: str) -> EnvSpec:
     """The spec of the same environment, without skills, recorders and rendering."""
-    if spec is None:
+    if not isinstance(spec, EnvSpec):  # a simulator may have one of its own kind
         raise ValueError(
-            f"{argument} cannot be built: the training environment has no spec; expected one "
-            f"that gymnasium.make returned. {remedy}"
+            f"{argument} cannot be built: the training environment has no spec of gymnasium; "
+            f"expected one that gymnasium.make returned. {remedy}"
         )
     wrappers = [w for w in spec.additional_wrappers if w.name not in DROPPED_WRAPPERS]
     for wrapper in wrappers:

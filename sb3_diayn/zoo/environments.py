@@ -6,10 +6,12 @@ import os
 import re
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
@@ -122,9 +124,15 @@ def of_envpool(
             )
         except Exception as error:  # an environment may do anything
             raise why_not_made(env_id, env_kwargs, error) from error
-        return VecMonitor(GymVecEnv(pool))
+        return VecMonitor(GymVecEnv(pool, _spec_of_gymnasium(env_id, env_kwargs)))
 
     return make
+
+
+def _spec_of_gymnasium(env_id: str, env_kwargs: Mapping[str, Any] | None) -> EnvSpec | None:
+    """What an evaluation makes copies from; None where gymnasium has no such environment."""
+    spec = gym.registry.get(env_id)
+    return spec and replace(spec, kwargs={**spec.kwargs, **(env_kwargs or {})})
 
 
 def why_not_made(env_id: str, env_kwargs: Mapping[str, Any] | None, error: Exception) -> ValueError:

@@ -126,7 +126,7 @@ def test_counts_of_ten_thousand_draws(rule, n_envs):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rule", ["balanced", "cycle"])
+@pytest.mark.parametrize("rule", ["balanced", "cycle", "stratified"])
 @pytest.mark.parametrize("cls", [DummyVecEnv, SubprocVecEnv])
 def test_environments_play_different_skills_at_a_time(rule, cls):
     def make():
@@ -145,6 +145,30 @@ def test_environments_play_different_skills_at_a_time(rule, cls):
     env.close()
     # Nobody has seeded anything: the first episode of 5 steps is over before they have joined.
     assert all(len(set(skills)) == 6 for skills in played[5:])
+
+
+@pytest.mark.slow
+def test_stratified_skills_have_the_same_number_of_steps():
+    """However long their episodes are, and whichever skill an environment plays."""
+
+    def make(length):
+        return lambda: DIAYNWrapper(CountingEnv(length), n_skills=3, skill="stratified")
+
+    env = DummyVecEnv([make(length) for length in (2, 3, 5, 7, 11, 13)])
+    options = {"learning_starts": 30, "batch_size": 16, "policy_kwargs": {"net_arch": [4]}}
+    model = SAC("MlpPolicy", env, seed=4, **options)
+    model.learn(240, callback=DIAYNCallback(net_arch=[4]))
+    skills = model.replay_buffer.skills[: model.replay_buffer.size()]
+    assert np.bincount(skills.ravel()).tolist() == [80, 80, 80]
+
+
+@pytest.mark.parametrize("n_envs", [1, 4])
+def test_stratified_skills_need_an_environment_each(n_envs):
+    env = DummyVecEnv(
+        [lambda: DIAYNWrapper(CountingEnv(), n_skills=3, skill="stratified")] * n_envs
+    )
+    with pytest.raises(ValueError, match=rf"skill='stratified' with n_envs={n_envs} .*multiple"):
+        make_sac(env).learn(10, callback=DIAYNCallback())
 
 
 @pytest.mark.slow

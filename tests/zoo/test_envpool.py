@@ -5,6 +5,7 @@ import pytest
 pytest.importorskip("rl_zoo3")
 pytest.importorskip("envpool")
 
+from sb3_diayn import SkillEvaluationCallback
 from sb3_diayn.zoo.hyperparams import get_arguments, vectorize_skills
 from sb3_diayn.zoo.runs import find_run
 from sb3_diayn.zoo.training import train
@@ -25,6 +26,16 @@ def test_a_run_in_envpool_is_a_run_as_any_other(tmp_path):
     assert monitored and all(episode["l"] > 1 for episode in monitored)
     evaluation = run.evaluate(n_episodes=2, device="cpu")  # in gymnasium's environment
     assert evaluation.lengths.shape == (3, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*precision lowered by casting:UserWarning")
+def test_skills_are_evaluated_during_a_training_in_envpool(tmp_path):
+    evaluating = SkillEvaluationCallback(eval_freq=60, n_envs=3, max_steps=5)
+    options = {"algo": "ppo", "n_skills": 3, "seed": 1, "device": "cpu", "log_folder": tmp_path}
+    options |= {"vec_env": "envpool", "n_timesteps": 60, "hyperparams": SMALL}
+    train("Hopper-v5", callbacks=[evaluating], **options)
+    assert [row["num_timesteps"] for row in evaluating.history] == [60]
 
 
 def test_what_envpool_does_not_have(tmp_path):

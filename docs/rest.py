@@ -1,10 +1,12 @@
 """
 The reST of the docstrings as Markdown, for mkdocstrings: roles become links, directives become
-admonitions, and ``Example::`` before an indented block becomes a coloured one.
+admonitions, and ``Example::`` before an indented block becomes a coloured one. Signatures show
+the type of an ``Annotated`` alone.
 """
 
 import re
 import textwrap
+from typing import Any
 
 import griffe
 
@@ -42,6 +44,14 @@ def _fenced(literal: re.Match[str]) -> str:
     return f"{literal['words']}:\n\n{textwrap.indent(fenced, literal['indent'])}\n\n"
 
 
+def _plain(annotation: Any) -> Any:
+    """An ``Annotated[type, rules]`` without its rules, which are for the package itself."""
+    if isinstance(annotation, griffe.ExprSubscript) and annotation.canonical_name == "Annotated":
+        inner = annotation.slice
+        return inner.elements[0] if isinstance(inner, griffe.ExprTuple) else inner
+    return annotation
+
+
 class RestDocstrings(griffe.Extension):
     """Runs when the package is read."""
 
@@ -52,3 +62,6 @@ class RestDocstrings(griffe.Extension):
         """
         if obj.docstring is not None:
             obj.docstring.value = as_markdown(obj.docstring.value)
+        if isinstance(obj, griffe.Function):
+            for parameter in obj.parameters:
+                parameter.annotation = _plain(parameter.annotation)

@@ -19,7 +19,14 @@ from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
-from sb3_diayn.observations import Obs, assign_obs, copy_obs, index_obs, map_obs
+from sb3_diayn.observations import (
+    Obs,
+    as_float32,
+    assign_obs,
+    copy_obs,
+    index_obs,
+    map_obs,
+)
 
 
 class GymVecEnv(VecEnv):
@@ -60,7 +67,9 @@ class GymVecEnv(VecEnv):
         self._listed: Any = DictInfoToList(_MaskedEnvPool(env) if _is_envpool(env) else env)
         self._resets_itself = env.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
         self._actions: npt.NDArray[Any] = np.zeros(0)
-        super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
+        # SB3's actions are float32, as those of the same environment in gymnasium.
+        action_space = as_float32(env.single_action_space)
+        super().__init__(env.num_envs, env.single_observation_space, action_space)
 
     def reset(self) -> Obs:
         """

@@ -139,7 +139,7 @@ def float_keys(space: Space) -> list[str]:
 
 def as_float32(space: Space) -> Space:
     """
-    :param space: observation space of an environment
+    :param space: observation or action space of an environment
     :return: the same with vectors and real numbers as float32; images and indices stay as they are
     """
     if isinstance(space, spaces.Dict):

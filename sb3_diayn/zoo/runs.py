@@ -32,6 +32,7 @@ from sb3_diayn.evaluation.evaluate import evaluate_skills
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.files import reading, require_extra
 from sb3_diayn.model_zip import discriminator_from_state, load_state, training_history
+from sb3_diayn.observations import as_float32
 from sb3_diayn.trainer import State
 from sb3_diayn.user_code import UserCode
 from sb3_diayn.zoo.environments import find_environment, split_id, why_not_made
@@ -245,7 +246,7 @@ class Run:
             check_normalized(self.state, normalizer is not None and normalizer.norm_obs)
             for name in ("observation_space", "action_space"):
                 given, expected = getattr(env, name), getattr(model, name)
-                if given != expected:
+                if as_float32(given) != as_float32(expected):  # EnvPool has float64
                     raise ValueError(
                         f"env={self.env_id!r} has the {name} {given}, the model in "
                         f"{self.model_path} was trained on {expected}; expected the same. Check "

@@ -15,9 +15,14 @@ SMALL = {"n_envs": 3, "n_steps": 20, "batch_size": 20, "n_epochs": 1}
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*precision lowered by casting:UserWarning")
-def test_a_run_in_envpool_is_a_run_as_any_other(tmp_path):
-    options = {"algo": "ppo", "n_skills": 3, "seed": 1, "device": "cpu", "log_folder": tmp_path}
-    folder = train("Hopper-v5", vec_env="envpool", n_timesteps=120, hyperparams=SMALL, **options)
+@pytest.mark.parametrize(
+    ("algo", "hyperparams"),
+    [("ppo", SMALL), ("sac", {"n_envs": 3, "learning_starts": 60, "batch_size": 16})],
+)
+def test_a_run_in_envpool_is_a_run_as_any_other(tmp_path, algo, hyperparams):
+    options = {"algo": algo, "n_skills": 3, "seed": 1, "device": "cpu", "log_folder": tmp_path}
+    options["hyperparams"] = hyperparams
+    folder = train("Hopper-v5", vec_env="envpool", n_timesteps=120, **options)
     run = find_run(folder)
     assert run.env_id == "Hopper-v5" and "env_wrapper" not in run.hyperparams
     expected = {"n_skills": 3, "skill": "balanced"}

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sb3_diayn.discriminator import Discriminator
     from sb3_diayn.downstream.export import export_skill, export_vec_normalize
     from sb3_diayn.downstream.finetuning import WarmUp, best_skill, rank_skills
+    from sb3_diayn.envs.displacement import DisplacementObservation
     from sb3_diayn.evaluation import SkillEvaluation, evaluate_skills
     from sb3_diayn.evaluation.callback import SkillEvaluationCallback
     from sb3_diayn.evaluation.dashboard import SkillDashboardCallback
@@ -38,6 +39,7 @@ __all__ = [
     "DIAYNCheckpointCallback",
     "DIAYNWrapper",
     "Discriminator",
+    "DisplacementObservation",
     "GymVecEnv",
     "SkillDashboardCallback",
     "SkillEvaluation",
@@ -63,6 +65,7 @@ if not TYPE_CHECKING:  # a type checker would take any name for one of this pack
         "DIAYNCheckpointCallback": "checkpoints",
         "DIAYNWrapper": "wrappers",
         "Discriminator": "discriminator",
+        "DisplacementObservation": "envs.displacement",
         "GymVecEnv": "gym_vec_env",
         "SkillDashboardCallback": "evaluation.dashboard",
         "SkillEvaluation": "evaluation",

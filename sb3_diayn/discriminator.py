@@ -226,6 +226,7 @@ class Discriminator(nn.Module):
 
     objective_name = "diayn"
     reads_obs = False  # whether the reward depends on the observation before the step, too
+    has_probabilities = True  # whether there is a q(z|s')
     # What :meth:`objective` measures, by the names in SB3's logs.
     running_names: tuple[str, ...] = ("discriminator_loss", "accuracy")
     log_p: th.Tensor

@@ -7,10 +7,9 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
-from torch.nn import functional as F
 
 from sb3_diayn.arguments import PositiveNumber, check_options
-from sb3_diayn.discriminator import Batch, Discriminator
+from sb3_diayn.discriminator import Batch, Discriminator, Folds
 from sb3_diayn.observations import map_obs
 
 
@@ -41,8 +40,10 @@ class Representation(Discriminator):
     Lambda starts at 1. Where each step moves phi by 1 along z, it has to be at least |z| / 2, which
     is sqrt(K / (K - 1)) / 2.
 
-    As a discriminator it has q(z|s') = softmax(phi(s') . z) over skills: the skill in whose
-    direction s' lies. That serves evaluation, figures and imitation, not the reward.
+    The rewards are differences, so phi is known up to a constant, and a single state has no
+    probabilities of skills: :meth:`log_prob` is refused. Phi recognises directions instead: the
+    skill along which an episode has moved it farthest, see :meth:`progress`. That serves
+    evaluation and imitation.
 
     Example::
 
@@ -65,7 +66,8 @@ class Representation(Discriminator):
 
     objective_name = "metra"
     reads_obs = True
-    running_names = ("discriminator_loss", "accuracy", "log_q_z", "squared_step")
+    has_probabilities = False
+    running_names = ("discriminator_loss", "accuracy", "squared_step")
     skill_vectors: th.Tensor
 
     def __init__(
@@ -92,22 +94,42 @@ class Representation(Discriminator):
         :param obs: observations of the environment, shape ``(n, d)``
         :return: their representation, shape ``(n, K)``
         """
-        return super().forward(obs)
+        return self.forward(obs)
 
-    def forward(self, obs: PyTorchObs, actions: th.Tensor | None = None) -> th.Tensor:
+    def progress(self, obs: PyTorchObs) -> th.Tensor:
         """
-        :param obs: observations of the environment, shape ``(n, d)``
+        :param obs: observations of one episode in their order, shape ``(n, d)``
+        :return: how far phi has moved since the first one along each skill, (phi(s_t) - phi(s_1))
+            . z, shape ``(n, K)``: the sum of the rewards that each skill would have got
+        """
+        phi = self.phi(obs)
+        return (phi - phi[:1]) @ self.skill_vectors
+
+    def log_prob(
+        self,
+        obs: PyTorchObs,
+        skill: th.Tensor,
+        actions: th.Tensor | None = None,
+        folds: Folds | None = None,
+    ) -> th.Tensor:
+        """
+        :param obs: ignored
+        :param skill: ignored
         :param actions: ignored
-        :return: logits over skills, phi(s) z, shape ``(n, K)``
+        :param folds: ignored
+        :raises ValueError: always: phi is known up to a constant
         """
-        return self.phi(obs) @ self.skill_vectors
+        raise ValueError(
+            "objective='metra' has no log q(z|s'), since phi is known up to a constant; expected "
+            "'diayn'. Use score, the rewards of transitions, or progress."
+        )
 
     def score(self, batch: Batch) -> th.Tensor:
         """
         :param batch: transitions with ``obs``
         :return: (phi(s') - phi(s)) z, shape ``(n,)``
         """
-        return self._along(self._step(batch)[0], batch.skills)
+        return self._along(self._step(batch), batch.skills)
 
     def to_reward(self, score: th.Tensor, skill: th.Tensor) -> th.Tensor:
         """
@@ -122,19 +144,18 @@ class Representation(Discriminator):
         :param batch: transitions with ``obs``
         :return: see :meth:`Discriminator.objective`; the losses of phi and lambda are added
         """
-        step, after = self._step(batch)
+        step = self._step(batch)
         score = self._along(step, batch.skills)
         squared = step.square().sum(dim=1)
         room = (1 - squared).clamp(max=self.dual_slack)
         loss = -(score + self.log_lambda.detach().exp() * room).mean()
         loss = loss + self.log_lambda * room.detach().mean()
-        logits = after.detach() @ self.skill_vectors
-        accuracy = th.count_nonzero(logits.argmax(dim=1) == batch.skills) / len(logits)
-        log_q = -F.cross_entropy(logits, batch.skills)
-        return loss, score.detach(), [accuracy, log_q, squared.detach().mean()]
+        farthest = (step.detach() @ self.skill_vectors).argmax(dim=1)
+        accuracy = th.count_nonzero(farthest == batch.skills) / len(farthest)
+        return loss, score.detach(), [accuracy, squared.detach().mean()]
 
-    def _step(self, batch: Batch) -> tuple[th.Tensor, th.Tensor]:
-        """phi(s') - phi(s), and phi(s'), in one pass."""
+    def _step(self, batch: Batch) -> th.Tensor:
+        """phi(s') - phi(s), in one pass."""
         if batch.obs is None:
             raise ValueError(
                 "obs=None leaves the step from s to s' unknown; expected the observations before "
@@ -142,7 +163,7 @@ class Representation(Discriminator):
             )
         both = map_obs(lambda before, after: th.cat([before, after]), batch.obs, batch.next_obs)
         before, after = self.phi(both).chunk(2)
-        return after - before, after
+        return after - before
 
     def _along(self, step: th.Tensor, skills: th.Tensor) -> th.Tensor:
         return (step * self.skill_vectors[skills]).sum(dim=1)

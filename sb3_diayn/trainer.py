@@ -238,13 +238,15 @@ class DiscriminatorTrainer:
         """
         :return: ``discriminator_loss`` and ``log_q_z`` (nats) and ``accuracy``, running means over
             the last batches, with ``cross_fit`` the latter two held-out; what the discriminator
-            itself measures; and ``n_updates``
+            itself measures; and ``n_updates``. METRA has no ``log_q_z``
         """
         metrics = self.discriminator.metrics() | {"n_updates": self.n_updates}
         if self.n_updates:
             names = self.discriminator.running_names
             running = dict(zip(names, self._running.tolist(), strict=True))
-            metrics |= {"log_q_z": -running["discriminator_loss"]} | running
+            if self.discriminator.has_probabilities:
+                metrics["log_q_z"] = -running["discriminator_loss"]
+            metrics |= running
         return metrics
 
     def remember(self, metrics: dict[str, float]) -> None:

@@ -23,7 +23,12 @@ from sb3_diayn.cli.evaluation import (
 )
 from sb3_diayn.cli.options import N_EPISODES
 from sb3_diayn.cli.training import training_options
-from sb3_diayn.downstream.imitation import Demonstration, infer_skill, load_demonstration
+from sb3_diayn.downstream.imitation import (
+    Demonstration,
+    SkillInference,
+    infer_skill,
+    load_demonstration,
+)
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.evaluation.trajectories import play_skills
 from sb3_diayn.files import check_writable, require_extra
@@ -94,14 +99,21 @@ def imitate(args: argparse.Namespace) -> None:
     print(f"The trajectory looks like skill {found.skill}.")
     ranked = np.argsort(-found.log_q.mean(axis=0))
     for skill in ranked[:3]:
-        print(
-            f"skill {skill:3d}   posterior {found.posterior[skill]:.3f}   "
-            f"mean q {found.mean_q[skill]:.3f}   mean log q {found.log_q[:, skill].mean():.2f} nats"
-        )
+        print(f"skill {skill:3d}   {describe_match(found, skill)}")
     print(f"Decided at step {found.decided_at + 1} of {len(found.log_q)}.")
     if not args.no_films:
         folder = check_writable(args.output or run.folder / "imitation")
         print(*film_imitation(run, args, expert, found.skill, folder), sep="\n")
+
+
+def describe_match(found: SkillInference, skill: int) -> str:
+    """How well a skill matches the trajectory, in words."""
+    if not found.has_probabilities:
+        return f"phi moves {found.log_q[:, skill].sum():.2f} along it"
+    return (
+        f"posterior {found.posterior[skill]:.3f}   mean q {found.mean_q[skill]:.3f}   "
+        f"mean log q {found.log_q[:, skill].mean():.2f} nats"
+    )
 
 
 def film_imitation(

@@ -33,6 +33,15 @@ Comparable: TypeAlias = tuple[Callable[[], SkillEvaluation], Mapping[int, Path]]
 EVALUATIONS = {"report/evaluation.json": "report", "evaluation.json": "evaluate"}
 # Of the zoo's evaluations, and of SkillEvaluationCallback's.
 BEST_MODELS = ("best_model.zip", f"{SKILLS_FOLDER}/{BEST_MODEL}")
+# Of the columns of the table of skills.
+FORMATS = {
+    "skill": "d",
+    "task_return": ".1f",
+    "length": ".0f",
+    "accuracy": ".0%",
+    "log_q": ".2f",
+    "held_out_log_q": ".2f",
+}
 
 # -- the commands ------------------------------------------------------------------------------
 
@@ -357,18 +366,14 @@ def parse_skills(text: str | None, n_skills: int) -> list[int]:
 def print_table(evaluation: SkillEvaluation) -> None:
     """Print the skills, the best task return first."""
     table = Table(title=", ".join(filter(None, ["Skills", evaluation.how_played])))
-    for heading in COLUMNS.values():
-        table.add_column(heading, justify="right")
     values = evaluation.table()
+    columns = [name for name in COLUMNS if name in values]
+    for name in columns:
+        table.add_column(COLUMNS[name], justify="right")
     for row in (-values["task_return"]).argsort(kind="stable"):
-        cells = [values[name][row] for name in COLUMNS]
+        cells = {name: values[name][row] for name in columns}
         table.add_row(
-            f"{cells[0]}",
-            f"{cells[1]:.1f}",
-            f"{cells[2]:.0f}",
-            f"{cells[3]:.0%}",
-            f"{cells[4]:.2f}",
-            "n/a" if isnan(cells[5]) else f"{cells[5]:.2f}",
+            *("n/a" if isnan(cell) else format(cell, FORMATS[name]) for name, cell in cells.items())
         )
     Console().print(table)
     for name, (value, remark) in headlines(evaluation).items():

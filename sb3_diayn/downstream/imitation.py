@@ -15,6 +15,7 @@ import torch as th
 
 from sb3_diayn.discriminator import Discriminator
 from sb3_diayn.files import reading, require_extra
+from sb3_diayn.representation import Representation
 
 __all__ = ["Demonstration", "SkillInference", "infer_skill", "load_demonstration"]
 
@@ -53,10 +54,13 @@ class SkillInference:
         >>> inference.mean_q.round(2).tolist()
         [0.37, 0.63]
 
-    :param log_q: log q(z|s_t) in nats, shape ``(T, K)``
+    :param log_q: log q(z|s_t) in nats, shape ``(T, K)``. Of METRA, how far phi moves along z into
+        s_t, which is 0 for the first state
+    :param has_probabilities: False for METRA, whose phi has neither ``posterior`` nor ``mean_q``
     """
 
     log_q: Array
+    has_probabilities: bool = True
 
     @property
     def skill(self) -> int:
@@ -71,7 +75,9 @@ class SkillInference:
         not, so it is too confident; ``mean_q`` is the other extreme.
 
         :return: shape ``(K,)``
+        :raises ValueError: of METRA
         """
+        self._check_probabilities("posterior")
         total = self.log_q.sum(axis=0)
         likelihood = np.exp(total - total.max())
         posterior: Array = likelihood / likelihood.sum()
@@ -79,7 +85,11 @@ class SkillInference:
 
     @property
     def mean_q(self) -> Array:
-        """:return: q(z|s_t) averaged over the trajectory, shape ``(K,)``"""
+        """
+        :return: q(z|s_t) averaged over the trajectory, shape ``(K,)``
+        :raises ValueError: of METRA
+        """
+        self._check_probabilities("mean_q")
         mean: Array = np.exp(self.log_q).mean(axis=0)
         return mean
 
@@ -90,13 +100,21 @@ class SkillInference:
         others = np.flatnonzero(leaders != self.skill)
         return int(others[-1]) + 1 if len(others) else 0
 
+    def _check_probabilities(self, name: str) -> None:
+        if not self.has_probabilities:
+            raise ValueError(
+                f"{name} has no meaning with objective='metra', which has no q(z|s'); expected "
+                "'diayn'. Use log_q.sum(axis=0): how far phi moves along each skill."
+            )
+
 
 def infer_skill(
     discriminator: Discriminator, observations: Any, actions: Any = None
 ) -> SkillInference:
     """
     Find the skill that matches an expert's states best: z* = argmax_z sum_t log q(z|s_t), the
-    equation in section 4.2.3 of Eysenbach et al. (2019).
+    equation in section 4.2.3 of Eysenbach et al. (2019). With METRA's phi it is the skill that
+    would have been rewarded most for them.
     Paper: https://arxiv.org/abs/1802.06070
 
     Example::
@@ -116,8 +134,8 @@ def infer_skill(
     :param actions: the actions that led there, as the environment took them, shape ``(T, ...)``;
         needed only by a discriminator that reads actions
     :return: the skill, its probability, and the step at which it was decided
-    :raises ValueError: if the shapes do not fit, there is no observation, one is not finite, or
-        actions are missing
+    :raises ValueError: if the shapes do not fit, there is no observation (METRA needs two), one is
+        not finite, or actions are missing
     """
     if isinstance(observations, Demonstration):
         observations, actions = observations.observations, observations.actions
@@ -128,8 +146,20 @@ def infer_skill(
         scaled = discriminator.scale_action(_check_actions(actions, len(states)))
         tensors.append(th.as_tensor(scaled.reshape(len(states), -1), device=device))
     with th.no_grad():
+        if isinstance(discriminator, Representation):
+            return _infer_direction(discriminator, tensors[0])
         log_q = th.log_softmax(discriminator(*tensors), dim=1)
     return SkillInference(log_q.double().cpu().numpy())
+
+
+def _infer_direction(representation: Representation, states: th.Tensor) -> SkillInference:
+    if len(states) < 2:
+        raise ValueError(
+            "observations has one state, from which phi has not moved; expected at least two with "
+            "objective='metra'."
+        )
+    progress = representation.progress(states).double().cpu().numpy()
+    return SkillInference(np.diff(progress, axis=0, prepend=0), has_probabilities=False)
 
 
 def load_demonstration(trajectory: str | os.PathLike[str], *, episode: int = 0) -> Demonstration:

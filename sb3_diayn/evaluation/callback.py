@@ -20,6 +20,8 @@ from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.evaluation.trajectories import as_vec_env, preserve_state
 from sb3_diayn.files import replacing, write_bytes, write_through_memory
 from sb3_diayn.model_zip import skill_state
+from sb3_diayn.representation import objective_class
+from sb3_diayn.trainer import State
 
 SKILLS_FOLDER = "skills"
 HISTORY_FILE, BEST_MODEL, STATISTICS = "evaluations.json", "best_model.zip", "vecnormalize.pkl"
@@ -37,7 +39,7 @@ class SkillEvaluationCallback(BaseCallback):
     ``task_return_best`` over skills, ``coverage`` (cells of all skills together), ``sensitivity``,
     and for TensorBoard the histogram ``task_returns`` with one value per skill and the figure
     ``confusion``, which needs the extra ``report``. See :class:`SkillEvaluation` for what they
-    mean.
+    mean. METRA has no ``discriminator_bound`` and no ``calibration_error``.
 
     It is passed together with ``DIAYNCallback``, in Python or in the zoo's YAML::
 
@@ -129,13 +131,30 @@ class SkillEvaluationCallback(BaseCallback):
     # -- set-up ------------------------------------------------------------------------------
 
     def _on_training_start(self) -> None:
-        skill_state(self.model)  # refuses a model without a discriminator
+        self._check_objective(skill_state(self.model))  # refuses a model without a discriminator
         check_eval_envs(self, self.training_env)
         self._folder = self._find_folder()
         self._periods = self.num_timesteps // self.eval_freq
         if self._env is None:
             with preserve_state(self.model, self.training_env):
                 self._env = self._make_env()
+
+    def _check_objective(self, state: State) -> None:
+        """Without probabilities there is no bound of the discriminator's own."""
+        if objective_class(state["options"]).has_probabilities:
+            return
+        if self.stop_at_mutual_information is not None:
+            raise ValueError(
+                f"stop_at_mutual_information={self.stop_at_mutual_information!r} has no meaning "
+                "with objective='metra', which has no log q(z|s'); expected None. Use "
+                "stop_at_distinct_skills."
+            )
+        if self.save_best and self.save_path is not None and self.n_episodes < 2:
+            raise ValueError(
+                f"n_episodes={self.n_episodes} finds no best model with objective='metra', since "
+                "the number of distinct skills is not known; expected at least 2, or "
+                "save_best=False."
+            )
 
     def _make_env(self) -> VecEnv:
         env = self._copy_envs() if self.given_env is None else as_vec_env(self.given_env)
@@ -175,7 +194,7 @@ class SkillEvaluationCallback(BaseCallback):
         row = evaluation.numbers()
         self.history.append({"num_timesteps": self.num_timesteps, **row})
         self._log(evaluation, row)
-        self._save(_first_known(row["held_out_bound"], row["discriminator_bound"]))
+        self._save(_first_known(evaluation.held_out_bound, evaluation.discriminator_bound))
         targets = {
             "distinct_skills": self.stop_at_distinct_skills,
             "mutual_information": self.stop_at_mutual_information,
@@ -234,4 +253,4 @@ class SkillEvaluationCallback(BaseCallback):
 
 
 def _first_known(*values: float) -> float:
-    return next(value for value in values if not np.isnan(value))
+    return next((value for value in values if not np.isnan(value)), -np.inf)

@@ -209,10 +209,16 @@ class SkillDashboardCallback(BaseCallback):
     def _numbers(self, now: Row) -> dict[str, tuple[str, str]]:
         """The latest numbers by name, each with a remark."""
         n_skills = self._diayn.n_skills
-        log_q, accuracy = (now.get(f"diayn/{name}", np.nan) for name in ("log_q_z", "accuracy"))
+        accuracy = now.get("diayn/accuracy", np.nan)
         share = "n/a" if np.isnan(accuracy) else f"{accuracy:.0%}"
+        if self._diayn.discriminator.has_probabilities:
+            log_q = number(now.get("diayn/log_q_z", np.nan))
+            learned = {"log q(z|s')": (f"{log_q} nats", f"guessing: {number(-np.log(n_skills))}")}
+        else:
+            squared = number(now.get("diayn/squared_step", np.nan))
+            learned = {"squared step of phi": (squared, "at most 1")}
         return {
-            "log q(z|s')": (f"{number(log_q)} nats", f"guessing: {number(-np.log(n_skills))}"),
+            **learned,
             "accuracy": (share, f"guessing: {1 / n_skills:.0%}"),
             "skills seen": (f"{now['diayn/skills_seen']:.0f} of {n_skills}", "since the start"),
             "best task return": (number(now["best"]), "of an episode"),
@@ -222,8 +228,11 @@ class SkillDashboardCallback(BaseCallback):
         """Lines by the title of their axes."""
         steps = _column(self.rows, "time/total_timesteps")
         returns = {"best so far": "best", "mean of 100 episodes": "diayn/task_return"}
+        title, name = "log q(z|s') [nats]", "diayn/log_q_z"
+        if not self._diayn.discriminator.has_probabilities:
+            title, name = "squared step of phi", "diayn/squared_step"
         curves: dict[str, list[Line]] = {
-            "log q(z|s') [nats]": [("", steps, _column(self.rows, "diayn/log_q_z"))],
+            title: [("", steps, _column(self.rows, name))],
             "accuracy": [("", steps, _column(self.rows, "diayn/accuracy"))],
             "task return": [(k, steps, _column(self.rows, name)) for k, name in returns.items()],
         }

@@ -108,7 +108,7 @@ def diagnose(evaluation: SkillEvaluation) -> list[Diagnosis]:
 
 def _information(evaluation: SkillEvaluation) -> float:
     """The larger of the known lower bounds on I(S; Z) in nats: both hold on fresh episodes."""
-    return float(np.nanmax([evaluation.held_out_bound, evaluation.discriminator_bound]))
+    return float(np.fmax(evaluation.held_out_bound, evaluation.discriminator_bound))
 
 
 def _information_share(evaluation: SkillEvaluation) -> float:
@@ -142,11 +142,21 @@ def _too_early(evaluation: SkillEvaluation) -> Diagnosis:
     return Diagnosis(
         "too_early",
         "warning",
-        f"Too early to tell{after}: {_distinct(evaluation)}, and the discriminator recognises "
-        f"{_accuracy(evaluation)}.",
-        "Train longer and watch diayn/log_q_z, which should rise from -log K. If it stays there, "
+        f"Too early to tell{after}: {_distinct(evaluation)}, and {evaluation.recognizer} "
+        f"recognises {_accuracy(evaluation)}.",
+        f"Train longer and watch {_progress(evaluation)}. If it stays there, "
         f"try {_list(_FEWER, _MORE_UPDATES, *_scaling(evaluation))}.",
     )
+
+
+def _progress(evaluation: SkillEvaluation) -> str:
+    if _is_metra(evaluation):
+        return "diayn/skill_return, which should rise from 0"
+    return "diayn/log_q_z, which should rise from -log K"
+
+
+def _is_metra(evaluation: SkillEvaluation) -> bool:
+    return bool(evaluation.info.get("objective") == "metra")
 
 
 def _ignored(evaluation: SkillEvaluation) -> Diagnosis:
@@ -169,7 +179,7 @@ def _alike(evaluation: SkillEvaluation) -> list[Diagnosis]:
         return []
     message = f"Skills are alike: {_distinct(evaluation)}."
     if groups:
-        classifier = "a held-out classifier" if is_known else "the discriminator"
+        classifier = "a held-out classifier" if is_known else evaluation.recognizer
         shares = [agreement[np.ix_(g, g)][np.triu_indices(len(g), 1)].mean() for g in groups]
         pairs = zip(groups, shares, strict=True)
         named = [f"{' = '.join(map(str, g))} ({share:.0%})" for g, share in pairs]
@@ -183,7 +193,7 @@ def _alike(evaluation: SkillEvaluation) -> list[Diagnosis]:
             "warning",
             message,
             "Train longer, ask for fewer skills (n_skills), raise the entropy coefficient "
-            "(ent_coef) so that skills are pushed apart, or give the discriminator other "
+            f"(ent_coef) so that skills are pushed apart, or give {evaluation.recognizer} other "
             "coordinates (obs_indices).",
             tuple(sorted(skill for group in groups for skill in group)),
         )
@@ -191,6 +201,8 @@ def _alike(evaluation: SkillEvaluation) -> list[Diagnosis]:
 
 
 def _unknown_to_discriminator(evaluation: SkillEvaluation) -> list[Diagnosis]:
+    if not evaluation.has_probabilities:
+        return []
     known, distinct = evaluation.discriminator_bound, evaluation.held_out_bound
     if _has_held_out(evaluation):
         is_unknown = known < KNOWN * distinct and _information_share(evaluation) >= NEAR_CHANCE
@@ -259,13 +271,14 @@ def _travel_advice(evaluation: SkillEvaluation) -> str:
     if _hides_positions(info):
         what += " and shows them (exclude_current_positions_from_observation: false)"
     # METRA's dual variable is in the place of spectral_norm.
-    options = ("normalize_obs", "spectral_norm")[: 1 + (info.get("objective") != "metra")]
+    options = ("normalize_obs", "spectral_norm")[: 1 + (not _is_metra(evaluation))]
     missing = [name for name in options if not info.get(name)]
     farther = f", with {' and '.join(missing)} so that longer ways earn more" if missing else ""
     advice = (
-        f"Let the discriminator read {what}{farther}, or use shorter episodes or a skill_duration."
+        f"Let {evaluation.recognizer} read {what}{farther}, or use shorter episodes or a "
+        "skill_duration."
     )
-    if info.get("env_id") in TRAVEL_ENVS:
+    if info.get("env_id") in TRAVEL_ENVS and not _is_metra(evaluation):
         advice += " The provided ppo_travel.yml does all of this."
     return advice
 
@@ -318,6 +331,8 @@ def _upside_down(evaluation: SkillEvaluation) -> list[Diagnosis]:
 
 
 def _narrow(evaluation: SkillEvaluation) -> list[Diagnosis]:
+    if not evaluation.has_probabilities:
+        return []  # nor an importance
     # Coordinates that obs_indices leaves out were left out on purpose.
     read = np.asarray(evaluation.info.get("obs_indices", range(len(evaluation.importance))))
     importance = np.maximum(evaluation.importance[read], 0)
@@ -346,11 +361,13 @@ def _narrow(evaluation: SkillEvaluation) -> list[Diagnosis]:
 
 
 def _healthy(evaluation: SkillEvaluation) -> Diagnosis:
+    recognizer = evaluation.recognizer[0].upper() + evaluation.recognizer[1:]
+    own = f", and its own bound is {evaluation.discriminator_bound:.2f} nats"
     return Diagnosis(
         "healthy",
         "note",
-        f"No problem was found: {_distinct(evaluation)}. The discriminator recognises "
-        f"{_accuracy(evaluation)}, and its own bound is {evaluation.discriminator_bound:.2f} nats.",
+        f"No problem was found: {_distinct(evaluation)}. {recognizer} recognises "
+        f"{_accuracy(evaluation)}{own * evaluation.has_probabilities}.",
         "Look at the films, and choose a skill to use or to fine-tune.",
     )
 

@@ -28,6 +28,7 @@ from sb3_diayn.evaluation.trajectories import Trajectory, as_vec_env, play_skill
 from sb3_diayn.extractors import SpaceExtractor, VectorExtractor
 from sb3_diayn.model_zip import model_discriminator
 from sb3_diayn.observations import Obs, flatten, index_obs, map_obs, map_spaces
+from sb3_diayn.representation import Representation
 from sb3_diayn.skills import SkillSpace
 
 Array = npt.NDArray[Any]
@@ -311,6 +312,8 @@ def _measure_recognition(
     trajectories: Sequence[Trajectory], discriminator: Discriminator, shape: tuple[int, int]
 ) -> dict[str, Array]:
     """How well the discriminator recognises the skills."""
+    if isinstance(discriminator, Representation):
+        return _measure_directions(trajectories, discriminator, shape)
     log_qs, guesses, confidences = _recognize(trajectories, discriminator)
     played = np.concatenate([np.full(len(t), t.skill) for t in trajectories])
     log_p = discriminator.log_p.numpy()
@@ -324,6 +327,29 @@ def _measure_recognition(
         "importance": importance(
             _concatenate(observations, th.cat), th.cat(skills), th.cat(actions), discriminator
         ),
+    }
+
+
+def _measure_directions(
+    trajectories: Sequence[Trajectory], representation: Representation, shape: tuple[int, int]
+) -> dict[str, Array]:
+    """How far phi moves along each skill since the first step, and along which skill farthest."""
+    played, guesses, returns = [], [], []
+    for obs, skills, _ in _batches(trajectories, representation):
+        with th.no_grad():
+            progress = representation.progress(obs)
+        returns.append(float(progress[-1, skills[0]]))
+        guesses.append(progress[1:].argmax(dim=1).numpy())  # at first phi has not moved
+        played.append(skills[1:].numpy())
+    names = input_names(representation)
+    n_inputs = len(names["parts"]) if "parts" in names else trajectories[0].states.shape[1]
+    return {
+        "skill_returns": _per_episode(returns, shape),
+        "log_q": np.full(shape[0], np.nan),
+        "confusion": metrics.confusion_matrix(
+            np.concatenate(played), np.concatenate(guesses), shape[0]
+        ),
+        "importance": np.full(n_inputs, np.nan),
     }
 
 

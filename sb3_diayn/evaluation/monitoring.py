@@ -130,8 +130,12 @@ class SkillProgressBarCallback(ProgressBarCallback):
     def _describe(self) -> None:
         metrics = self._diayn.metrics()
         words = ["warming up"]
-        if "log_q_z" in metrics:
-            words = [f"log q {metrics['log_q_z']:.2f}", f"accuracy {metrics['accuracy']:.0%}"]
+        if "accuracy" in metrics:
+            words = [f"accuracy {metrics['accuracy']:.0%}"]
+            if "log_q_z" in metrics:
+                words.insert(0, f"log q {metrics['log_q_z']:.2f}")
+            else:
+                words.insert(0, f"squared step {metrics['squared_step']:.2f}")
         words.append(f"skills {metrics['skills_seen']:.0f}/{self._diayn.n_skills}")
         if np.isfinite(self._episodes.best_task_return):
             words.append(f"best {self._episodes.best_task_return:.4g}")

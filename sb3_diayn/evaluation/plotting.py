@@ -205,8 +205,8 @@ def plot_trajectories(evaluation: SkillEvaluation, *, ax: Axes | None = None) ->
 
 def plot_confusion(evaluation: SkillEvaluation, *, ax: Axes | None = None) -> Axes:
     """
-    Draw as which skill the discriminator recognises the states of each skill, with numbers for up
-    to ten skills.
+    Draw as which skill the discriminator, or METRA's phi, recognises the states of each skill, with
+    numbers for up to ten skills.
 
     :param evaluation: what to draw
     :param ax: where to draw; None for a new figure
@@ -221,7 +221,7 @@ def plot_confusion(evaluation: SkillEvaluation, *, ax: Axes | None = None) -> Ax
         evaluation.confusion, vmin=0, vmax=1, cmap="viridis", ax=ax, **numbers, **ticks, **style
     )
     ax.tick_params(rotation=0)
-    ax.set(xlabel="skill the discriminator sees", ylabel="skill played")
+    ax.set(xlabel=f"skill {evaluation.recognizer} sees", ylabel="skill played")
     ax.set_title(f"Confusion of skills (mean accuracy {evaluation.accuracy.mean():.2f})")
     return ax
 
@@ -235,13 +235,14 @@ def plot_reliability(evaluation: SkillEvaluation, *, ax: Axes | None = None) -> 
     :param evaluation: what to draw
     :param ax: where to draw; None for a new figure
     :return: the axes
-    :raises ValueError: if the evaluation is of version 0.1.0, which did not measure it
+    :raises ValueError: if the evaluation is of version 0.1.0, which did not measure it, or of
+        METRA, which has no probabilities
     """
     share, confidence, accuracy = evaluation.reliability.T
     if np.isnan(share).any():
         raise ValueError(
             "evaluation.reliability is unknown; expected an evaluation of a version later than "
-            "0.1.0. Evaluate the model again."
+            "0.1.0, with the objective 'diayn'. Evaluate the model again."
         )
     ax = _axes_or_new(ax)
     blue, orange, *_ = skill_colors(2)
@@ -289,7 +290,8 @@ def plot_discriminator_regions(
     :param evaluation: of the same skills
     :param ax: where to draw; None for a new figure
     :return: the axes
-    :raises ValueError: if the discriminator reads anything else or has another number of skills
+    :raises ValueError: if the discriminator reads anything else, has another number of skills or is
+        METRA's phi, which has no probabilities
     """
     _check_plane(discriminator, evaluation)
     x, y = (_grid_line(evaluation.paths[..., i]) for i in range(2))
@@ -309,6 +311,11 @@ def plot_discriminator_regions(
 
 
 def _check_plane(discriminator: Discriminator, evaluation: SkillEvaluation) -> None:
+    if not discriminator.has_probabilities:
+        raise ValueError(
+            f"discriminator={type(discriminator).__name__} has no q(z|s') to draw; expected the "
+            "objective 'diayn'. Use plot_trajectories or plot_confusion."
+        )
     names = evaluation.info["coordinates"]
     shape, actions = discriminator.observation_space.shape, discriminator.action_space
     known = is_plane(names) or names == ["observation 0", "observation 1"]

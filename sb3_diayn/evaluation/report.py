@@ -16,7 +16,6 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium import spaces
 
 from sb3_diayn.discriminator import Discriminator
 from sb3_diayn.evaluation.coordinates import coordinate_labels
@@ -142,7 +141,7 @@ def headlines(evaluation: SkillEvaluation) -> dict[str, tuple[str, str]]:
     n_skills, bound = evaluation.n_skills, evaluation.discriminator_bound
     own = f"its own bound, {number(bound)} of {math.log(n_skills):.2f} nats"
     coordinates = " and ".join(coordinate_labels(evaluation.info))
-    return {
+    numbers = {
         "Distinct skills": (_count(evaluation.distinct_skills, n_skills), _distinct(evaluation)),
         "Known to the discriminator": (_count(evaluation.recognized_skills, n_skills), own),
         "Accuracy": (f"{evaluation.accuracy.mean():.0%}", f"guessing: {1 / n_skills:.0%}"),
@@ -151,6 +150,9 @@ def headlines(evaluation: SkillEvaluation) -> dict[str, tuple[str, str]]:
         "Median task return": (number(float(np.median(means))), "over skills"),
         "Coverage": (f"{evaluation.info['total_coverage']} cells", coordinates),
     }
+    if not evaluation.has_probabilities:
+        del numbers["Known to the discriminator"], numbers["Calibration error"]
+    return numbers
 
 
 def _count(value: float, n_skills: int) -> str:
@@ -190,14 +192,18 @@ def model_card(description: Description, evaluation: SkillEvaluation, markdown: 
             f"mean_reward (skill {best}, the best)",
             f"{returns[best].mean():.2f} +/- {returns[best].std():.2f}",
         ),
-        "accuracy": ("discriminator accuracy", round(float(evaluation.accuracy.mean()), 4)),
+        "accuracy": (
+            f"{evaluation.recognizer.removeprefix('the ')} accuracy",
+            round(float(evaluation.accuracy.mean()), 4),
+        ),
     }
     if not np.isnan(evaluation.distinct_skills):  # metadata have no word for unknown
         metrics["distinct_skills"] = ("distinct skills", round(evaluation.distinct_skills, 2))
     task, env_id = "reinforcement-learning", _tag(description.env_id)
+    objective = str(evaluation.info.get("objective", "diayn"))
     data = ModelCardData(
         library_name="stable-baselines3",
-        tags=[env_id, f"deep-{task}", task, "stable-baselines3", "skill-discovery", "diayn"],
+        tags=[env_id, f"deep-{task}", task, "stable-baselines3", "skill-discovery", objective],
         model_name=_tag(description.algo),
         eval_results=[
             EvalResult(
@@ -240,7 +246,10 @@ def save_figures(
     of_evaluation: dict[str, tuple[str, Callable[..., Any]]] = {
         "trajectories.png": ("Paths of the skills", plotting.plot_trajectories),
         "task_returns.png": ("Task return of each skill", plotting.plot_task_returns),
-        "confusion.png": ("Skills that the discriminator recognises", plotting.plot_confusion),
+        "confusion.png": (
+            f"Skills that {evaluation.recognizer} recognises",
+            plotting.plot_confusion,
+        ),
         "coverage.png": ("States that each skill visits", plotting.plot_coverage),
     }
     figures = {
@@ -253,7 +262,7 @@ def save_figures(
     if history and np.isfinite(logged).all(axis=0).sum() > 1:  # one point makes no line
         plot = partial(plotting.plot_training, history, n_skills=evaluation.n_skills)
         figures["training.png"] = "Training of the discriminator", plot
-    if discriminator is not None and _is_plane(discriminator.observation_space):
+    if discriminator is not None and _has_regions(discriminator):
         plot = partial(plotting.plot_discriminator_regions, discriminator, evaluation)
         figures["regions.png"] = "Regions in which the discriminator recognises each skill", plot
     width = max(6.4, 0.2 * evaluation.n_skills)
@@ -262,8 +271,10 @@ def save_figures(
     return {file: title for file, (title, _) in figures.items()}
 
 
-def _is_plane(space: spaces.Space[Any]) -> bool:
-    return is_vector(space) and space.shape == (2,)  # MultiBinary(2) has this shape too
+def _has_regions(discriminator: Discriminator) -> bool:
+    space = discriminator.observation_space
+    is_plane = is_vector(space) and space.shape == (2,)  # MultiBinary(2) has this shape too
+    return is_plane and discriminator.has_probabilities
 
 
 def _save_figure(file: Path, plot: Callable[..., Any], width: float) -> None:

@@ -43,6 +43,8 @@ COLUMNS = {
     "held_out_log_q": "held-out log c(z|s')",
 }
 HTML_COLUMNS = COLUMNS | {"coverage": "cells"}
+# Numbers of a discriminator with probabilities.
+OF_PROBABILITIES = ("discriminator_bound", "mutual_information", "calibration_error")
 
 
 def _unknown() -> Array:
@@ -77,6 +79,9 @@ class SkillEvaluation:
 
     What is unknown is NaN: the numbers of the held-out classifier with a single episode of each
     skill, without scikit-learn and in files of version 0.1.0. ``info["why_no_held_out"]`` says why.
+    METRA's phi has no probabilities, so ``log_q``, ``reliability`` and ``importance`` are NaN. It
+    recognises a state by the skill along which it has moved farthest since the first step of the
+    episode, and its ``skill_returns`` are that way in the end.
 
     :param info: what was evaluated and how: plain values by name
     :param task_returns: sum of the environment's own rewards, shape ``(K, E)``
@@ -156,6 +161,16 @@ class SkillEvaluation:
         return len(self.log_q)
 
     @property
+    def recognizer(self) -> str:
+        """:return: what recognises the skills, in words"""
+        return "METRA's phi" if self.info.get("objective") == "metra" else "the discriminator"
+
+    @property
+    def has_probabilities(self) -> bool:
+        """:return: whether it has a q(z|s')"""
+        return not bool(np.isnan(self.log_q).all())
+
+    @property
     def accuracy(self) -> Array:
         """:return: share of each skill's states that the discriminator recognises, ``(K,)``"""
         return self.confusion.diagonal()
@@ -227,9 +242,10 @@ class SkillEvaluation:
         """For notebooks: the same, and a table of the skills with the best task returns first."""
         values = self.table()
         order = (-values["task_return"]).argsort(kind="stable")
-        heads = "".join(f"<th>{escape(heading)}</th>" for heading in HTML_COLUMNS.values())
+        columns = {name: heading for name, heading in HTML_COLUMNS.items() if name in values}
+        heads = "".join(f"<th>{escape(heading)}</th>" for heading in columns.values())
         rows = [
-            "".join(f"<td>{number(values[name][skill])}</td>" for name in HTML_COLUMNS)
+            "".join(f"<td>{number(values[name][skill])}</td>" for name in columns)
             for skill in order[:MAX_HTML_ROWS]
         ]
         more = f"<p>and {len(order) - len(rows)} more skills</p>" if len(order) > len(rows) else ""
@@ -248,10 +264,12 @@ class SkillEvaluation:
         return frame
 
     def table(self) -> dict[str, Array]:
-        """:return: one array of length K for each column; ``upside_down`` only where it is known"""
+        """
+        :return: one array of length K for each column; ``log_q`` and ``upside_down`` only where
+            they are known
+        """
         returns = self.task_returns
-        known = {} if np.isnan(self.upside_down).all() else {"upside_down": self.upside_down}
-        return {
+        columns = {
             "skill": np.arange(self.n_skills),
             "task_return": returns.mean(axis=1),
             "task_return_std": returns.std(axis=1),
@@ -266,13 +284,18 @@ class SkillEvaluation:
             "displacement": self.displacements.mean(axis=1),
             "coverage": self.coverage,
             "movement": self.movement,
-            **known,
+            "upside_down": self.upside_down,
         }
+        unknown = [name for name in ("log_q", "upside_down") if np.isnan(columns[name]).all()]
+        return {name: values for name, values in columns.items() if name not in unknown}
 
     def numbers(self) -> dict[str, float]:
-        """:return: the numbers that are logged during a training, by name"""
+        """
+        :return: the numbers that are logged during a training, by name; of METRA without
+            ``OF_PROBABILITIES``
+        """
         returns = self.task_returns.mean(axis=1)
-        return {
+        numbers = {
             "held_out_bound": self.held_out_bound,
             "distinct_skills": self.distinct_skills,
             "discriminator_bound": self.discriminator_bound,
@@ -284,6 +307,8 @@ class SkillEvaluation:
             "coverage": float(self.info["total_coverage"]),
             "sensitivity": self.sensitivity,
         }
+        unknown = () if self.has_probabilities else OF_PROBABILITIES
+        return {name: value for name, value in numbers.items() if name not in unknown}
 
     def save(self, path: str | Path) -> None:
         """

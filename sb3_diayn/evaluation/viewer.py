@@ -261,12 +261,17 @@ class SkillPlayer:
             return self._space.terminal_env_obs(info, self._normalizer)
         return index_obs(self._space.split_newest(self._raw_obs())[0], 0)
 
+    @property
+    def has_probabilities(self) -> bool:
+        """:return: whether the skills have probabilities, unlike METRA's"""
+        return self._discriminator.has_probabilities
+
     def probabilities(self) -> npt.NDArray[np.float64] | None:
         """
         :return: q(z|s') of each skill for the state after the last step, shape ``(K,)``; None
-            before the first step of an episode
+            before the first step of an episode, and with METRA's phi, which has none
         """
-        if self._seen is None:
+        if self._seen is None or not self.has_probabilities:
             return None
         next_obs, actions = self._seen
         device = self._discriminator.log_p.device
@@ -293,8 +298,8 @@ def view_skills(
     """
     Open a window in which keys switch the skill, mix two skills, pause, reset and change the speed;
     ``KEYS`` has all of them. A switch acts at once, within the episode. The window shows the
-    present skill, the task return so far and the discriminator's three likeliest skills. The call
-    returns when the window is closed.
+    present skill, the task return so far and the discriminator's three likeliest skills, which
+    METRA's phi does not have. The call returns when the window is closed.
 
     Example::
 
@@ -442,8 +447,9 @@ class _Panel:
             self._write(f"last episode: {task_return:.1f}, {n_steps} steps", "small", SOFT)
         self._write("paused" if controls.is_paused else f"speed {controls.speed:g}", "small", SOFT)
         self._top += MARGIN
-        self._draw_guesses(controls, player.probabilities())
-        self._top += MARGIN
+        if player.has_probabilities:
+            self._draw_guesses(controls, player.probabilities())
+            self._top += MARGIN
         for key, meaning in KEYS.items():
             self._write_key(key, meaning)
 

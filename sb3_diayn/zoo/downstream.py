@@ -19,11 +19,15 @@ from sb3_diayn.zoo.runs import Run, load_yaml
 from sb3_diayn.zoo.threads import limited_threads
 from sb3_diayn.zoo.training import TrainingOptions, learn_and_save, seeded
 
+# A wrapper of this package that knows nothing of skills, but is a part of what the policy sees.
+OF_ENVIRONMENT = ".DisplacementObservation"
+
 
 def export_run(run: Run, skill: int, log_folder: str | Path, *, reset_critics: bool = False) -> Run:
     """
     Write a skill as a run that no longer knows of skills: ``rl_zoo3.enjoy -f log_folder`` plays
-    it where this package is not installed.
+    it where this package is not installed, unless its environment has a
+    ``DisplacementObservation``.
 
     :param run: whose skill
     :param skill: index of the skill
@@ -92,7 +96,7 @@ def _plain_env(run: Run) -> VecEnv:
 def without_skills(hyperparams: dict[str, Any]) -> dict[str, Any]:
     """
     :param hyperparams: as in the zoo's files
-    :return: the same without wrappers and callbacks of this package
+    :return: the same without wrappers and callbacks of this package, but for ``OF_ENVIRONMENT``
     """
     result = dict(hyperparams)
     for key in CLASS_KEYS:
@@ -100,9 +104,13 @@ def without_skills(hyperparams: dict[str, Any]) -> dict[str, Any]:
         value = result.pop(key, None)
         entries = value if isinstance(value, list) else [value] * len(paths)
         pairs = zip(entries, paths, strict=True)
-        if kept := [entry for entry, path in pairs if not path.startswith("sb3_diayn.")]:
+        if kept := [entry for entry, path in pairs if not _has_skills(path)]:
             result[key] = kept
     return result
+
+
+def _has_skills(path: str) -> bool:
+    return path.startswith("sb3_diayn.") and not path.endswith(OF_ENVIRONMENT)
 
 
 def _write_configuration(

@@ -66,8 +66,9 @@ def import_zoo() -> Any:
 
 def config_path(algo: str = "sac") -> Path:
     """
-    :param algo: name of an algorithm as the zoo spells it; ``"ppo_travel"``, in whose entries the
-        discriminator reads the velocity or the position alone; or the name of a preset
+    :param algo: name of an algorithm as the zoo spells it; ``"ppo_travel"`` or
+        ``"ppo_displacement"``, in whose entries the discriminator reads the velocity, the position
+        or the displacement alone; or the name of a preset
     :return: the file with the provided hyperparameters, from a wheel as from a checkout
     :raises ValueError: if there is none of this name
     """

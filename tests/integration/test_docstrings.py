@@ -30,6 +30,7 @@ METHOD = [  # what implements the paper
 CLASSES = [
     *METHOD,
     "AntWaypointsEnv",
+    "DisplacementObservation",
     "HalfCheetahHurdleEnv",
     "PointNavigationEnv",
     "SkillDashboardCallback",

@@ -169,6 +169,10 @@ def test_what_knows_of_skills_is_left_out():
     config = {"env_wrapper": [other, wrapper], "callback": ours, "gamma": 0.9}
     assert without_skills(config) == {"env_wrapper": [other], "gamma": 0.9}
     assert config["callback"] == ours
+    displacement = {"sb3_diayn.DisplacementObservation": {"indices": [0]}}
+    assert without_skills({"env_wrapper": [displacement, wrapper]}) == {
+        "env_wrapper": [displacement]
+    }
     assert without_skills({"env_wrapper": "a.B"}) == {"env_wrapper": ["a.B"]}
 
 

@@ -145,7 +145,7 @@ def test_optimize_hyperparameters(logs):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("algo", ["sac", "ppo_travel", "tqc", "ppo"])
+@pytest.mark.parametrize("algo", ["sac", "ppo_travel", "ppo_displacement", "tqc", "ppo"])
 def test_every_configuration_builds(algo):
     import gymnasium as gym
     from rl_zoo3.utils import get_callback_list, get_wrapper_class
@@ -156,9 +156,10 @@ def test_every_configuration_builds(algo):
         assert type(callback).__name__ == "DIAYNCallback"
         if env_id == "default" or env_id.endswith("-v4"):
             continue  # gymnasium warns that -v4 is out of date; the entry is the one of -v5
-        env = wrapper(gym.make(env_id))
+        env = wrapper(gym.make(env_id, **entry.get("env_kwargs", {})))
         expected = {"Hopper-v5": 20, "BipedalWalker-v3": 50, "MountainCarContinuous-v0": 20}
-        expected |= {"Reacher-v5": 2, "Ant-v5": 5, "HalfCheetah-v5": 20 if algo == "sac" else 5}
+        expected |= {"Reacher-v5": 2, "HalfCheetah-v5": 20 if algo == "sac" else 5}
+        expected |= {"Ant-v5": 10 if algo == "ppo_displacement" else 5}
         assert env.unwrapped.spec.id == env_id
         assert env.get_wrapper_attr("n_skills") == expected.get(env_id, env.n_skills)
         env.close()

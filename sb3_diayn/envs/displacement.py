@@ -1,0 +1,117 @@
+"""How far an agent has come lately, as a part of its observation."""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+from gymnasium.utils import RecordConstructorArgs
+
+Array = npt.NDArray[Any]
+
+
+class DisplacementObservation(gym.ObservationWrapper[Array, Any, Array], RecordConstructorArgs):
+    """
+    Appends to a vector observation how far chosen coordinates have moved in the last ``n_steps``
+    steps, or since the reset where that is shorter.
+
+    A discriminator that reads the displacement alone rewards the speed and the direction of a way,
+    not a place and not the velocity of a moment. It reads one observation, so what it needs of the
+    past has to be in it: this wrapper belongs inside ``DIAYNWrapper``. The policy, the replay
+    buffer and ``VecNormalize`` then see the same observation. The displacements are the last
+    coordinates, in the order of ``indices``: with two of them ``DIAYNCallback(obs_indices="-2:")``
+    reads just these.
+
+    Example::
+
+        >>> import gymnasium as gym
+        >>> from sb3_diayn import DIAYNWrapper, DisplacementObservation
+        >>> ant = gym.make("Ant-v5", exclude_current_positions_from_observation=False)
+        >>> walker = DisplacementObservation(ant, [0, 1], n_steps=50, keep=False)
+        >>> ant.observation_space.shape, walker.observation_space.shape
+        ((107,), (107,))
+        >>> env = DIAYNWrapper(walker, n_skills=10)
+
+    :param env: an environment whose observation is a vector of real numbers
+    :param indices: of the coordinates in the observation; negative ones count from its end
+    :param n_steps: over how many steps they are compared
+    :param keep: keep the coordinates themselves in the observation. Without them, a policy that
+        sees positions cannot depend on where it is
+    :raises ValueError: if an argument does not fit
+    """
+
+    def __init__(
+        self,
+        env: gym.Env[Array, Any],
+        indices: Sequence[int],
+        *,
+        n_steps: int = 20,
+        keep: bool = True,
+    ) -> None:
+        RecordConstructorArgs.__init__(self, indices=list(indices), n_steps=n_steps, keep=keep)
+        super().__init__(env)
+        space = _check_space(env.observation_space)
+        self.indices = _check_indices(indices, space.shape[0])
+        if isinstance(n_steps, bool) or not isinstance(n_steps, int) or n_steps < 1:
+            raise ValueError(f"n_steps={n_steps!r} is no number of steps; expected at least 1.")
+        self.n_steps = n_steps
+        self._kept = np.setdiff1d(np.arange(space.shape[0]), [] if keep else self.indices)
+        low, high = space.low[self.indices], space.high[self.indices]
+        self.observation_space = spaces.Box(
+            np.concatenate([space.low[self._kept], low - high]),
+            np.concatenate([space.high[self._kept], high - low]),
+            dtype=space.dtype,
+        )
+        self._places: deque[Array] = deque(maxlen=n_steps + 1)  # the newest last
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Array, dict[str, Any]]:
+        """
+        :param seed: of the environment
+        :param options: of the environment
+        :return: the first observation, with displacements of 0, and ``info``
+        """
+        self._places.clear()
+        return super().reset(seed=seed, options=options)
+
+    def observation(self, observation: Array) -> Array:
+        """
+        :param observation: of the environment
+        :return: the same, with the displacements
+        """
+        self._places.append(observation[self.indices])
+        displacement = self._places[-1] - self._places[0]
+        return np.concatenate([observation[self._kept], displacement])
+
+    def rename_obs(self, names: Sequence[str]) -> list[str]:
+        """
+        :param names: of the coordinates of the environment's own observation
+        :return: names of the coordinates with the displacements
+        """
+        moved = [f"displacement of {names[index]}" for index in self.indices]
+        return [names[index] for index in self._kept] + moved
+
+
+def _check_space(space: spaces.Space[Any]) -> spaces.Box:
+    is_vector = isinstance(space, spaces.Box) and len(space.shape) == 1
+    if not is_vector or not np.issubdtype(space.dtype, np.floating):
+        raise ValueError(
+            f"env has observations of {space}; expected a vector of real numbers. Put gymnasium's "
+            "FlattenObservation inside."
+        )
+    return space  # type: ignore[return-value]
+
+
+def _check_indices(indices: Sequence[int], size: int) -> list[int]:
+    are_numbers = all(isinstance(i, int) and not isinstance(i, bool) for i in indices)
+    found = [i + size if i < 0 else i for i in indices] if are_numbers else []
+    if len(set(found)) != len(found) or not found or not all(0 <= i < size for i in found):
+        raise ValueError(
+            f"indices={list(indices)!r} does not choose coordinates of an observation of length "
+            f"{size}; expected different indices from {-size} to {size - 1}."
+        )
+    return found

@@ -1,0 +1,149 @@
+"""How far an agent has come lately, as a part of its observation."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.utils.env_checker import check_env
+from gymnasium.wrappers import FlattenObservation
+from stable_baselines3 import PPO
+from stable_baselines3.common.env_checker import check_env as sb3_check_env
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from sb3_diayn import (
+    DIAYNWrapper,
+    DisplacementObservation,
+    SkillEvaluationCallback,
+    evaluate_skills,
+)
+from sb3_diayn.envs.point_navigation import PointNavigationEnv
+from sb3_diayn.evaluation.coordinates import find_obs_names, orientation_indices
+from tests.helpers.envs import EchoEnv
+from tests.helpers.models import make_callback, make_ppo
+
+ANT = {
+    "exclude_current_positions_from_observation": False,
+    "include_cfrc_ext_in_observation": False,
+}
+
+
+def point(**kwargs):
+    return gym.make("sb3_diayn/PointUMaze-v0", **kwargs)  # x, y and their velocities
+
+
+@pytest.mark.parametrize("n_steps", [1, 4, 1000])
+def test_the_displacement_is_the_difference_of_recorded_coordinates(n_steps):
+    env = DisplacementObservation(point(), [1, -4], n_steps=n_steps)  # y and x
+    rng = np.random.default_rng(0)
+    for seed in (0, 1):  # the second episode knows nothing of the first one
+        obs, _ = env.reset(seed=seed)
+        places = [obs[[1, 0]]]
+        assert obs[-2:].tolist() == [0, 0]
+        for t in range(1, 12):
+            obs, *_ = env.step(rng.uniform(-1, 1, 2).astype(np.float32))
+            places.append(obs[[1, 0]])
+            expected = places[t] - places[max(t - n_steps, 0)]
+            np.testing.assert_array_equal(obs[-2:], expected)
+    assert np.abs(obs[-2:]).min() > 0
+
+
+def test_the_coordinates_can_be_left_out():
+    obs, _ = DisplacementObservation(point(), [0], keep=False).reset(seed=0)
+    whole, _ = point().reset(seed=0)
+    np.testing.assert_array_equal(obs, [*whole[1:], 0])
+
+
+def test_an_observation_that_the_environment_changes_later_is_recorded_as_it_was():
+    class OneArray(PointNavigationEnv):
+        """Writes each observation into the same array."""
+
+        place = np.zeros(2, np.float32)
+
+        def _obs(self):
+            self.place[:] = super()._obs()
+            return self.place
+
+    env = DisplacementObservation(OneArray("box"), [0], n_steps=3)
+    start = env.reset(seed=0)[0][0]
+    for _ in range(3):
+        obs, *_ = env.step(np.array([1, 0], np.float32))
+    assert obs[-1] == pytest.approx(obs[0] - start) and obs[-1] == pytest.approx(0.3)
+
+
+def test_the_space_holds_what_can_be_seen():
+    inner = point()
+    space = DisplacementObservation(inner, [0]).observation_space
+    size = inner.observation_space.high[0] - inner.observation_space.low[0]
+    assert (space.low[-1], space.high[-1]) == (-size, size)
+    assert space.dtype == inner.observation_space.dtype
+    unbounded = DisplacementObservation(gym.make("Ant-v5", **ANT), [0, 1]).observation_space
+    assert unbounded.high[-1] == np.inf and unbounded.dtype == np.float64
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*(different from the unwrapped|alternative render modes):UserWarning"
+)
+@pytest.mark.parametrize("checker", [check_env, sb3_check_env])
+def test_the_checkers_of_gymnasium_and_sb3_pass(checker):
+    checker(DisplacementObservation(PointNavigationEnv("box"), [0, 1]))
+
+
+BAD = {
+    "no index": ({"indices": []}, r"indices=\[\] .*expected different indices from -4 to 3"),
+    "too large": ({"indices": [4]}, r"indices=\[4\] .*observation of length 4; expected"),
+    "too small": ({"indices": [-5]}, r"indices=\[-5\] .*expected"),
+    "twice": ({"indices": [0, -4]}, r"indices=\[0, -4\] .*expected different"),
+    "no number": ({"indices": ["x"]}, r"indices=\['x'\] .*expected"),
+    "no step": ({"indices": [0], "n_steps": 0}, r"n_steps=0 .*expected at least 1"),
+    "half a step": ({"indices": [0], "n_steps": 0.5}, r"n_steps=0.5 .*expected at least 1"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_arguments_are_refused(name):
+    options, message = BAD[name]
+    with pytest.raises(ValueError, match=message):
+        DisplacementObservation(point(), **options)
+
+
+@pytest.mark.parametrize("kind", ["dict", "matrix", "discrete"])
+def test_other_observations_than_vectors_are_refused(kind):
+    with pytest.raises(ValueError, match=r"env has observations of .*expected a vector.*Flatten"):
+        DisplacementObservation(EchoEnv(kind), [0])
+    if kind == "matrix":
+        assert DisplacementObservation(FlattenObservation(EchoEnv(kind)), [0]).n_steps == 20
+
+
+def test_whole_numbers_are_refused():
+    class Counter(gym.Env):
+        observation_space = spaces.Box(0, 9, (2,), np.uint8)
+        action_space = spaces.Discrete(2)
+
+    with pytest.raises(ValueError, match=r"uint8.*expected a vector of real numbers"):
+        DisplacementObservation(Counter(), [0])
+
+
+def test_the_orientation_of_an_ant_is_still_found():
+    env = DIAYNWrapper(DisplacementObservation(gym.make("Ant-v5", **ANT), [0, 1], keep=False), 2)
+    names = find_obs_names(DummyVecEnv([lambda: env]), env.env.observation_space)
+    assert names[0] == "root z" and orientation_indices(names) == [1, 2, 3, 4]
+    assert names[-2:] == ["displacement of root x", "displacement of root y"]
+
+
+@pytest.mark.slow
+def test_skills_learn_from_the_displacement_alone():
+    """D's normaliser has seen what the environment appended, also in copies for an evaluation."""
+
+    def make():
+        inner = DisplacementObservation(point(max_episode_steps=12), [0, 1], n_steps=5)
+        return DIAYNWrapper(inner, 3)
+
+    callback = make_callback(obs_indices="-2:", normalize_obs=True)
+    evaluating = SkillEvaluationCallback(eval_freq=48, n_episodes=2)
+    model = make_ppo(DummyVecEnv([make] * 2))
+    model.learn(96, callback=[callback, evaluating])
+    assert isinstance(model, PPO)
+    assert callback.discriminator.obs_mean.shape == (2,)
+    evaluation = evaluate_skills(model, make(), n_episodes=2)
+    assert evaluation.info["obs_indices"] == [4, 5]
+    assert len(evaluating.history) == 2

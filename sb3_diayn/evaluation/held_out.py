@@ -23,6 +23,9 @@ MAX_FOLDS = 3
 # states are nearly equal: on Hopper-v5 (trees alone, two folds), 250, 500 and 1,000 of them give
 # 15.8, 16.7 and 17.2 skills, and all 3,200 give 17.4 in three times the time.
 MAX_STATES = 1000
+# Of all skills together: 1,000 of each up to K = 50. Time and memory of a classifier grow with
+# states times skills, so with the square of K if nothing bounds the states.
+MAX_ALL_STATES = 50_000
 # 100 trees find the same on Hopper-v5 in twice the time.
 N_TREES = 50
 # The linear classifier is stopped early: 100 iterations find the same on Hopper-v5.
@@ -88,12 +91,13 @@ def classify_held_out(episodes: Sequence[Sequence[Array]]) -> HeldOut:
 
 
 def _draw_states(episodes: Sequence[Sequence[Array]], n_folds: int) -> tuple[Array, Array, Array]:
-    """At most ``MAX_STATES`` states of each skill, with their skills and folds."""
+    """States of each skill, at equal steps through its episodes, with their skills and folds."""
+    max_states = min(MAX_STATES, MAX_ALL_STATES // len(episodes))
     states, skills, folds = [], [], []
     for skill, each in enumerate(episodes):
         everything = np.concatenate(each)
         numbers = np.repeat(np.arange(len(each)), [len(episode) for episode in each])
-        n_states = min(len(everything), MAX_STATES)
+        n_states = min(len(everything), max_states)
         rows = np.linspace(0, len(everything) - 1, n_states).round().astype(int)
         states.append(everything[rows])
         skills.append(np.full(n_states, skill))
@@ -108,31 +112,43 @@ def _log_votes(states: Array, skills: Array, folds: Array, n_skills: int) -> Arr
     The log probabilities of classifiers that have not seen the fold of a state, mixed with a
     uniform guess, shape ``(2, n, K)``.
     """
-    votes = np.empty((2, len(states), n_skills))
+    votes = np.zeros((2, len(states), n_skills))
     for fold in np.unique(folds):
         tested = folds == fold
-        for index, classifier in enumerate(_make_classifiers()):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that the linear one was stopped early
-                classifier.fit(states[~tested], skills[~tested])
-            votes[index, tested] = classifier.predict_proba(states[tested])
+        data = states[~tested], skills[~tested], states[tested]
+        # No state of a skill whose other episodes are very short may have been drawn.
+        where = np.ix_(tested, np.unique(skills[~tested]))
+        votes[0][where], votes[1][where] = _vote_of_trees(*data), _linear_vote(*data)
     logs: Array = np.log((1 - UNIFORM_SHARE) * votes + UNIFORM_SHARE / n_skills)
     return logs
 
 
-def _make_classifiers() -> list[Any]:
-    """They weigh states so that skills count the same, however long their episodes are."""
+# Both weigh states so that skills count the same, however long their episodes are.
+
+
+def _vote_of_trees(states: Array, skills: Array, tested: Array) -> Array:
+    """What one forest of ``N_TREES`` gives; one tree at a time, as a tree holds nodes times K."""
     with require_extra("report"):
         from sklearn.ensemble import ExtraTreesClassifier  # type: ignore[import-untyped]
+    total, seeds = np.zeros(1), np.random.RandomState(0)  # a forest takes a seed for each tree
+    for _ in range(N_TREES):
+        tree = ExtraTreesClassifier(1, class_weight="balanced", random_state=seeds)
+        total = total + tree.fit(states, skills).predict_proba(tested)
+    votes: Array = total / N_TREES
+    return votes
+
+
+def _linear_vote(states: Array, skills: Array, tested: Array) -> Array:
+    with require_extra("report"):
         from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
         from sklearn.pipeline import make_pipeline  # type: ignore[import-untyped]
         from sklearn.preprocessing import StandardScaler  # type: ignore[import-untyped]
-    return [
-        ExtraTreesClassifier(N_TREES, class_weight="balanced", random_state=0),
-        make_pipeline(
-            StandardScaler(), LogisticRegression(max_iter=MAX_ITERATIONS, class_weight="balanced")
-        ),
-    ]
+    linear = LogisticRegression(max_iter=MAX_ITERATIONS, class_weight="balanced")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it was stopped early
+        fitted = make_pipeline(StandardScaler(), linear).fit(states, skills)
+    votes: Array = fitted.predict_proba(tested)
+    return votes
 
 
 def _fit_weights(votes: Array, skills: Array) -> Array:

@@ -2,7 +2,8 @@
 Other implementations side by side: updates and steps a second, bytes per transition, and with
 ``--limit`` the time to 10 and 15 of 20 held-out distinct skills on Hopper-v5.
 
-    python -m tests.benchmarks.peers [FILE.json] [--limit SECONDS] [--arms ARM ...] [--venvs FOLDER]
+    python -m tests.benchmarks.peers [FILE.json] [--limit SECONDS] [--every STEPS]
+        [--arms ARM ...] [--venvs FOLDER]
 
 K = 20, nets of 300x2, batch 256, one environment and one update per step, one thread for PyTorch;
 ``provided`` has the settings of the provided configuration. Each arm is a process of its own, and
@@ -10,9 +11,10 @@ all take turns. SBX and QDax get virtual environments in FOLDER, which see this 
 what cannot be installed is left out. QDax's DIAYN is for Brax: only its update is timed, on
 transitions of the same sizes.
 
-The time to distinct skills counts learning alone. Every ``EVERY`` steps three episodes of each
-skill are played, with sampled actions, and counted as ``evaluate_skills`` counts them. An arm ends
-at 15 skills, or when it has learned for SECONDS; what it has not reached is nan.
+The time to distinct skills counts learning alone, as wall time and as processor time, which does
+not count other programs. Every STEPS three episodes of each skill are played, with sampled
+actions, and counted as ``evaluate_skills`` counts them. An arm ends at 15 skills, or when it has
+learned for SECONDS of processor time; what it has not reached is nan.
 """
 
 import json
@@ -30,19 +32,19 @@ import gymnasium as gym
 import numpy as np
 import psutil
 import torch as th
-import yaml
 from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_diayn import DIAYNCallback, DIAYNWrapper
 from sb3_diayn.evaluation.held_out import classify_held_out
 from sb3_diayn.evaluation.metrics import mutual_information
-from sb3_diayn.zoo.hyperparams import config_path
+from sb3_diayn.zoo.hyperparams import config_path, get_arguments, read_entry
 from tests.benchmarks.main_py import BATCH, WIDTH, MainPy
 from tests.benchmarks.timing import command_line, ratio, report
 
 ENV, K, LEVELS, N_EPISODES = "Hopper-v5", 20, (10, 15), 3
-WARM_UP, STEPS, SLICES, EVERY, MEMORY = 320, 60, 5, 2000, 20_000  # 20 environments divide them
+WARM_UP, STEPS, SLICES, MEMORY = 320, 80, 5, 20_000  # 40 environments divide the first two
 PACKAGES = {"sbx": "sbx-rl", "qdax": "qdax"}
+NETS = [WIDTH, WIDTH]
 Act = Callable[[Any, Any], Any]
 
 
@@ -52,16 +54,15 @@ Act = Callable[[Any, Any], Any]
 class SB3Arm:
     """SAC of SB3 or of SBX, with ``DIAYNCallback`` or without."""
 
-    def __init__(self, package: str, learns_skills: bool, **options: Any) -> None:
-        nets = [WIDTH, WIDTH]
-        settings = {"n_envs": 1, "gradient_steps": 1, "policy_kwargs": {"net_arch": nets}} | options
-        n_envs = settings.pop("n_envs")
+    def __init__(
+        self, package: str, callback: dict[str, Any] | None, n_envs: int = 1, **options: Any
+    ) -> None:
         env = make_vec_env(self._make, n_envs, seed=0)
-        common = {"learning_starts": BATCH, "ent_coef": 0.1, "seed": 0, "device": "cpu"}
+        common = {"learning_starts": BATCH, "ent_coef": 0.1, "gradient_steps": 1, "seed": 0}
+        common |= {"device": "cpu", "policy_kwargs": {"net_arch": NETS}}
         cls = __import__("sbx" if package == "sbx" else "stable_baselines3").SAC
-        self.model = cls("MlpPolicy", env, **(common | settings))
-        width = settings["policy_kwargs"]["net_arch"]
-        self.callback = DIAYNCallback(net_arch=width) if learns_skills else None
+        self.model = cls("MlpPolicy", env, **(common | options))
+        self.callback = None if callback is None else DIAYNCallback(**callback)
         self.n_played = 0
 
     @staticmethod
@@ -114,7 +115,7 @@ class QDaxArm:
         from qdax.baselines.diayn import DIAYN, DiaynConfig
         from qdax.core.neuroevolution.buffers.buffer import QDTransition, ReplayBuffer
 
-        n_obs, n_actions, nets = 11, 3, (WIDTH, WIDTH)  # of Hopper-v5
+        n_obs, n_actions, nets = 11, 3, tuple(NETS)  # of Hopper-v5
         config = DiaynConfig(
             batch_size=BATCH,
             episode_length=1000,
@@ -151,20 +152,22 @@ class QDaxArm:
 
 
 def provided() -> dict[str, Any]:
-    """:return: arguments of the model in the provided configuration"""
-    entry = yaml.safe_load(config_path("sac").read_text(encoding="utf-8"))[ENV]
-    names = ("n_envs", "gradient_steps", "buffer_size")
-    nets = {"net_arch": [WIDTH, WIDTH], "optimizer_kwargs": {"fused": True}}
-    return {name: entry[name] for name in names} | {"policy_kwargs": nets}
+    """:return: arguments of an arm with the provided configuration"""
+    entry = read_entry(config_path("sac"), ENV)
+    # What is not the model's: the length of the training, and what is built here.
+    others = ("n_timesteps", "policy", "env_wrapper", "callback")
+    options = {name: value for name, value in entry.items() if name not in others}
+    options["policy_kwargs"] = eval(options["policy_kwargs"])  # a string in a file of the zoo
+    return options | {"callback": get_arguments(entry, "DIAYNCallback")}
 
 
 ARMS: dict[str, tuple[str, Callable[[], Any]]] = {
     "main.py": ("", MainPyArm),
-    "SB3": ("", lambda: SB3Arm("sb3", False)),
-    "SB3 + ours": ("", lambda: SB3Arm("sb3", True)),
-    "provided": ("", lambda: SB3Arm("sb3", True, **provided())),
-    "SBX": ("sbx", lambda: SB3Arm("sbx", False)),
-    "SBX + ours": ("sbx", lambda: SB3Arm("sbx", True)),
+    "SB3": ("", lambda: SB3Arm("sb3", None)),
+    "SB3 + ours": ("", lambda: SB3Arm("sb3", {"net_arch": NETS})),
+    "provided": ("", lambda: SB3Arm("sb3", **provided())),
+    "SBX": ("sbx", lambda: SB3Arm("sbx", None)),
+    "SBX + ours": ("sbx", lambda: SB3Arm("sbx", {"net_arch": NETS})),
     "QDax": ("qdax", QDaxArm),
 }
 WITHOUT_SKILLS = ("SB3", "SBX", "QDax")
@@ -251,7 +254,8 @@ def interpreter(package: str, folder: Path) -> Path | str | None:
 def measure_rates(arms: list[Process]) -> list[dict[str, Any]]:
     slices: dict[str, list[list[float]]] = {arm.name: [] for arm in arms}
     for arm in arms:
-        arm.ask(f"learn {WARM_UP}")
+        while arm.ask(f"learn {WARM_UP}")[3] == 0:
+            pass  # it only collects yet
     for _ in range(SLICES):
         for arm in arms:
             slices[arm.name].append(arm.ask(f"learn {STEPS}"))
@@ -271,31 +275,35 @@ def measure_rates(arms: list[Process]) -> list[dict[str, Any]]:
     return rows
 
 
-def measure_distinct(arms: list[Process], limit: float) -> dict[str, dict[str, float]]:
-    """Seconds of learning until each level, of each arm that learns skills."""
-    spent = {arm.name: 0.0 for arm in arms if arm.name not in WITHOUT_SKILLS}
-    reached: dict[str, dict[int, float]] = {name: {} for name in spent}
-    waiting = [arm for arm in arms if arm.name in spent]
+def measure_distinct(arms: list[Process], limit: float, every: int) -> dict[str, dict[str, float]]:
+    """Wall and processor seconds of learning until each level, of each arm that learns skills."""
+    waiting = [arm for arm in arms if arm.name not in WITHOUT_SKILLS]
+    spent = {arm.name: np.zeros(2) for arm in waiting}
+    reached: dict[str, dict[str, float]] = {name: dict(UNKNOWN) for name in spent}
     while waiting:
         for arm in waiting:
-            spent[arm.name] += arm.ask(f"learn {EVERY}")[0]
-            found = arm.ask("distinct")
+            spent[arm.name] += arm.ask(f"learn {every}")[:2]
+            found, (wall, cpu) = arm.ask("distinct"), spent[arm.name].tolist()
             for level in LEVELS:
-                if found >= level:
-                    reached[arm.name].setdefault(level, spent[arm.name])
-            print(f"{arm.name}: {found:.1f} skills after {spent[arm.name]:.0f} s", flush=True)
+                if found >= level and math.isnan(reached[arm.name][f"s to {level} skills"]):
+                    reached[arm.name] |= _times(level, wall, cpu)
+            print(f"{arm.name}: {found:.1f} skills after {wall:.0f} s ({cpu:.0f} s)", flush=True)
         waiting = [
             arm
             for arm in waiting
-            if len(reached[arm.name]) < len(LEVELS) and spent[arm.name] < limit
+            if spent[arm.name][1] < limit and any(map(math.isnan, reached[arm.name].values()))
         ]
-    return {
-        name: {f"s to {level} skills": levels.get(level, math.nan) for level in LEVELS}
-        for name, levels in reached.items()
-    }
+    return reached
 
 
-def measure(names: list[str], venvs: Path, limit: float) -> list[dict[str, Any]]:
+def _times(level: int, wall: float, processor: float) -> dict[str, float]:
+    return {f"s to {level} skills": wall, f"processor s to {level} skills": processor}
+
+
+UNKNOWN = {name: math.nan for level in LEVELS for name in _times(level, 0, 0)}
+
+
+def measure(names: list[str], venvs: Path, limit: float, every: int) -> list[dict[str, Any]]:
     arms = []
     for name in names:
         python = interpreter(ARMS[name][0], venvs)
@@ -305,17 +313,17 @@ def measure(names: list[str], venvs: Path, limit: float) -> list[dict[str, Any]]
             arms.append(Process(name, python))
     try:
         rows = measure_rates(arms)
-        times = measure_distinct(arms, limit) if limit else {}
+        times = measure_distinct(arms, limit, every) if limit else {}
     finally:
         for arm in arms:
             arm.close()
-    unknown = {f"s to {level} skills": math.nan for level in LEVELS}
-    return [row | times.get(row["arm"], unknown) for row in rows]
+    return [row | times.get(row["arm"], UNKNOWN) for row in rows]
 
 
 if __name__ == "__main__":
     parser = command_line()
     parser.add_argument("--limit", type=float, default=0.0, help="seconds of learning; 0: none")
+    parser.add_argument("--every", type=int, default=2000, help="steps between counts of skills")
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
     parser.add_argument("--venvs", type=Path, default=Path("build/peers"))
     parser.add_argument("--serve", choices=list(ARMS), help="be an arm")
@@ -324,4 +332,4 @@ if __name__ == "__main__":
         serve(args.serve)
     else:
         sys.argv[1:] = rest
-        report("peers", lambda: measure(args.arms, args.venvs, args.limit))
+        report("peers", lambda: measure(args.arms, args.venvs, args.limit, args.every))

@@ -6,7 +6,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,26 +23,40 @@ def command_line() -> argparse.ArgumentParser:
     )
 
 
-def interleave(
-    functions: dict[str, Callable[[], Any]],
+def turns(
+    functions: dict[Hashable, Callable[[], Any]],
     rounds: int,
     clock: Callable[[], float] = time.perf_counter,
-) -> dict[str, float]:
+) -> dict[Any, list[float]]:
     """
     Call all functions in turn, so that noise of the machine meets all of them.
 
     :param functions: by name
     :param rounds: how often, after one round that does not count
     :param clock: ``time.process_time`` for what has one thread, where the machine is shared
-    :return: median seconds of each
+    :return: seconds of each, one number for each round
     """
-    times: dict[str, list[float]] = {name: [] for name in functions}
+    times: dict[Any, list[float]] = {name: [] for name in functions}
     for _ in range(rounds + 1):
         for name, function in functions.items():
             start = clock()
             function()
             times[name].append(clock() - start)
-    return {name: statistics.median(values[1:]) for name, values in times.items()}
+    return {name: values[1:] for name, values in times.items()}
+
+
+def interleave(
+    functions: dict[Hashable, Callable[[], Any]],
+    rounds: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[Any, float]:
+    """
+    The same as :func:`turns`.
+
+    :return: median seconds of each
+    """
+    times = turns(functions, rounds, clock)
+    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def ratio(name: str, above: Sequence[float], below: Sequence[float]) -> dict[str, float]:
@@ -77,11 +91,13 @@ def report(name: str, measure: Callable[[], Sequence[dict[str, Any]]]) -> None:
         "machine": f"{platform.system()} {platform.machine()}",
         "torch threads": th.get_num_threads(),
     }
-    for key in rows[0]:
-        cells = (
-            f"{row[key]:>12.3g}" if isinstance(row[key], float) else f"{row[key]:>12}"
-            for row in rows
-        )
-        print(f"{key:38s}" + "".join(cells))
+    table = {key: [_cell(row[key]) for row in rows] for key in rows[0]}
+    widths = [max(12, *map(len, column)) for column in zip(*table.values(), strict=True)]
+    for key, cells in table.items():
+        print(f"{key:38s}" + " ".join(map(str.rjust, cells, widths)))
     print(", ".join(f"{key} {value}" for key, value in versions.items()))
     path.write_text(json.dumps({"versions": versions, "rows": rows}, indent=1))
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -109,6 +109,37 @@ def test_long_and_infinite_episodes():
     assert seen == [([MAX_STATES] * K, [MAX_STATES * K // 2] * 2)]
 
 
+def test_many_skills_have_fewer_states_each(monkeypatch):
+    """Otherwise time and memory grow with the square of K."""
+    monkeypatch.setattr(held_out, "MAX_ALL_STATES", 60)
+    for n_skills, n_states in [(2, 20), (3, 20), (10, 6), (30, 2)]:
+        episodes = [[np.zeros((10, 1))] * 2] * n_skills
+        _, skills, folds = held_out._draw_states(episodes, n_folds=2)
+        assert np.bincount(skills).tolist() == [n_states] * n_skills
+        assert np.bincount(folds).tolist() == [n_states * n_skills // 2] * 2
+
+
+@pytest.mark.slow
+def test_one_tree_at_a_time_is_the_same_forest():
+    from sklearn.ensemble import ExtraTreesClassifier
+
+    rng = np.random.default_rng(0)
+    states, skills, tested = rng.normal(size=(60, 2)), np.arange(60) % K, rng.normal(size=(9, 2))
+    forest = ExtraTreesClassifier(held_out.N_TREES, class_weight="balanced", random_state=0)
+    expected = forest.fit(states, skills).predict_proba(tested)
+    assert np.array_equal(held_out._vote_of_trees(states, skills, tested), expected)
+
+
+@pytest.mark.slow
+def test_episodes_too_short_to_be_drawn_from(monkeypatch):
+    """All drawn states of skill 0 are in fold 0, so the classifier of fold 0 never saw it."""
+    monkeypatch.setattr(held_out, "MAX_STATES", 20)
+    lengths = [(200, 1, 1, 200), (100, 100, 100, 100), (100, 100, 100, 100)]
+    episodes = [[np.full((n, 1), float(z)) for n in each] for z, each in enumerate(lengths)]
+    log_q = classify_held_out(episodes).log_q
+    assert log_q[0] < math.log(1 / 3) and min(log_q[1:]) > math.log(0.8)
+
+
 @pytest.mark.slow
 def test_it_is_reproducible_and_leaves_the_random_state_alone():
     np.random.seed(0)

@@ -181,7 +181,8 @@ class BraxVectorEnv(VectorEnv):
         return np.asarray(state.obs), np.asarray(state.reward), terminated, truncated, {}
 
 
-def test_brax():
+@pytest.mark.parametrize("backend", ["spring", "mjx"])
+def test_brax(backend):
     pytest.importorskip("brax")
-    env = BraxVectorEnv("inverted_pendulum", N_ENVS, 8, backend="spring")
+    env = BraxVectorEnv("inverted_pendulum", N_ENVS, 8, backend=backend)
     check_training(VecDIAYNWrapper(GymVecEnv(env), K, skill="cycle"))

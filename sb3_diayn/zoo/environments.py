@@ -17,6 +17,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 from sb3_diayn.files import require_extra
 from sb3_diayn.gym_vec_env import GymVecEnv
+from sb3_diayn.observations import Space
 from sb3_diayn.zoo.hyperparams import import_zoo
 
 # Where MuJoCo looks for a way to render, which it does as it is imported.
@@ -124,7 +125,10 @@ def of_envpool(
             )
         except Exception as error:  # an environment may do anything
             raise why_not_made(env_id, env_kwargs, error) from error
-        return VecMonitor(GymVecEnv(pool, _spec_of_gymnasium(env_id, env_kwargs)))
+        spec = _spec_of_gymnasium(env_id, env_kwargs)
+        env = GymVecEnv(pool, spec)
+        env.observation_space = _space_of_gymnasium(spec, env.observation_space)
+        return VecMonitor(env)
 
     return make
 
@@ -133,6 +137,15 @@ def _spec_of_gymnasium(env_id: str, env_kwargs: Mapping[str, Any] | None) -> Env
     """What an evaluation makes copies from; None where gymnasium has no such environment."""
     spec = gym.registry.get(env_id)
     return spec and replace(spec, kwargs={**spec.kwargs, **(env_kwargs or {})})
+
+
+def _space_of_gymnasium(spec: EnvSpec | None, space: Space) -> Space:
+    """Gymnasium's, since the run is evaluated there: EnvPool's BipedalWalker has wrong bounds."""
+    if spec is None:
+        return space
+    env = spec.make(disable_env_checker=True)
+    env.close()
+    return env.observation_space if env.observation_space.shape == space.shape else space
 
 
 def why_not_made(env_id: str, env_kwargs: Mapping[str, Any] | None, error: Exception) -> ValueError:

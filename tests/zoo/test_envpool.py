@@ -1,11 +1,13 @@
 """EnvPool's simulators in the zoo."""
 
+import gymnasium as gym
 import pytest
 
 pytest.importorskip("rl_zoo3")
 pytest.importorskip("envpool")
 
 from sb3_diayn import SkillEvaluationCallback
+from sb3_diayn.zoo.environments import of_envpool
 from sb3_diayn.zoo.hyperparams import get_arguments, vectorize_skills
 from sb3_diayn.zoo.runs import find_run
 from sb3_diayn.zoo.training import train
@@ -41,6 +43,14 @@ def test_skills_are_evaluated_during_a_training_in_envpool(tmp_path):
     options |= {"vec_env": "envpool", "n_timesteps": 60, "hyperparams": SMALL}
     train("Hopper-v5", callbacks=[evaluating], **options)
     assert [row["num_timesteps"] for row in evaluating.history] == [60]
+
+
+def test_observations_have_the_bounds_of_gymnasium():
+    """EnvPool's own have a lower bound of 1e-38, with which a run could not be evaluated."""
+    env = of_envpool("BipedalWalker-v3", None, 0)([None])
+    expected = gym.make("BipedalWalker-v3").observation_space
+    assert env.observation_space == expected
+    env.close()
 
 
 def test_what_envpool_does_not_have(tmp_path):

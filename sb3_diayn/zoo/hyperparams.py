@@ -47,7 +47,7 @@ COUNTS = (
 )
 NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
 SCHEDULE = re.compile(rf"lin(ear)?_{NUMBER}")
-# Where ppo.yml finds more distinct skills than sac.yml: docs/pages/tips.md.
+# Where ppo.yml learns better skills than sac.yml: docs/pages/tips.md.
 BETTER_WITH_PPO = ("Hopper-v4", "Hopper-v5", "Walker2d-v5")
 # Provided files with the values of published codes.
 PRESETS = ("original-code", "paper", "seed", "urlb")
@@ -119,7 +119,7 @@ def ppo_hint(algo: str, env_id: str, conf_file: str | Path | None) -> str | None
     """
     if algo != "sac" or conf_file is not None or env_id not in BETTER_WITH_PPO:
         return None
-    return f"PPO finds more distinct skills here: sb3-diayn train --algo ppo --env {env_id}"
+    return f"PPO learns better skills here: sb3-diayn train --algo ppo --env {env_id}"
 
 
 def read_entry(file: Path, env_id: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ replayed states reaches -0.6 and -0.45 nats.
     python -m tests.benchmarks.end_to_end [FILE.json [SEED [SETTING ...]]]
 
 The plain setting is SB3's SAC with 300x2 nets, one environment, one update per step and the whole
-replay. The others have the environments and the replay buffer of the provided configuration, a
+replay. The others have the 20 environments and the replay buffer of 30,000 of version 0.1.0, a
 fused Adam, and one update per step, half or a quarter of one. Those of SBX, where it is installed,
 have no fused Adam. One thread each, one after the other; processor time does not count what else
 runs on the machine. A setting that has not arrived after 100,000 steps is given up (nan).

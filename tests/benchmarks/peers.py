@@ -25,6 +25,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +56,14 @@ class SB3Arm:
     """SAC of SB3 or of SBX, with ``DIAYNCallback`` or without."""
 
     def __init__(
-        self, package: str, callback: dict[str, Any] | None, n_envs: int = 1, **options: Any
+        self,
+        package: str,
+        callback: dict[str, Any] | None,
+        n_envs: int = 1,
+        skill: str = "balanced",
+        **options: Any,
     ) -> None:
-        env = make_vec_env(self._make, n_envs, seed=0)
+        env = make_vec_env(partial(self._make, skill), n_envs, seed=0)
         common = {"learning_starts": BATCH, "ent_coef": 0.1, "gradient_steps": 1, "seed": 0}
         common |= {"device": "cpu", "policy_kwargs": {"net_arch": NETS}}
         cls = __import__("sbx" if package == "sbx" else "stable_baselines3").SAC
@@ -66,8 +72,8 @@ class SB3Arm:
         self.n_played = 0
 
     @staticmethod
-    def _make() -> gym.Env[Any, Any]:
-        return DIAYNWrapper(gym.make(ENV), n_skills=K, skill="balanced")
+    def _make(skill: str) -> gym.Env[Any, Any]:
+        return DIAYNWrapper(gym.make(ENV), n_skills=K, skill=skill)
 
     def learn(self, n_steps: int) -> None:
         self.model.learn(n_steps, callback=self.callback, reset_num_timesteps=False)
@@ -158,6 +164,9 @@ def provided() -> dict[str, Any]:
     others = ("n_timesteps", "policy", "env_wrapper", "callback")
     options = {name: value for name, value in entry.items() if name not in others}
     options["policy_kwargs"] = eval(options["policy_kwargs"])  # a string in a file of the zoo
+    # It falls until the end of a training. An arm has no end that it knows.
+    options["learning_rate"] = float(options["learning_rate"].removeprefix("lin_"))
+    options["skill"] = get_arguments(entry, "DIAYNWrapper")["skill"]
     return options | {"callback": get_arguments(entry, "DIAYNCallback")}
 
 

@@ -54,12 +54,13 @@ REMARKS = {
         "Skills 0 and 2 move forward, skill 0 often on its face with the hind leg in the air. "
         "Skills 1, 3 and 4 run backward on their feet."
     ),
+    "sac_Hopper-v5_1": "Skill 13 holds a pose. The others fall, each in its own way.",
+    "films_ppo_Hopper-v5_1": (
+        "Skill 10 leaps and falls. Each of the others holds a pose of its own."
+    ),
     "films_ppo_BipedalWalker-v3_1": (
         "Skill 22 falls, as skill 6 does in the evaluation. The others brace their legs and hold "
         "a pose: distinct, but not gaits."
-    ),
-    "sac_Hopper-v5_1": (
-        "Skill 2 stands and skill 14 shuffles. The four most different skills fall soon."
     ),
     "sac_MountainCarContinuous-v0_1": (
         "Skills 0, 12 and 17 reach the flag. Skill 13 swings, skill 11 stays on the left slope, "

@@ -204,4 +204,4 @@ def test_ppo_is_recommended_where_it_is_better_and_nothing_was_chosen():
     assert ppo_hint("ppo", "Hopper-v5", None) is None
     assert ppo_hint("sac", "Pendulum-v1", None) is None
     for env_id in BETTER_WITH_PPO:
-        assert read_entry(config_path("ppo"), env_id)["n_envs"] == 20
+        assert read_entry(config_path("ppo"), env_id)["n_envs"] % 20 == 0

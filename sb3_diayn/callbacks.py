@@ -51,6 +51,7 @@ from sb3_diayn.checks import (
     check_read_actions,
     check_saved,
     check_step,
+    check_strata,
     check_task_reward,
     normalizes_observations,
     quiet_evaluations,
@@ -295,6 +296,7 @@ class DIAYNCallback(BaseCallback):
 
     def _join_environments(self) -> None:
         """Let the environments draw different skills at a time, also if nobody has seeded them."""
+        check_strata(self.training_env, self.n_skills)
         seed = self.model.seed
         if seed is None:
             seed = int(np.random.SeedSequence().generate_state(1)[0])

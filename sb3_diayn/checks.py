@@ -1,6 +1,7 @@
 """What is refused, early and with a remedy."""
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -275,13 +276,25 @@ def check_env(env: VecEnv) -> int:
                 "since one skill alone cannot be distinguished. Leave skill out, and unset the "
                 "variable DIAYN_SKILL."
             )
-        if rule == "stratified" and env.num_envs % n_skills:
-            raise ValueError(
-                f"skill='stratified' with n_envs={env.num_envs} does not play each of "
-                f"n_skills={n_skills} skills equally often; expected a multiple of n_skills "
-                "environments. Change n_envs, or use skill='balanced'."
-            )
     return n_skills
+
+
+def check_strata(env: VecEnv, n_skills: int) -> None:
+    """
+    Warn where the rule ``"stratified"`` would give some skills more environments than others, and
+    draw skills as with ``"balanced"`` there.
+
+    :param env: a vectorised environment to train in
+    :param n_skills: its number of skills
+    """
+    if "stratified" in env.get_attr("skill_rule") and env.num_envs % n_skills:
+        env.env_method("set_skill", "balanced")
+        warnings.warn(
+            f"skill='stratified' with n_envs={env.num_envs} cannot play each of "
+            f"n_skills={n_skills} skills equally often; expected a multiple of n_skills "
+            "environments. Skills are drawn as with skill='balanced'. Change n_envs.",
+            stacklevel=2,
+        )
 
 
 def _check_off_policy(model: OffPolicyAlgorithm) -> None:

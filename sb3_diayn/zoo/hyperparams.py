@@ -1,6 +1,7 @@
 """Hyperparameters in the zoo's format: reading, changing and checking them."""
 
 import inspect
+import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -169,11 +170,32 @@ def read_config(
             # The published codes do not say how long to train in each environment.
             entry |= {"n_timesteps": read_entry(config_path(), env_id)["n_timesteps"]}
     if n_skills is not None:
-        wrapper = "VecDIAYNWrapper" if _named(entry, "VecDIAYNWrapper") else "DIAYNWrapper"
-        entry = set_argument(entry, wrapper, "n_skills", n_skills)
+        entry = _with_skills(entry, n_skills)
     entry = override(algo, entry, hyperparams or {})
     check_hyperparams(algo, entry)
     return entry
+
+
+def _with_skills(entry: Mapping[str, Any], n_skills: int) -> dict[str, Any]:
+    """
+    Another number of skills, and what depends on it: a bound of -log K, and with stratified skills
+    the environments per skill, at the same number of steps per update.
+    """
+    wrapper = "VecDIAYNWrapper" if _named(entry, "VecDIAYNWrapper") else "DIAYNWrapper"
+    before = n_skills_of(entry)
+    changed = set_argument(entry, wrapper, "n_skills", n_skills)
+    if n_skills == before:
+        return changed
+    bound = get_arguments(entry, "DIAYNCallback").get("log_q_min")
+    if bound is not None and math.isclose(bound, -math.log(before), abs_tol=0.05):
+        bound = round(-math.log(n_skills), 1)
+        changed = set_argument(changed, "DIAYNCallback", "log_q_min", bound)
+    if get_arguments(entry, wrapper).get("skill") == "stratified":
+        ratio = max(1, round(entry["n_envs"] / before)) * n_skills / entry["n_envs"]
+        changed["n_envs"] = round(ratio * entry["n_envs"])
+        if entry.get("gradient_steps", -1) > 0:
+            changed["gradient_steps"] = max(1, round(ratio * entry["gradient_steps"]))
+    return changed
 
 
 def preset(name: str, env_id: str | None = None) -> dict[str, dict[str, Any]]:

@@ -163,12 +163,23 @@ def test_stratified_skills_have_the_same_number_of_steps():
 
 
 @pytest.mark.parametrize("n_envs", [1, 4])
-def test_stratified_skills_need_an_environment_each(n_envs):
-    env = DummyVecEnv(
-        [lambda: DIAYNWrapper(CountingEnv(), n_skills=3, skill="stratified")] * n_envs
-    )
-    with pytest.raises(ValueError, match=rf"skill='stratified' with n_envs={n_envs} .*multiple"):
-        make_sac(env).learn(10, callback=DIAYNCallback())
+@pytest.mark.parametrize("is_vectorized", [False, True])
+def test_stratified_skills_need_an_environment_each(n_envs, is_vectorized):
+    """With others the skills are drawn as with "balanced", and a warning says so."""
+
+    def make():
+        return (
+            CountingEnv() if is_vectorized else DIAYNWrapper(CountingEnv(), 3, skill="stratified")
+        )
+
+    env = DummyVecEnv([make] * n_envs)
+    if is_vectorized:
+        env = VecDIAYNWrapper(env, 3, skill="stratified")
+    model = make_sac(env)
+    with pytest.warns(UserWarning, match=rf"skill='stratified' with n_envs={n_envs} .*multiple"):
+        model.learn(200, callback=make_callback())
+    assert env.get_attr("skill_rule") == ["balanced"] * n_envs
+    assert set(model.replay_buffer.skills[: model.replay_buffer.size()].ravel()) == {0, 1, 2}
 
 
 @pytest.mark.slow

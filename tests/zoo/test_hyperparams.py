@@ -1,6 +1,7 @@
 """A file of hyperparameters that is wrong: what the command says, and never a traceback."""
 
 import copy
+import math
 import warnings
 
 import pytest
@@ -15,10 +16,12 @@ from sb3_diayn.cli import main
 from sb3_diayn.zoo.hyperparams import (
     BETTER_WITH_PPO,
     config_path,
+    get_arguments,
     override,
     ppo_hint,
     read_config,
     read_entry,
+    set_argument,
 )
 from tests.helpers.envs import CountingEnv
 from tests.helpers.models import make_sac
@@ -205,3 +208,22 @@ def test_ppo_is_recommended_where_it_is_better_and_nothing_was_chosen():
     assert ppo_hint("sac", "Pendulum-v1", None) is None
     for env_id in BETTER_WITH_PPO:
         assert read_entry(config_path("ppo"), env_id)["n_envs"] % 20 == 0
+
+
+@pytest.mark.parametrize(("n_skills", "n_envs", "updates"), [(20, 60, 2), (50, 150, 5), (7, 21, 1)])
+def test_what_depends_on_the_number_of_skills_follows_it(n_skills, n_envs, updates):
+    entry = read_config("sac", "Hopper-v5", n_skills=n_skills)
+    assert (entry["n_envs"], entry["gradient_steps"]) == (n_envs, updates)
+    bound = get_arguments(entry, "DIAYNCallback")["log_q_min"]
+    assert bound == pytest.approx(-math.log(n_skills), abs=0.05)
+
+
+def test_another_bound_or_rule_does_not_follow_the_number_of_skills(tmp_path):
+    entry = read_entry(config_path("sac"), "Hopper-v5")
+    entry = set_argument(entry, "DIAYNCallback", "log_q_min", -6.0)
+    entry = set_argument(entry, "DIAYNWrapper", "skill", "balanced")
+    file = tmp_path / "own.yml"
+    file.write_text(yaml.safe_dump({"Hopper-v5": entry}))
+    entry = read_config("sac", "Hopper-v5", conf_file=file, n_skills=50)
+    assert (entry["n_envs"], entry["gradient_steps"]) == (60, 2)
+    assert get_arguments(entry, "DIAYNCallback")["log_q_min"] == -6.0

@@ -27,7 +27,7 @@ def test_a_run_in_envpool_is_a_run_as_any_other(tmp_path, algo, hyperparams):
     folder = train("Hopper-v5", vec_env="envpool", n_timesteps=120, **options)
     run = find_run(folder)
     assert run.env_id == "Hopper-v5" and "env_wrapper" not in run.hyperparams
-    expected = {"n_skills": 3, "skill": "balanced"}
+    expected = {"n_skills": 3, "skill": "stratified"}
     assert get_arguments(run.hyperparams, "VecDIAYNWrapper") == expected
     monitored = run.load_model().ep_info_buffer
     assert monitored and all(episode["l"] > 1 for episode in monitored)

@@ -56,7 +56,7 @@ class GymVecEnv(VecEnv):
         first go through ``gymnasium.wrappers.vector.JaxToNumpy`` or ``TorchToNumpy``. EnvPool has
         the seed that ``envpool.make_gymnasium`` got, whatever the model's seed is
     :param spec: of the same environment in gymnasium, from which evaluations during a training make
-        copies; None for that of the ``VectorEnv``
+        copies; None for the one that the ``VectorEnv`` has
     :raises ValueError: if it is no ``VectorEnv``, cannot reset single episodes at their ends, or
         already has skills
     """
@@ -67,7 +67,7 @@ class GymVecEnv(VecEnv):
         self._listed: Any = DictInfoToList(_MaskedEnvPool(env) if _is_envpool(env) else env)
         self._resets_itself = env.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
         self._actions: npt.NDArray[Any] = np.zeros(0)
-        # SB3's actions are float32, as those of the same environment in gymnasium.
+        # SB3's actions are float32, and gymnasium's environments expect that. EnvPool says float64.
         action_space = as_float32(env.single_action_space)
         super().__init__(env.num_envs, env.single_observation_space, action_space)
 

@@ -30,8 +30,8 @@ class Representation(Discriminator):
     and -1 / (K - 1) for each other one, so that the directions add up to 0.
 
     A dual variable, lambda, is the price of the constraint. Phi and the logarithm of lambda follow
-    the gradients of two losses at once (Algorithm 1 of the paper; METRA's
-    code has the logarithm, too)::
+    the gradients of two losses at once (Algorithm 1 of the paper; METRA's code
+    has the logarithm, too)::
 
         c = min(epsilon, 1 - |phi(s') - phi(s)|^2)
         loss of phi = -E[r + lambda c],  loss of lambda = log(lambda) E[c]

@@ -6,18 +6,16 @@ import os
 import re
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import gymnasium as gym
-from gymnasium.envs.registration import EnvSpec
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 from sb3_diayn.files import require_extra
 from sb3_diayn.gym_vec_env import GymVecEnv
-from sb3_diayn.observations import Space
+from sb3_diayn.observations import as_float32
 from sb3_diayn.zoo.hyperparams import import_zoo
 
 # Where MuJoCo looks for a way to render, which it does as it is imported.
@@ -125,27 +123,22 @@ def of_envpool(
             )
         except Exception as error:  # an environment may do anything
             raise why_not_made(env_id, env_kwargs, error) from error
-        spec = _spec_of_gymnasium(env_id, env_kwargs)
-        env = GymVecEnv(pool, spec)
-        env.observation_space = _space_of_gymnasium(spec, env.observation_space)
-        return VecMonitor(env)
+        return VecMonitor(_as_in_gymnasium(pool, env_id, env_kwargs))
 
     return make
 
 
-def _spec_of_gymnasium(env_id: str, env_kwargs: Mapping[str, Any] | None) -> EnvSpec | None:
-    """What an evaluation makes copies from; None where gymnasium has no such environment."""
-    spec = gym.registry.get(env_id)
-    return spec and replace(spec, kwargs={**spec.kwargs, **(env_kwargs or {})})
-
-
-def _space_of_gymnasium(spec: EnvSpec | None, space: Space) -> Space:
-    """Gymnasium's, since the run is evaluated there: EnvPool's BipedalWalker has wrong bounds."""
-    if spec is None:
-        return space
-    env = spec.make(disable_env_checker=True)
-    env.close()
-    return env.observation_space if env.observation_space.shape == space.shape else space
+def _as_in_gymnasium(pool: Any, env_id: str, env_kwargs: Mapping[str, Any] | None) -> GymVecEnv:
+    """With what an evaluation in gymnasium needs: the spec, and bounds that are right there."""
+    try:
+        same = gym.make(env_id, disable_env_checker=True, **(env_kwargs or {}))
+    except Exception:  # not in gymnasium, or with other arguments: then it is EnvPool's alone
+        return GymVecEnv(pool)
+    same.close()
+    env = GymVecEnv(pool, same.spec)
+    if env.observation_space.shape == same.observation_space.shape:
+        env.observation_space = as_float32(same.observation_space)  # BipedalWalker's are wrong
+    return env
 
 
 def why_not_made(env_id: str, env_kwargs: Mapping[str, Any] | None, error: Exception) -> ValueError:

@@ -2,6 +2,7 @@
 
 import gymnasium as gym
 import pytest
+from gymnasium.envs.registration import EnvSpec
 
 pytest.importorskip("rl_zoo3")
 pytest.importorskip("envpool")
@@ -50,6 +51,21 @@ def test_observations_have_the_bounds_of_gymnasium():
     env = of_envpool("BipedalWalker-v3", None, 0)([None])
     expected = gym.make("BipedalWalker-v3").observation_space
     assert env.observation_space == expected
+    env.close()
+
+
+@pytest.mark.parametrize(
+    "env_kwargs", [{"max_episode_steps": 7}, {"frame_skip": 2}, {"post_constraint": False}]
+)
+def test_arguments_reach_the_copies_or_are_envpools_alone(env_kwargs):
+    env = of_envpool("Hopper-v5", env_kwargs, 0)([None])
+    spec = env.get_attr("spec")[0]
+    if "max_episode_steps" in env_kwargs:
+        assert spec.max_episode_steps == 7
+    elif "frame_skip" in env_kwargs:
+        assert spec.kwargs["frame_skip"] == 2
+    else:
+        assert not isinstance(spec, EnvSpec)
     env.close()
 
 

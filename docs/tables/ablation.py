@@ -18,16 +18,13 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import yaml
 
 from docs.tables import tables
-from docs.tables.tables import table
+from docs.tables.sweeps import ROOT, arguments_of, numbers_of, run_folders, seeds_table, write
 from sb3_diayn.evaluation.callback import HISTORY_FILE, SKILLS_FOLDER
-from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.model_zip import load_state, training_history
 from sb3_diayn.zoo.hyperparams import get_arguments
 
-ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "zoo_configs" / "results" / "ablation"
 PAGE = ROOT / "docs" / "pages" / "discriminator.md"
 PICTURE = PAGE.parent / "images" / "results" / "ablation.png"
@@ -45,7 +42,6 @@ BASE = {
 }
 GOOD_RETURN = 1000
 LEARNING_STARTS = 2000
-SIGNIFICANT_DIGITS = 5
 
 
 # -- files --------------------------------------------------------------------------------------
@@ -56,25 +52,22 @@ def collect(logs: Path) -> None:
     :param logs: with the folders of the sweeps
     """
     runs, curves = [], []
-    for folder in sorted(file.parent for file in logs.glob("**/run.json")):
+    for folder in run_folders(logs):
         arm = _arm(folder)
         history = training_history(load_state(next(folder.glob("*.zip"))))
         curve = _curve(folder, history, arm["steps_per_update"])
-        cpu_time = json.loads((folder / "run.json").read_text(encoding="utf-8"))["cpu_time"]
-        last = {"updates": int(curve["updates"].iloc[-1]), "cpu_minutes": cpu_time / 60}
+        last = {"updates": int(curve["updates"].iloc[-1])}
         replayed = {"replayed": history["diayn/accuracy"][-1]}
-        runs.append(arm | last | replayed | _numbers(folder / "evaluation.json"))
+        runs.append(arm | last | replayed | numbers_of(folder, GOOD_RETURN))
         curves.append(curve.assign(**arm)[[*arm, *curve.columns]])
-    FOLDER.mkdir(parents=True, exist_ok=True)
     by = [*BASE, "seed"]
-    _write(pd.DataFrame(runs).sort_values(by), FOLDER / "runs.csv")
-    _write(pd.concat(curves).sort_values([*by, "updates"]), FOLDER / "curves.csv")
+    write(pd.DataFrame(runs).sort_values(by), FOLDER / "runs.csv")
+    write(pd.concat(curves).sort_values([*by, "updates"]), FOLDER / "curves.csv")
 
 
 def _arm(folder: Path) -> dict[str, Any]:
     """What makes a run different from the others."""
-    (args_file,) = folder.glob("*/args.yml")
-    config = _load(args_file.with_name("config.yml"))
+    config, args = arguments_of(folder)
     options = get_arguments(config, "DIAYNCallback")
     return {
         "steps_per_update": config["n_envs"] // config["gradient_steps"],
@@ -83,12 +76,8 @@ def _arm(folder: Path) -> dict[str, Any]:
         "skill": get_arguments(config, "VecDIAYNWrapper")["skill"],
         **{name: config[name] for name in ("learning_rate", "buffer_size", "ent_coef")},
         "discriminator_batch_size": options["batch_size"],
-        "seed": _load(args_file)["seed"],
+        "seed": args["seed"],
     }
-
-
-def _load(file: Path) -> dict[str, Any]:
-    return dict(yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.UnsafeLoader))
 
 
 def _curve(folder: Path, history: dict[str, Any], steps_per_update: int) -> pd.DataFrame:
@@ -106,23 +95,6 @@ def _curve(folder: Path, history: dict[str, Any], steps_per_update: int) -> pd.D
             "recognized_skills": np.exp(rows["discriminator_bound"]),
         }
     )
-
-
-def _numbers(file: Path) -> dict[str, float]:
-    evaluation = SkillEvaluation.load(file)
-    returns = evaluation.task_returns.mean(axis=1)
-    return {
-        "distinct_skills": evaluation.distinct_skills,
-        "recognized_skills": evaluation.recognized_skills,
-        "fresh": float(evaluation.accuracy.mean()),
-        "good_skills": int((returns >= GOOD_RETURN).sum()),
-        "median_return": float(np.median(returns)),
-        "length": float(evaluation.lengths.mean()),
-    }
-
-
-def _write(frame: pd.DataFrame, file: Path) -> None:
-    frame.to_csv(file, index=False, lineterminator="\n", float_format=f"%.{SIGNIFICANT_DIGITS}g")
 
 
 def runs() -> pd.DataFrame:
@@ -166,21 +138,7 @@ def _changes(values: tuple[Any, ...]) -> list[str]:
 
 def arms_table() -> str:
     """:return: one row per arm in Markdown, with the numbers of every seed"""
-    rows = [
-        [name, *_numbers_of_seeds(part), part["cpu_minutes"].mean()] for name, part in arms(runs())
-    ]
-    return table(["", *HEAD.values(), "minutes"], rows)
-
-
-def _numbers_of_seeds(part: pd.DataFrame) -> list[str]:
-    part = part.sort_values("seed")
-    return [", ".join(map(_short, part[name])) for name in HEAD]
-
-
-def _short(value: float) -> str:
-    return (
-        f"{value:.0f}" if value == int(value) else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
-    )
+    return seeds_table("", arms(runs()), HEAD)
 
 
 def with_tables() -> str:

@@ -18,7 +18,7 @@ from sb3_diayn.zoo.hyperparams import get_arguments
 FILE = ROOT / "zoo_configs" / "results" / "ends" / "runs.csv"
 PAGE = ROOT / "docs" / "pages" / "ends_of_episodes.md"
 BEGIN = "<!-- table: python -m docs.tables.ends -->"
-# What each return means: a mountain car at the flag, a pole balanced to the end, a robot that stands.
+# A mountain car at the flag, a pole balanced to the end, a robot that stands.
 GOOD_RETURNS = {
     "MountainCarContinuous-v0": 90,
     "InvertedPendulum-v5": 950,

@@ -159,8 +159,8 @@ def main(task: str = "", sweep: str = "", folder: str = "") -> None:
     for file, content in csv_files().items():
         file.write_text(content, encoding="utf-8")
     IMAGES.mkdir(exist_ok=True)
-    for env_id in sorted(set(runs()["env"])):
-        draw(env_id)
+    for env_id, algo in sorted(set(runs()[["env", "algo"]].itertuples(index=False, name=None))):
+        draw(env_id, algo)
     for env_id in travellers():
         draw_travel(env_id)
 

@@ -15,14 +15,24 @@ from sb3_diayn.trainer import HISTORY
 IMAGES = ROOT / "docs" / "pages" / "images" / "results"
 
 
-def draw(env_id: str) -> None:
+def picture(env_id: str, algo: str) -> Path:
+    """
+    :param env_id: an environment
+    :param algo: what its skills were learned with
+    :return: where :func:`draw` puts its picture
+    """
+    return IMAGES / (f"{env_id}.png" if algo == "SAC" else f"{env_id}_{algo.lower()}.png")
+
+
+def draw(env_id: str, algo: str) -> None:
     """
     :param env_id: an environment: log q of every seed while it was trained, the task return of
         every skill of every seed, and the paths of the skills of seed 0
+    :param algo: what its skills were learned with
     """
     size = {"figsize": (15, 5.2), "layout": "constrained"}
     figure, (training, left, right) = plt.subplots(1, 3, **size)
-    folders = sorted(file.parent for file in RESULTS.glob(f"*/{env_id}_*/run.json"))
+    folders = sorted(file.parent for file in RESULTS.glob(f"{algo.lower()}/{env_id}_*/run.json"))
     _draw_training(folders, training)
     evaluations = [SkillEvaluation.load(folder / "evaluation.json") for folder in folders]
     for seed, evaluation in enumerate(evaluations):
@@ -35,8 +45,8 @@ def draw(env_id: str) -> None:
     left.set(xlabel="seed", xticks=range(len(folders)), ylabel="task return of a skill")
     left.legend()
     plot_trajectories(evaluations[0], ax=right)
-    figure.suptitle(env_id)
-    figure.savefig(IMAGES / f"{env_id}.png", dpi=60)
+    figure.suptitle(f"{env_id}, {algo}")
+    figure.savefig(picture(env_id, algo), dpi=60)
     plt.close(figure)
 
 

@@ -30,6 +30,7 @@ RESULTS = ROOT / "zoo_configs" / "results"
 READS = {name: RESULTS / name for name in ("everything", "position", "velocity")}
 TRIED = RESULTS / "tried"
 RANDOM = RESULTS / "random_policy.json"
+ALGORITHMS = ["SAC", "PPO"]  # in the order of the tables
 LONG = "evaluation_1000_steps.json"  # --env-kwargs max_episode_steps:1000
 PAGE = ROOT / "docs" / "pages" / "results.md"
 # Runs of 0.1.0 were measured on deterministic episodes, without a held-out classifier.
@@ -75,7 +76,9 @@ def runs(results: Path = RESULTS) -> pd.DataFrame:
     :return: one row per run, from its files
     """
     files = sorted(results.glob("*/*/run.json"))
-    return pd.DataFrame([_row(file.parent) for file in files]).sort_values(["env", "seed"])
+    frame = pd.DataFrame([_row(file.parent) for file in files])
+    frame["algo"] = pd.Categorical(frame["algo"], ALGORITHMS)
+    return frame.sort_values(["env", "algo", "seed"])
 
 
 def _row(run: Path) -> dict[str, Any]:
@@ -87,7 +90,7 @@ def _row(run: Path) -> dict[str, Any]:
     solved = REFERENCES[env_id].solved
     return {
         "env": env_id,
-        "algo": evaluation.info["algo"],
+        "algo": evaluation.info["algo"].upper(),
         "seed": int(run.name.rpartition("_")[2]) - 1,
         "K": evaluation.n_skills,
         "steps": evaluation.info["num_timesteps"],
@@ -105,17 +108,18 @@ def _row(run: Path) -> dict[str, Any]:
 
 
 def summary() -> pd.DataFrame:
-    """:return: one row per environment: means over seeds, 95 % intervals"""
+    """:return: one row per environment and algorithm: means over seeds, 95 % intervals"""
     frame, random = runs(), json.loads(RANDOM.read_text(encoding="utf-8"))["returns"]
     measured = list(frame.columns[5:])
+    groups = dict(list(frame.groupby(["env", "algo"], observed=True)))
     rows = []
-    for env_id in [env_id for env_id in REFERENCES if env_id in set(frame["env"])]:
-        part = frame[frame["env"] == env_id]
+    for env_id, algo in sorted(groups, key=_order):
+        part = groups[env_id, algo]
         n_skills, steps = part[["K", "steps"]].iloc[0]
         rows.append(
             {
                 "environment": env_id,
-                "K": n_skills,
+                "algorithm, K": f"{algo}, {n_skills}",
                 "steps": steps,
                 "seeds": len(part),
                 **{name: _cell(part[name]) for name in measured},
@@ -124,6 +128,11 @@ def summary() -> pd.DataFrame:
             }
         )
     return _as_text(rows)
+
+
+def _order(key: tuple[str, str]) -> tuple[int, int]:
+    env_id, algo = key
+    return list(REFERENCES).index(env_id), ALGORITHMS.index(algo)
 
 
 def each_run() -> pd.DataFrame:
@@ -242,7 +251,7 @@ TABLES: dict[str, tuple[Callable[[], pd.DataFrame], tuple[str, ...]]] = {
         summary,
         (
             "environment",
-            "K",
+            "algorithm, K",
             "minutes",
             "fresh accuracy",
             HELD_OUT,
@@ -281,8 +290,8 @@ TABLES: dict[str, tuple[Callable[[], pd.DataFrame], tuple[str, ...]]] = {
         each_run,
         (
             "env",
+            "algo",
             "seed",
-            "log q",
             "fresh accuracy",
             HELD_OUT,
             OLD_MEASURE,

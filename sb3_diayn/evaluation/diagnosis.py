@@ -192,8 +192,7 @@ def _alike(evaluation: SkillEvaluation) -> list[Diagnosis]:
             "alike",
             "warning",
             message,
-            "Train longer, ask for fewer skills (n_skills), raise the entropy coefficient "
-            f"(ent_coef) so that skills are pushed apart, or give {evaluation.recognizer} other "
+            f"Train longer, ask for fewer skills (n_skills), or give {evaluation.recognizer} other "
             "coordinates (obs_indices).",
             tuple(sorted(skill for group in groups for skill in group)),
         )

@@ -21,14 +21,12 @@ from typing import Any
 
 import gymnasium as gym
 import torch as th
-import yaml
 from stable_baselines3 import SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_diayn import DIAYNCallback, DIAYNWrapper
-from sb3_diayn.zoo.hyperparams import config_path
 from tests.benchmarks.timing import report
 
 LEVELS, MAX_STEPS, NETS = (-0.6, -0.45), 100_000, [300, 300]
@@ -76,10 +74,8 @@ def settings() -> dict[str, dict[str, Any]]:
     """:return: arguments of the model by the name of the setting"""
     common = {"ent_coef": 0.1, "learning_starts": 1000}
     plain = {**common, "n_envs": 1, "gradient_steps": 1, "policy_kwargs": {"net_arch": NETS}}
-    entry = yaml.safe_load(config_path("sac").read_text(encoding="utf-8"))["Hopper-v5"]
-    chosen = {name: entry[name] for name in ("n_envs", "buffer_size")}
     fused = {"policy_kwargs": {"net_arch": NETS, "optimizer_kwargs": {"fused": True}}}
-    many = plain | chosen
+    many = plain | {"n_envs": 20, "buffer_size": 30_000}
     return {
         "plain": plain,
         "one per step": many | fused | {"gradient_steps": 20},

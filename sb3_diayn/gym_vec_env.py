@@ -130,11 +130,21 @@ class GymVecEnv(VecEnv):
         frames: Any = self.env.render()
         return [None] * self.num_envs if frames is None else list(frames)
 
+    def has_attr(self, attr_name: str) -> bool:
+        """:return: whether :meth:`get_attr` knows it"""
+        inner: Any = self.env.unwrapped
+        if not isinstance(inner, (SyncVectorEnv, AsyncVectorEnv)):
+            return super().has_attr(attr_name)
+        # To ask for the value would call a method, and end a process that does not know it.
+        return all(inner.call("has_wrapper_attr", attr_name))
+
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """:return: attributes of the single environments, or else of the vectorised one"""
         inner: Any = self.env.unwrapped
         if attr_name == "spec" and self._spec is not None:
             values = [self._spec] * self.num_envs
+        elif isinstance(inner, AsyncVectorEnv) and not self.has_attr(attr_name):
+            raise AttributeError(f"The environments have no attribute {attr_name!r}")
         elif hasattr(inner, "get_attr"):
             values = inner.get_attr(attr_name)
         else:

@@ -243,10 +243,30 @@ def test_what_it_answers():
     assert env.env_method("get_total_steps") == [0, 0]
     assert env.env_method("render", indices=[1])[0].shape == env.get_images()[0].shape
     assert not env.has_attr("no_such_thing")
+    assert env.has_attr("set_wrapper_attr")  # which cannot be called without arguments
     with pytest.raises(NotImplementedError, match=r"for environments \[0\]"):
         env.env_method("get_total_steps", indices=[0])
     with pytest.raises(NotImplementedError, match="length cannot be set"):
         env.set_attr("length", 2)
+    env.close()
+
+
+@pytest.mark.slow
+def test_a_question_ends_no_process():
+    env = GymVecEnv(AsyncVectorEnv(makers(counting), autoreset_mode=NEXT))
+    assert env.get_attr("length") == [2, 3, 4] and not env.has_attr("no_such_thing")
+    with pytest.raises(AttributeError, match="no_such_thing"):
+        env.get_attr("no_such_thing")
+    assert env.reset().shape == (N_ENVS, *env.observation_space.shape)
+    env.close()
+
+
+@pytest.mark.slow
+def test_skills_in_processes_of_gymnasium_are_evaluated():
+    env = VecDIAYNWrapper(GymVecEnv(AsyncVectorEnv(makers(point), autoreset_mode=SAME)), 3)
+    model = make_ppo(env)
+    model.learn(1, callback=make_callback())
+    assert evaluate_skills(model, env, n_episodes=1).lengths.tolist() == [[4]] * 3
     env.close()
 
 

@@ -109,6 +109,7 @@ class GymVecEnv(VecEnv):
         if self._resets_itself:
             for index in np.flatnonzero(dones):
                 both = infos[index]
+                _check_final_obs(both)
                 last = {"terminal_observation": both.pop("final_obs")}
                 infos[index] = both.pop("final_info", {}) | last
                 self.reset_infos[index] = both
@@ -233,6 +234,15 @@ def _check_others(before: Obs, after: Obs) -> None:
             )
 
     map_obs(check, before, after)
+
+
+def _check_final_obs(info: dict[str, Any]) -> None:
+    if "final_obs" not in info:
+        raise ValueError(
+            f"info={sorted(info)} has no 'final_obs' at the end of an episode; expected the last "
+            "observation there, as gymnasium asks of AutoresetMode.SAME_STEP. Correct the "
+            "VectorEnv."
+        )
 
 
 def _check_env(env: VectorEnv[Any, Any, Any]) -> None:

@@ -235,6 +235,16 @@ def test_skills_within_a_vector_env_are_refused_with_the_way_out(vectorize, wrap
     env.close()
 
 
+def test_a_simulator_that_does_not_give_the_last_observation():
+    simulator = SameStepCartPole(num_envs=2, max_episode_steps=1)
+    step = simulator.step
+    simulator.step = lambda actions: (*step(actions)[:4], {})
+    env = GymVecEnv(simulator)
+    env.reset()
+    with pytest.raises(ValueError, match=r"info=\[\] has no 'final_obs' .*; expected the last"):
+        env.step(np.zeros(2, int))
+
+
 def test_what_it_answers():
     env = GymVecEnv(SyncVectorEnv([lambda: Monitor(point(0))] * 2, autoreset_mode=SAME))
     env.reset()

@@ -544,7 +544,8 @@ def _reason(manager: Any, model: BaseAlgorithm, error: BaseException) -> str | N
 def _envs(manager: Any, model: BaseAlgorithm) -> list[VecEnv]:
     """Of the training, and of evaluations in its course."""
     callbacks = [each for outer in manager.callbacks for each in callbacks_in(outer)]
-    evaluating = [getattr(callback, "eval_env", None) for callback in callbacks]
+    names = ("eval_env", "own_env")  # of SB3's callback and of ours
+    evaluating = [getattr(callback, name, None) for callback in callbacks for name in names]
     return [env for env in (model.env, *evaluating) if isinstance(env, VecEnv)]
 
 

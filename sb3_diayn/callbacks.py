@@ -40,6 +40,7 @@ from sb3_diayn.checkpoints import last_good_checkpoint
 from sb3_diayn.checks import (
     check_algorithm_options,
     check_buffer,
+    check_draws,
     check_eval_envs,
     check_finite,
     check_gate,
@@ -239,6 +240,8 @@ class DIAYNCallback(BaseCallback):
         self._begin_continuation()
         if self.options["use_actions"]:
             check_read_actions(self.model, self.training_env)
+        if self.options["learn_p_z"]:
+            check_draws(self.training_env)
         same_episodes = self._continuation.same_episodes
         if isinstance(self.model, OffPolicyAlgorithm):
             self._buffer = bind_buffer(

@@ -222,6 +222,19 @@ def check_read_actions(model: BaseAlgorithm, env: VecEnv) -> None:
             )
 
 
+def check_draws(env: VecEnv) -> None:
+    """
+    :param env: the environments of a model whose p(z) is learned
+    :raises ValueError: if they do not draw skills from p(z)
+    """
+    for rule in env.get_attr("skill_rule"):
+        if rule != "uniform":
+            raise ValueError(
+                f"learn_p_z=True needs skills that are drawn from p(z), and skill={rule!r} draws "
+                "each equally often; expected skill='uniform'. Change it, or leave learn_p_z out."
+            )
+
+
 def _check_observation(model: BaseAlgorithm, env: VecEnv, n_skills: int) -> None:
     space = SkillSpace.from_vec_env(env, n_skills)
     if not _is_of(space.env_space, env.get_attr("skill_space")[0].env_space):

@@ -109,6 +109,7 @@ class GymVecEnv(VecEnv):
         if self._resets_itself:
             for index in np.flatnonzero(dones):
                 both = infos[index]
+                _check_final_obs(both)
                 last = {"terminal_observation": both.pop("final_obs")}
                 infos[index] = both.pop("final_info", {}) | last
                 self.reset_infos[index] = both
@@ -130,11 +131,21 @@ class GymVecEnv(VecEnv):
         frames: Any = self.env.render()
         return [None] * self.num_envs if frames is None else list(frames)
 
+    def has_attr(self, attr_name: str) -> bool:
+        """:return: whether :meth:`get_attr` knows it"""
+        inner: Any = self.env.unwrapped
+        if not isinstance(inner, (SyncVectorEnv, AsyncVectorEnv)):
+            return super().has_attr(attr_name)
+        # To ask for the value would call a method, and end a process that does not know it.
+        return all(inner.call("has_wrapper_attr", attr_name))
+
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """:return: attributes of the single environments, or else of the vectorised one"""
         inner: Any = self.env.unwrapped
         if attr_name == "spec" and self._spec is not None:
             values = [self._spec] * self.num_envs
+        elif isinstance(inner, AsyncVectorEnv) and not self.has_attr(attr_name):
+            raise AttributeError(f"The environments have no attribute {attr_name!r}")
         elif hasattr(inner, "get_attr"):
             values = inner.get_attr(attr_name)
         else:
@@ -223,6 +234,15 @@ def _check_others(before: Obs, after: Obs) -> None:
             )
 
     map_obs(check, before, after)
+
+
+def _check_final_obs(info: dict[str, Any]) -> None:
+    if "final_obs" not in info:
+        raise ValueError(
+            f"info={sorted(info)} has no 'final_obs' at the end of an episode; expected the last "
+            "observation there, as gymnasium asks of AutoresetMode.SAME_STEP. Correct the "
+            "VectorEnv."
+        )
 
 
 def _check_env(env: VectorEnv[Any, Any, Any]) -> None:

@@ -281,6 +281,12 @@ def test_learned_p_z_leaves_the_uniform_one():
     assert learned.discriminator.log_p.exp().sum().item() == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.parametrize("skill", ["balanced", "cycle", "stratified"])
+def test_a_learned_p_z_needs_skills_that_are_drawn_from_it(skill):
+    with pytest.raises(ValueError, match=rf"skill='{skill}' .*; expected skill='uniform'"):
+        make_sac(counting(skill=skill)).learn(1, callback=make_callback(learn_p_z=True))
+
+
 @pytest.mark.slow
 def test_log_q_min_reaches_the_sampled_rewards():
     model, callback = make_sac(counting()), make_callback(log_q_min=-1.5, subtract_log_p=False)

@@ -235,6 +235,16 @@ def test_skills_within_a_vector_env_are_refused_with_the_way_out(vectorize, wrap
     env.close()
 
 
+def test_a_simulator_that_does_not_give_the_last_observation():
+    simulator = SameStepCartPole(num_envs=2, max_episode_steps=1)
+    step = simulator.step
+    simulator.step = lambda actions: (*step(actions)[:4], {})
+    env = GymVecEnv(simulator)
+    env.reset()
+    with pytest.raises(ValueError, match=r"info=\[\] has no 'final_obs' .*; expected the last"):
+        env.step(np.zeros(2, int))
+
+
 def test_what_it_answers():
     env = GymVecEnv(SyncVectorEnv([lambda: Monitor(point(0))] * 2, autoreset_mode=SAME))
     env.reset()
@@ -243,10 +253,30 @@ def test_what_it_answers():
     assert env.env_method("get_total_steps") == [0, 0]
     assert env.env_method("render", indices=[1])[0].shape == env.get_images()[0].shape
     assert not env.has_attr("no_such_thing")
+    assert env.has_attr("set_wrapper_attr")  # which cannot be called without arguments
     with pytest.raises(NotImplementedError, match=r"for environments \[0\]"):
         env.env_method("get_total_steps", indices=[0])
     with pytest.raises(NotImplementedError, match="length cannot be set"):
         env.set_attr("length", 2)
+    env.close()
+
+
+@pytest.mark.slow
+def test_a_question_ends_no_process():
+    env = GymVecEnv(AsyncVectorEnv(makers(counting), autoreset_mode=NEXT))
+    assert env.get_attr("length") == [2, 3, 4] and not env.has_attr("no_such_thing")
+    with pytest.raises(AttributeError, match="no_such_thing"):
+        env.get_attr("no_such_thing")
+    assert env.reset().shape == (N_ENVS, *env.observation_space.shape)
+    env.close()
+
+
+@pytest.mark.slow
+def test_skills_in_processes_of_gymnasium_are_evaluated():
+    env = VecDIAYNWrapper(GymVecEnv(AsyncVectorEnv(makers(point), autoreset_mode=SAME)), 3)
+    model = make_ppo(env)
+    model.learn(1, callback=make_callback())
+    assert evaluate_skills(model, env, n_episodes=1).lengths.tolist() == [[4]] * 3
     env.close()
 
 

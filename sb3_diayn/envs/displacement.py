@@ -90,8 +90,11 @@ class DisplacementObservation(gym.ObservationWrapper[Array, Any, Array], RecordC
     def rename_obs(self, names: Sequence[str]) -> list[str]:
         """
         :param names: of the coordinates of the environment's own observation
-        :return: names of the coordinates with the displacements
+        :return: names of the coordinates with the displacements; none if they do not fit, as
+            where a wrapper inside leaves coordinates out
         """
+        if self.env.observation_space.shape != (len(names),):
+            return []
         moved = [f"displacement of {names[index]}" for index in self.indices]
         return [names[index] for index in self._kept] + moved
 

@@ -156,6 +156,11 @@ class SkillEvaluationCallback(BaseCallback):
                 "save_best=False."
             )
 
+    @property
+    def own_env(self) -> VecEnv | None:
+        """:return: the environments that it has built for a training, None where it has none"""
+        return self._env if self.given_env is None else None
+
     def _make_env(self) -> VecEnv:
         env = self._copy_envs() if self.given_env is None else as_vec_env(self.given_env)
         has_none = unwrap_vec_normalize(self.training_env) is None
@@ -247,8 +252,8 @@ class SkillEvaluationCallback(BaseCallback):
                     normalizer.save(str(temporary))
 
     def _on_training_end(self) -> None:
-        if self.given_env is None and self._env is not None:
-            self._env.close()
+        if self.own_env is not None:
+            self.own_env.close()
             self._env = None
 
 

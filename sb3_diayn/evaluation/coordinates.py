@@ -81,7 +81,7 @@ def find_obs_names(env: VecEnv, space: gym.Space[Any]) -> list[str] | None:
     """
     candidates = [_of_attribute(env), _of_mujoco(env), _of_id(env)]
     if env.has_attr("rename_obs"):  # of DisplacementObservation
-        candidates = [env.env_method("rename_obs", n, indices=[0])[0] for n in candidates if n]
+        candidates = [env.env_method("rename_obs", n)[0] for n in candidates if n]
     return next((list(names) for names in candidates if names and _fit(names, space)), None)
 
 

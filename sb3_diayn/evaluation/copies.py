@@ -56,6 +56,7 @@ def normalize_like(env: VecEnv, training_env: VecEnv) -> VecEnv:
         norm_reward=False,
         clip_obs=trained.clip_obs,
         epsilon=trained.epsilon,
+        norm_obs_keys=trained.norm_obs_keys,
     )
 
 

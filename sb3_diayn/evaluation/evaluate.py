@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 from tqdm.auto import tqdm
 
 from sb3_diayn.arguments import check_positive
+from sb3_diayn.checks import find_bad_parameter
 from sb3_diayn.discriminator import Discriminator
 from sb3_diayn.evaluation import metrics
 from sb3_diayn.evaluation.coordinates import (
@@ -89,14 +90,16 @@ def evaluate_skills(
         MuJoCo, Box2D and classic control
     :param progress_bar: show one
     :return: the measurements
-    :raises ValueError: if ``n_episodes`` is not a positive integer, the model has no discriminator
-        or does not fit the environments, or ``obs_names`` do not fit its observations
+    :raises ValueError: if ``n_episodes`` is not a positive integer, the model has no discriminator,
+        one that has diverged or one that does not fit the environments, or ``obs_names`` do not fit
+        its observations
     """
     check_positive("n_episodes", n_episodes, "Five show the spread.")
     vec_env = as_vec_env(env)
     with preserve_state(model, vec_env):
         discriminator = discriminator or model_discriminator(model)
         _check_n_skills(vec_env, discriminator)
+        _check_finite(discriminator)
         space = discriminator.observation_space
         if obs_names is None:
             obs_names = find_obs_names(vec_env, space)
@@ -256,6 +259,15 @@ def _check_n_skills(env: VecEnv, discriminator: Discriminator) -> None:
         raise ValueError(
             f"env has n_skills={n_skills}; expected {discriminator.n_skills} as the discriminator "
             f"has. Wrap it with DIAYNWrapper(env, n_skills={discriminator.n_skills})."
+        )
+
+
+def _check_finite(discriminator: Discriminator) -> None:
+    bad = find_bad_parameter(discriminator)
+    if bad is not None:
+        raise ValueError(
+            f"discriminator.{bad} is not finite; expected finite numbers. Its training has "
+            "diverged: evaluate an earlier checkpoint."
         )
 
 

@@ -91,7 +91,10 @@ def classify_held_out(episodes: Sequence[Sequence[Array]]) -> HeldOut:
 
 
 def _draw_states(episodes: Sequence[Sequence[Array]], n_folds: int) -> tuple[Array, Array, Array]:
-    """States of each skill, at equal steps through its episodes, with their skills and folds."""
+    """
+    States of each skill, at equal steps through its episodes, with their skills and folds. Of an
+    episode that is too short for that the first state, so that every skill is in all folds.
+    """
     max_states = min(MAX_STATES, MAX_ALL_STATES // len(episodes))
     states, skills, folds = [], [], []
     for skill, each in enumerate(episodes):
@@ -99,8 +102,10 @@ def _draw_states(episodes: Sequence[Sequence[Array]], n_folds: int) -> tuple[Arr
         numbers = np.repeat(np.arange(len(each)), [len(episode) for episode in each])
         n_states = min(len(everything), max_states)
         rows = np.linspace(0, len(everything) - 1, n_states).round().astype(int)
+        known, first_rows = np.unique(numbers, return_index=True)
+        rows = np.append(rows, first_rows[~np.isin(known, numbers[rows])])
         states.append(everything[rows])
-        skills.append(np.full(n_states, skill))
+        skills.append(np.full(len(rows), skill))
         folds.append(numbers[rows] % n_folds)
     finite = np.nan_to_num(np.concatenate(states).astype(np.float64))
     bounded = np.clip(finite, -MAX_COORDINATE, MAX_COORDINATE)
@@ -116,9 +121,7 @@ def _log_votes(states: Array, skills: Array, folds: Array, n_skills: int) -> Arr
     for fold in np.unique(folds):
         tested = folds == fold
         data = states[~tested], skills[~tested], states[tested]
-        # No state of a skill whose other episodes are very short may have been drawn.
-        where = np.ix_(tested, np.unique(skills[~tested]))
-        votes[0][where], votes[1][where] = _vote_of_trees(*data), _linear_vote(*data)
+        votes[0, tested], votes[1, tested] = _vote_of_trees(*data), _linear_vote(*data)
     logs: Array = np.log((1 - UNIFORM_SHARE) * votes + UNIFORM_SHARE / n_skills)
     return logs
 

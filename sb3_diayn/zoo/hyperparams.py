@@ -12,6 +12,7 @@ import yaml
 
 from sb3_diayn.callbacks import DIAYNCallback
 from sb3_diayn.files import reading, require_extra
+from sb3_diayn.skills import check_n_skills
 from sb3_diayn.vec_env import VecDIAYNWrapper
 from sb3_diayn.wrappers import DIAYNWrapper
 
@@ -181,9 +182,8 @@ def _with_skills(entry: Mapping[str, Any], n_skills: int) -> dict[str, Any]:
     Another number of skills, and what depends on it: a bound of -log K, and with stratified skills
     the environments per skill, at the same number of steps per update.
     """
-    wrapper = "VecDIAYNWrapper" if _named(entry, "VecDIAYNWrapper") else "DIAYNWrapper"
-    before = n_skills_of(entry)
-    changed = set_argument(entry, wrapper, "n_skills", n_skills)
+    wrapper, before = wrapper_of_skills(entry), n_skills_of(entry)
+    changed = set_argument(entry, wrapper, "n_skills", check_n_skills(n_skills))
     if n_skills == before:
         return changed
     bound = get_arguments(entry, "DIAYNCallback").get("log_q_min")
@@ -191,8 +191,9 @@ def _with_skills(entry: Mapping[str, Any], n_skills: int) -> dict[str, Any]:
         bound = round(-math.log(n_skills), 1)
         changed = set_argument(changed, "DIAYNCallback", "log_q_min", bound)
     if get_arguments(entry, wrapper).get("skill") == "stratified":
-        ratio = max(1, round(entry["n_envs"] / before)) * n_skills / entry["n_envs"]
-        changed["n_envs"] = round(ratio * entry["n_envs"])
+        n_envs = entry.get("n_envs", 1)
+        changed["n_envs"] = max(1, round(n_envs / before)) * n_skills
+        ratio = changed["n_envs"] / n_envs
         if entry.get("gradient_steps", -1) > 0:
             changed["gradient_steps"] = max(1, round(ratio * entry["gradient_steps"]))
     return changed
@@ -276,15 +277,21 @@ def get_arguments(hyperparams: Mapping[str, Any], class_name: str) -> dict[str, 
     }
 
 
+def wrapper_of_skills(hyperparams: Mapping[str, Any]) -> str:
+    """
+    :param hyperparams: in the zoo's format
+    :return: the class of ``CLASSES`` that appends the skills there
+    """
+    return "VecDIAYNWrapper" if _named(hyperparams, "VecDIAYNWrapper") else "DIAYNWrapper"
+
+
 def n_skills_of(hyperparams: Mapping[str, Any]) -> int:
     """
     :param hyperparams: in the zoo's format
     :return: the number of skills of the wrapper there, or its default
     """
-    names = ("VecDIAYNWrapper", "DIAYNWrapper")
-    given = [get_arguments(hyperparams, name).get("n_skills") for name in names]
     default = inspect.signature(DIAYNWrapper).parameters["n_skills"].default
-    return int(next((number for number in given if number is not None), default))
+    return int(get_arguments(hyperparams, wrapper_of_skills(hyperparams)).get("n_skills", default))
 
 
 def set_argument(

@@ -9,7 +9,12 @@ import gymnasium as gym
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from sb3_diayn.zoo.environments import why_not_made
-from sb3_diayn.zoo.hyperparams import import_zoo, n_skills_of
+from sb3_diayn.zoo.hyperparams import (
+    get_arguments,
+    import_zoo,
+    n_skills_of,
+    wrapper_of_skills,
+)
 
 AUTO = "auto"
 # Milliseconds of processor time for each step of an environment: tests/benchmarks/vec_envs.py. What
@@ -28,7 +33,8 @@ def choose_envs(
 ) -> tuple[dict[str, Any], str]:
     """
     As many environments as skills, in one process. Where a step costs so much that processes of
-    their own pay off, see :func:`pays_off`, one for each core.
+    their own pay off, see :func:`pays_off`, one for each core, unless skills are ``"stratified"``:
+    these need an environment each.
 
     :param algo: name of the algorithm as the zoo spells it
     :param hyperparams: in the zoo's format
@@ -45,7 +51,8 @@ def choose_envs(
         milliseconds = time_step(env_id, env_kwargs)
         vec_env = "subproc" if pays_off(milliseconds, min(n_cores, n_skills)) else "dummy"
         reason += f"; a step takes {milliseconds:.2g} ms"
-    if vec_env == "subproc" and n_cores < n_skills:
+    skill = get_arguments(hyperparams, wrapper_of_skills(hyperparams)).get("skill")
+    if vec_env == "subproc" and n_cores < n_skills and skill != "stratified":
         n_envs, reason = n_cores, reason.replace("skill", "core")
     print(f"n_envs={AUTO}: {n_envs} environments, --vec-env {vec_env} ({reason})")
     return _changes(algo, hyperparams, n_envs), vec_env

@@ -217,8 +217,9 @@ def complete(
         hyperparams={k: v for k, v in options.hyperparams.items() if (k, v) != ("n_envs", AUTO)},
         resumed=None if resumed is None else resumed.hyperparams,
     )
-    check_observations(algo, hyperparams, env_id, options.env_kwargs)
-    options = replace(options, algo=algo, env=env_id, gym_packages=packages)
+    env_kwargs = options.env_kwargs or hyperparams.get("env_kwargs")
+    check_observations(algo, hyperparams, env_id, env_kwargs)
+    options = replace(options, algo=algo, env=env_id, env_kwargs=env_kwargs, gym_packages=packages)
     if is_auto:
         options, hyperparams = _with_chosen_envs(options, hyperparams)
     if options.vec_env == "envpool":
@@ -543,7 +544,8 @@ def _reason(manager: Any, model: BaseAlgorithm, error: BaseException) -> str | N
 def _envs(manager: Any, model: BaseAlgorithm) -> list[VecEnv]:
     """Of the training, and of evaluations in its course."""
     callbacks = [each for outer in manager.callbacks for each in callbacks_in(outer)]
-    evaluating = [getattr(callback, "eval_env", None) for callback in callbacks]
+    names = ("eval_env", "own_env")  # of SB3's callback and of ours
+    evaluating = [getattr(callback, name, None) for callback in callbacks for name in names]
     return [env for env in (model.env, *evaluating) if isinstance(env, VecEnv)]
 
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
-from gymnasium.wrappers import FlattenObservation
+from gymnasium.vector import SyncVectorEnv
+from gymnasium.wrappers import FlattenObservation, TransformObservation
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from stable_baselines3.common.vec_env import DummyVecEnv
@@ -13,6 +14,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from sb3_diayn import (
     DIAYNWrapper,
     DisplacementObservation,
+    GymVecEnv,
     SkillEvaluationCallback,
     evaluate_skills,
 )
@@ -128,6 +130,23 @@ def test_the_orientation_of_an_ant_is_still_found():
     names = find_obs_names(DummyVecEnv([lambda: env]), env.env.observation_space)
     assert names[0] == "root z" and orientation_indices(names) == [1, 2, 3, 4]
     assert names[-2:] == ["displacement of root x", "displacement of root y"]
+
+
+def test_names_that_do_not_fit_are_not_used():
+    """Ant's names are of the whole observation, of which a wrapper inside leaves out the half."""
+    ant = gym.make("Ant-v5", **ANT)
+    space = spaces.Box(-np.inf, np.inf, (50,))
+    cut = TransformObservation(ant, lambda obs: obs[-50:].astype(np.float32), space)
+    env = DisplacementObservation(cut, [0, 1])
+    assert find_obs_names(DummyVecEnv([lambda: env]), env.observation_space) is None
+
+
+def test_names_in_a_vector_env_of_gymnasium():
+    def make():
+        return DisplacementObservation(gym.make("MountainCarContinuous-v0"), [0])
+
+    env = GymVecEnv(SyncVectorEnv([make] * 2))
+    assert find_obs_names(env, env.observation_space)[-1] == "displacement of position"
 
 
 @pytest.mark.slow

@@ -18,8 +18,9 @@ from stable_baselines3.common.vec_env import (
 
 from sb3_diayn import DIAYNWrapper, load_discriminator
 from sb3_diayn.evaluation.callback import SkillEvaluationCallback
+from sb3_diayn.evaluation.copies import copy_statistics, normalize_like
 from sb3_diayn.evaluation.evaluate import evaluate_skills
-from tests.helpers.envs import PointEnv
+from tests.helpers.envs import EchoEnv, PointEnv
 from tests.helpers.models import make_callback, make_dqn, make_ppo, make_sac
 from tests.helpers.scripted import K, point_env, point_vec
 
@@ -183,6 +184,17 @@ def test_vec_normalize_shares_the_statistics_of_the_training():
     assert isinstance(normalizer, VecNormalize) and normalizer.clip_obs == 7.0
     assert np.array_equal(normalizer.obs_rms.mean, env.obs_rms.mean)
     assert normalizer.obs_rms is not env.obs_rms and env.training
+
+
+def test_copies_normalise_the_same_parts_of_a_dict():
+    """A Discrete cannot be normalised, so that a training has to choose."""
+    envs = [DummyVecEnv([lambda: DIAYNWrapper(EchoEnv("dict"), K)]) for _ in range(2)]
+    env = VecNormalize(envs[0], norm_reward=False, norm_obs_keys=["noise"])
+    env.reset()
+    copies = normalize_like(envs[1], env)
+    copy_statistics(copies, env)
+    assert copies.norm_obs_keys == ["noise"]
+    assert copies.reset()["position"].tolist() == [[0, 0]]
 
 
 def test_vec_normalize_only_in_the_evaluation_is_refused():

@@ -313,6 +313,13 @@ def test_a_model_without_discriminator_is_refused():
         evaluate_skills(walker(), point_vec())
 
 
+def test_a_discriminator_that_has_diverged_is_refused():
+    discriminator = constant_discriminator([0.25] * K)
+    discriminator.net[-1].bias.data[1] = math.nan
+    with pytest.raises(ValueError, match=r"discriminator\.net\.0\.bias\[1\]=nan .*expected finite"):
+        evaluate_skills(walker(), point_vec(), discriminator=discriminator)
+
+
 def test_another_environment_is_refused():
     with pytest.raises(ValueError, match="the model was trained on"):
         evaluate(walker(), DIAYNWrapper(CountingEnv(), K))

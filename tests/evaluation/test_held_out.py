@@ -131,13 +131,13 @@ def test_one_tree_at_a_time_is_the_same_forest():
 
 
 @pytest.mark.slow
-def test_episodes_too_short_to_be_drawn_from(monkeypatch):
-    """All drawn states of skill 0 are in fold 0, so the classifier of fold 0 never saw it."""
+@pytest.mark.parametrize("n_skills", [2, 3])
+def test_episodes_too_short_to_be_drawn_from(n_skills, monkeypatch):
+    """At equal steps all states of skill 0 would be in fold 0, which no classifier could learn."""
     monkeypatch.setattr(held_out, "MAX_STATES", 20)
-    lengths = [(200, 1, 1, 200), (100, 100, 100, 100), (100, 100, 100, 100)]
+    lengths = [(200, 1, 1, 200), (100, 100, 100, 100), (100, 100, 100, 100)][:n_skills]
     episodes = [[np.full((n, 1), float(z)) for n in each] for z, each in enumerate(lengths)]
-    log_q = classify_held_out(episodes).log_q
-    assert log_q[0] < math.log(1 / 3) and min(log_q[1:]) > math.log(0.8)
+    assert min(classify_held_out(episodes).log_q) > math.log(0.8)
 
 
 @pytest.mark.slow

@@ -26,6 +26,7 @@ from sb3_diayn import (
     DIAYNCallback,
     DIAYNCheckpointCallback,
     DIAYNWrapper,
+    SkillEvaluationCallback,
     load_discriminator,
     resume,
 )
@@ -471,6 +472,17 @@ def test_an_environment_that_fails_in_an_evaluation(tmp_path, capfd):
     run, error = fail(tmp_path, capfd, "--eval-freq", 20)
     assert "has failed in an evaluation, number 0 of the environments 0 to 0: it raised" in error
     assert list(run.glob("*.zip"))
+
+
+def test_an_environment_that_fails_in_an_evaluation_of_skills(tmp_path):
+    pytest.importorskip("rl_zoo3")
+    from sb3_diayn.zoo.training import train
+
+    evaluating = SkillEvaluationCallback(eval_freq=20, n_envs=1)
+    options = {"n_skills": 3, "seed": 2, "n_timesteps": 200, "device": "cpu"}
+    tiny = {"learning_starts": 20, "n_envs": 2, "gradient_steps": 1, "batch_size": 16}
+    with pytest.raises(RuntimeError, match=r"has failed in an evaluation, number 0 .*: it raised"):
+        train(FAILING, log_folder=tmp_path, hyperparams=tiny, callbacks=[evaluating], **options)
 
 
 def test_an_environment_that_fails_after_the_training(tmp_path, capfd):

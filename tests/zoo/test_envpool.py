@@ -11,7 +11,7 @@ from sb3_diayn import SkillEvaluationCallback
 from sb3_diayn.zoo.environments import of_envpool
 from sb3_diayn.zoo.hyperparams import get_arguments, vectorize_skills
 from sb3_diayn.zoo.runs import find_run
-from sb3_diayn.zoo.training import train
+from sb3_diayn.zoo.training import TrainingOptions, complete, train
 
 SMALL = {"n_envs": 3, "n_steps": 20, "batch_size": 20, "n_epochs": 1}
 
@@ -66,6 +66,19 @@ def test_arguments_reach_the_copies_or_are_envpools_alone(env_kwargs):
         assert spec.kwargs["frame_skip"] == 2
     else:
         assert not isinstance(spec, EnvSpec)
+    env.close()
+
+
+def test_arguments_of_the_file_reach_the_simulators():
+    """EnvPool makes its environments by itself, and knows of no file."""
+    options = {"algo": "ppo", "conf_file": "ppo_travel", "vec_env": "envpool"}
+    found = [
+        complete(TrainingOptions(env="HalfCheetah-v5", env_kwargs=given, **options))[0].env_kwargs
+        for given in (None, {"max_episode_steps": 7})
+    ]
+    assert found == [{"max_episode_steps": 200}, {"max_episode_steps": 7}]
+    env = of_envpool("HalfCheetah-v5", found[0], 0)([None])
+    assert env.get_attr("spec")[0].max_episode_steps == 200
     env.close()
 
 

@@ -218,6 +218,18 @@ def test_what_depends_on_the_number_of_skills_follows_it(n_skills, n_envs, updat
     assert bound == pytest.approx(-math.log(n_skills), abs=0.05)
 
 
+@pytest.mark.parametrize("n_skills", [1, 0, -3])
+def test_a_number_of_skills_that_is_none(n_skills):
+    with pytest.raises(ValueError, match=rf"n_skills={n_skills} is not a number of skills; exp"):
+        read_config("sac", "Hopper-v5", n_skills=n_skills)
+
+
+def test_stratified_skills_without_a_number_of_environments(tmp_path):
+    wrapper = {WRAPPER: {"n_skills": 20, "skill": "stratified"}}
+    file = write(tmp_path, {ENV: RIGHT | {"env_wrapper": [wrapper]}})
+    assert read(file, n_skills=10)["n_envs"] == 10
+
+
 def test_another_bound_or_rule_does_not_follow_the_number_of_skills(tmp_path):
     entry = read_entry(config_path("sac"), "Hopper-v5")
     entry = set_argument(entry, "DIAYNCallback", "log_q_min", -6.0)

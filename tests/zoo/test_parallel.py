@@ -64,6 +64,14 @@ def test_a_slow_environment_gets_a_process_for_each_core(machine, capsys):
     assert choose_envs("ppo", WRAPPER, "Any-v0", vec_env="envpool") == ({"n_envs": 20}, "envpool")
 
 
+def test_stratified_skills_have_an_environment_each(machine):
+    machine(milliseconds=10.0, n_cores=8)
+    arguments = {"n_skills": 20, "skill": "stratified"}
+    for key, name in [("env_wrapper", "DIAYNWrapper"), ("vec_env_wrapper", "VecDIAYNWrapper")]:
+        hyperparams = {key: [{f"sb3_diayn.{name}": arguments}]}
+        assert choose_envs("ppo", hyperparams, "Any-v0") == ({"n_envs": 20}, "subproc")
+
+
 def test_what_is_given_is_kept(machine):
     machine(milliseconds=0.02, n_cores=2)
     given = {"n_envs": "auto", "gradient_steps": 3}

@@ -55,7 +55,7 @@ REMARKS = {
         "Skills 1, 3 and 4 run backward on their feet."
     ),
     "sac_Hopper-v5_1": "Skill 13 holds a pose. The others fall, each in its own way.",
-    "films_ppo_Hopper-v5_1": (
+    "ppo_Hopper-v5_1": (
         "Skill 10 leaps and falls. Each of the others holds a pose of its own."
     ),
     "films_ppo_BipedalWalker-v3_1": (

@@ -49,7 +49,7 @@ WITH_MODEL = (  # keep their zips
     "velocity/ppo/HalfCheetah-v5_1",
     "position/ppo/Ant-v5_1",
     "films/ppo/BipedalWalker-v3_1",
-    "films/ppo/Hopper-v5_1",
+    "ppo/Hopper-v5_1",
     "tasks/ppo/sb3_diayn-PointBox-v0_1",
     "tasks/ppo/sb3_diayn-PointHallway-v0_1",
     "tasks/ppo/sb3_diayn-PointUMaze-v0_1",

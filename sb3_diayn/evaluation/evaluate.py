@@ -149,6 +149,7 @@ def summarize(
             "n_episodes": n_episodes,
             "normalize_obs": discriminator.normalize_obs,
             "spectral_norm": discriminator.spectral_norm,
+            "cross_fit": discriminator.cross_fit,
             "objective": discriminator.objective_name,
             **input_names(discriminator),
             **info,

@@ -232,7 +232,6 @@ class DIAYNCallback(BaseCallback):
         check_not_nested(self)
         self.n_skills = check_model(self.model)
         check_gate(self.model, self.options["min_task_return"])
-        check_algorithm_options(self.model, self.options)
         self.skill_space = SkillSpace.from_vec_env(self.training_env, self.n_skills)
         check_observations(self.model, self.training_env, self.skill_space)
         # Asked for now: the zoo closes the environments before it saves.
@@ -299,12 +298,12 @@ class DIAYNCallback(BaseCallback):
 
     def _join_environments(self) -> None:
         """Let the environments draw different skills at a time, also if nobody has seeded them."""
-        check_strata(self.training_env, self.n_skills)
         seed = self.model.seed
         if seed is None:
             seed = int(np.random.SeedSequence().generate_state(1)[0])
         for index in range(self.training_env.num_envs):
             self.training_env.env_method("join", index, seed, indices=[index])
+        check_strata(self.training_env, self.n_skills)
 
     def _on_training_start(self) -> None:
         callback = self.locals.get("callback")
@@ -326,6 +325,7 @@ class DIAYNCallback(BaseCallback):
             self._code.check(saved["options"])
         self.options = (saved["options"] if saved else _default_options()) | self._given
         check_objective(self.options, _default_options())
+        check_algorithm_options(self.model, self.options)
         # Initial parameters that are about to be replaced must not move torch's random numbers.
         with th.random.fork_rng(enabled=saved is not None):
             self.discriminator, self.trainer, self.skill_reward = build(

@@ -300,12 +300,16 @@ def check_strata(env: VecEnv, n_skills: int) -> None:
     :param env: a vectorised environment to train in
     :param n_skills: its number of skills
     """
-    if "stratified" in env.get_attr("skill_rule") and env.num_envs % n_skills:
+    if "stratified" not in env.get_attr("skill_rule"):
+        return
+    counts = np.bincount(env.get_attr("stratum"), minlength=n_skills)
+    if counts.min() < counts.max():
         env.env_method("set_skill", "balanced")
         warnings.warn(
-            f"skill='stratified' with n_envs={env.num_envs} cannot play each of "
-            f"n_skills={n_skills} skills equally often; expected a multiple of n_skills "
-            "environments. Skills are drawn as with skill='balanced'. Change n_envs.",
+            f"skill='stratified' with n_envs={env.num_envs} gives a skill {counts.min()} to "
+            f"{counts.max()} environments; expected the same number for each of "
+            f"n_skills={n_skills} skills. Skills are drawn as with skill='balanced'. Take a "
+            "multiple of n_skills environments, with consecutive seeds as after env.seed(0).",
             stacklevel=2,
         )
 

@@ -98,7 +98,7 @@ def resolve_indices(obs_indices: Coordinates, n_features: int) -> list[int]:
         obs_indices = _parse_slice(obs_indices)
     if isinstance(obs_indices, slice):
         indices = list(range(n_features)[obs_indices])
-    elif isinstance(obs_indices, Iterable) and all(isinstance(i, Integral) for i in obs_indices):
+    elif isinstance(obs_indices, Iterable) and all(map(_is_index, obs_indices)):
         indices = [int(i) + (n_features if i < 0 else 0) for i in obs_indices]
     else:
         indices = []
@@ -110,6 +110,11 @@ def resolve_indices(obs_indices: Coordinates, n_features: int) -> list[int]:
             "a slice that holds at least one. Leave it out to read the whole observation."
         )
     return indices
+
+
+def _is_index(value: Any) -> bool:
+    """A mask of truth values would be read as the indices 0 and 1."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _parse_slice(text: str) -> slice:

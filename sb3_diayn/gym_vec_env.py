@@ -14,7 +14,7 @@ from gymnasium.vector import (
     VectorEnv,
     VectorWrapper,
 )
-from gymnasium.wrappers.vector import DictInfoToList
+from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics
 from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
@@ -110,9 +110,11 @@ class GymVecEnv(VecEnv):
             for index in np.flatnonzero(dones):
                 both = infos[index]
                 _check_final_obs(both)
-                last = {"terminal_observation": both.pop("final_obs")}
-                infos[index] = both.pop("final_info", {}) | last
-                self.reset_infos[index] = both
+                ended = both.pop("final_info", {})
+                ended["terminal_observation"] = both.pop("final_obs")
+                if "episode" in both:  # of RecordEpisodeStatistics: what SB3 logs
+                    ended["episode"] = both.pop("episode")
+                infos[index], self.reset_infos[index] = ended, both
             return obs
         first_obs, first_infos = self._listed.reset(options={"reset_mask": dones.copy()})
         first_obs = map_obs(np.array, first_obs)
@@ -265,12 +267,26 @@ def _check_env(env: VectorEnv[Any, Any, Any]) -> None:
             "AutoresetMode.SAME_STEP or DISABLED. Use vectorization_mode='async' of gym.make_vec, "
             "or give the simulator such a mode, see examples/vectorized.py."
         )
+    if mode != AutoresetMode.SAME_STEP:
+        _check_wrappers(env)
     if is_of_single_envs and any(inner.call("has_wrapper_attr", "skill_rule")):
         raise ValueError(
             "env has a DIAYNWrapper around each of its environments, which cannot be reached "
             "through a VectorEnv; expected environments without skills. Leave DIAYNWrapper out, "
             "and put VecDIAYNWrapper outside: VecDIAYNWrapper(GymVecEnv(env), n_skills=20)."
         )
+
+
+def _check_wrappers(env: Any) -> None:
+    """Gymnasium's environments take the mask away before this wrapper looks for it."""
+    while isinstance(env, VectorWrapper):
+        if isinstance(env, RecordEpisodeStatistics):
+            raise ValueError(
+                "env has RecordEpisodeStatistics, which forgets all episodes when one of them is "
+                "reset; expected AutoresetMode.SAME_STEP, or no such wrapper. Use SB3's "
+                "VecMonitor(GymVecEnv(env))."
+            )
+        env = env.env
 
 
 def _check_envpool(env: Any) -> None:

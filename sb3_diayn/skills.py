@@ -415,6 +415,11 @@ class SkillSampler:
         self._rng = np.random.default_rng([self._seed, UNIFORM])
         self._n_draws = 0
 
+    @property
+    def stratum(self) -> int:
+        """:return: the skill that ``"stratified"`` always draws"""
+        return self._seed % self.n_skills
+
     def join(self, index: int, seed: int) -> None:
         """
         Become one of several environments of a training.
@@ -441,7 +446,7 @@ class SkillSampler:
         if self.rule == "uniform":
             return int(self._rng.choice(self.n_skills, p=self.p))
         if self.rule == "stratified":
-            return self._seed % self.n_skills
+            return self.stratum
         if self.rule == "cycle":
             return (self.index + number) % self.n_skills
         shuffle = np.random.default_rng([self._seed // MAX_ENVS, BALANCED, number // self.n_skills])

@@ -275,6 +275,7 @@ class VecDIAYNWrapper(VecEnvWrapper):
             *SHARED_ATTRIBUTES,
             "skill",
             "skill_rule",
+            "stratum",
             "last_obs",
         ) or self.venv.has_attr(attr_name)
 
@@ -287,6 +288,8 @@ class VecDIAYNWrapper(VecEnvWrapper):
             return [int(self.skills[index]) for index in self._get_indices(indices)]
         if attr_name == "skill_rule":
             return [self._samplers[index].rule for index in self._get_indices(indices)]
+        if attr_name == "stratum":
+            return [self._samplers[index].stratum for index in self._get_indices(indices)]
         if attr_name == "last_obs":
             return [index_obs(self._last_obs, index) for index in self._get_indices(indices)]
         return self.venv.get_attr(attr_name, indices)

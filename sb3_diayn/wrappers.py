@@ -133,6 +133,11 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any], RecordConstructorArgs):
         return self._sampler.rule
 
     @property
+    def stratum(self) -> int:
+        """:return: the skill that the rule ``"stratified"`` draws"""
+        return self._sampler.stratum
+
+    @property
     def env_action_space(self) -> spaces.Space[Any]:
         """:return: the space of the actions that arrive here, whatever a wrapper outside does"""
         return self.action_space

@@ -92,6 +92,12 @@ def test_resolve_indices(obs_indices, expected):
     assert resolve_indices(obs_indices, 4) == expected
 
 
+def test_a_mask_is_not_a_list_of_indices():
+    """It would be read as the indices 0 and 1."""
+    with pytest.raises(ValueError, match=r"obs_indices=\[False, True\] does not choose"):
+        resolve_indices([False, True], 2)
+
+
 @pytest.mark.parametrize("obs_indices", [[1], slice(1, 2), "1:2", [-2]])
 def test_the_discriminator_ignores_the_other_coordinates(obs_indices):
     discriminator = Discriminator(SPACE, 4, net_arch=[16], obs_indices=obs_indices)

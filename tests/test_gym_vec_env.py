@@ -235,6 +235,24 @@ def test_skills_within_a_vector_env_are_refused_with_the_way_out(vectorize, wrap
     env.close()
 
 
+def test_statistics_of_episodes_are_where_sb3_looks_for_them():
+    vector_env = SyncVectorEnv(makers(counting), autoreset_mode=SAME)
+    env = GymVecEnv(RecordEpisodeStatistics(vector_env))
+    env.reset()
+    lengths = {i: [] for i in range(N_ENVS)}
+    for _ in range(12):
+        for index, info in enumerate(env.step(np.zeros((N_ENVS, 1), np.float32))[3]):
+            lengths[index] += [info["episode"]["l"]] if "episode" in info else []
+    assert lengths == {0: [2] * 6, 1: [3] * 4, 2: [4] * 3}
+
+
+@pytest.mark.parametrize("mode", [DISABLED, NEXT])
+def test_statistics_that_resets_would_spoil_are_refused(mode):
+    vector_env = RecordEpisodeStatistics(SyncVectorEnv(makers(counting), autoreset_mode=mode))
+    with pytest.raises(ValueError, match=r"has RecordEpisodeStatistics.*SB3's VecMonitor"):
+        GymVecEnv(vector_env)
+
+
 def test_a_simulator_that_does_not_give_the_last_observation():
     simulator = SameStepCartPole(num_envs=2, max_episode_steps=1)
     step = simulator.step

@@ -220,7 +220,7 @@ def _unknown_to_discriminator(evaluation: SkillEvaluation) -> list[Diagnosis]:
             f"{_distinct(evaluation)}, but its own bound is {known:.2f} nats. It recognises "
             f"{_accuracy(evaluation)} and is {_confidence(evaluation, excess)}. At the bottom are "
             f"skills {named}.",
-            _ignorance_advice(evaluation) if excess < OVERCONFIDENT else MEMORY_ADVICE,
+            _ignorance_advice(evaluation) if excess < OVERCONFIDENT else _memory_advice(evaluation),
             tuple(int(k) for k in worst),
         )
     ]
@@ -248,11 +248,19 @@ def _ignorance_advice(evaluation: SkillEvaluation) -> str:
     return f"Let it learn more: {options}."
 
 
-MEMORY_ADVICE = (
-    "It knows the episodes that it was trained on, but not the next ones: collect more episodes of "
-    "each skill per update (n_envs), shorten them (skill_duration), or train longer. "
-    "diayn/log_q_z is measured on replayed states and does not show this."
-)
+def _memory_advice(evaluation: SkillEvaluation) -> str:
+    advice = (
+        "It knows the episodes that it was trained on, but not the next ones: collect more "
+        "episodes of each skill per update (n_envs), shorten them (skill_duration), or train "
+        "longer."
+    )
+    if evaluation.info.get("cross_fit"):  # what is logged is of episodes that it has not learned
+        return advice
+    return (
+        f"{advice} Or let it reward only episodes that it has not learned (cross_fit, off-policy), "
+        "or learn from older rollouts, too (n_rollouts, on-policy). diayn/log_q_z is measured on "
+        "what it learns from and does not show this."
+    )
 
 
 def _confidence(evaluation: SkillEvaluation, excess: float) -> str:

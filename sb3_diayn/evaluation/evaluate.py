@@ -114,13 +114,13 @@ def evaluate_skills(
             bar = tqdm(episodes, total=len(skills), desc=label, disable=not progress_bar)
             return sorted(bar, key=lambda trajectory: trajectory.skill)
 
+        untrained = untrained_model(model, seed) if baseline else None
         trajectories = play(model, "Playing skills")
         evaluation = summarize(trajectories, discriminator, n_episodes)
         evaluation.upside_down = _measure_upside_down(trajectories, obs_names, shape)
         evaluation.sensitivity = policy_sensitivity(model, vec_env, trajectories, shape[0])
-        if baseline and "why_no_held_out" not in evaluation.info:
-            untrained = play(untrained_model(model, seed), "Playing an untrained policy")
-            features = _features(untrained, discriminator)
+        if untrained is not None and "why_no_held_out" not in evaluation.info:
+            features = _features(play(untrained, "Playing an untrained policy"), discriminator)
             evaluation.untrained_log_q = classify_held_out(_nested(features, shape)).log_q
     evaluation.info |= {
         "algo": type(model).__name__,
@@ -149,6 +149,7 @@ def summarize(
             "n_episodes": n_episodes,
             "normalize_obs": discriminator.normalize_obs,
             "spectral_norm": discriminator.spectral_norm,
+            "cross_fit": discriminator.cross_fit,
             "objective": discriminator.objective_name,
             **input_names(discriminator),
             **info,

@@ -291,6 +291,17 @@ def test_advice_for_a_discriminator_depends_on_how_sure_it_is(confidence, words)
     assert ("Let it learn more" in diagnosis.advice) == (words != "trained on")
 
 
+def test_cross_fitting_is_advised_to_those_who_have_it_not():
+    changes = {
+        "log_q": np.full(N, -2.0),
+        "reliability": np.array([[0, 0, 0]] * 9 + [[1.0, 1.0, 0.8]]),
+    }
+    without = only(good(**changes)).advice
+    with_it = only(good(info=good().info | {"cross_fit": True}, **changes)).advice
+    assert "cross_fit" in without and "log_q_z" in without
+    assert "trained on" in with_it and "cross_fit" not in with_it and "log_q_z" not in with_it
+
+
 def test_skills_that_overlap_without_a_pair_are_alike():
     """exp(1) of 10 skills, and each answer is given to three of them."""
     log_q = np.full(N, 1 - math.log(N))

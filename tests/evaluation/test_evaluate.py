@@ -236,6 +236,15 @@ def test_an_untrained_model_is_another_policy_of_the_same_class():
     assert all(map(th.equal, trained, model.policy.parameters()))
 
 
+def test_a_policy_that_cannot_be_built_again_is_refused_before_it_is_played(monkeypatch):
+    """As SBX's, which has no parameters of PyTorch."""
+    model, env = walker(), point_vec()
+    monkeypatch.setattr(model.policy, "parameters", lambda: iter(()))
+    with pytest.raises(ValueError, match=r"baseline=True cannot build .*; expected a policy"):
+        evaluate_skills(model, env, discriminator=compass(), baseline=True)
+    assert env.get_attr("total_steps") == [0]
+
+
 # -- nothing is changed ------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
+from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_diayn import DIAYNWrapper, VecDIAYNWrapper
@@ -161,3 +162,12 @@ def test_it_is_saved_with_the_model(tmp_path):
     callback = make_callback()
     loaded.learn(5, callback=callback)
     assert callback.options["absorbing"] and callback.skill_reward.absorbing
+
+
+def test_a_discount_of_1_is_refused_where_the_zip_brings_the_option(tmp_path):
+    model = make_ppo(counting(), gamma=GAMMA)
+    model.learn(24, callback=make_callback(absorbing=True))
+    model.save(tmp_path / "model")
+    model = PPO.load(tmp_path / "model", counting(), custom_objects={"gamma": 1.0})
+    with pytest.raises(ValueError, match=r"absorbing=True .*gamma=1; expected gamma below 1"):
+        model.learn(24, callback=make_callback())

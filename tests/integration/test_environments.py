@@ -182,6 +182,20 @@ def test_stratified_skills_need_an_environment_each(n_envs, is_vectorized):
     assert set(model.replay_buffer.skills[: model.replay_buffer.size()].ravel()) == {0, 1, 2}
 
 
+def test_stratified_skills_need_seeds_that_differ():
+    """With one and the same seed, all environments would play one and the same skill for ever."""
+
+    def make():
+        env = DIAYNWrapper(CountingEnv(), 3, skill="stratified")
+        env.reset(seed=5)
+        return env
+
+    model = make_sac(DummyVecEnv([make] * 3), seed=None)
+    with pytest.warns(UserWarning, match=r"gives a skill 0 to 3 environments; .*consecutive seeds"):
+        model.learn(60, callback=make_callback())
+    assert set(model.replay_buffer.skills[:20].ravel()) == {0, 1, 2}
+
+
 @pytest.mark.slow
 def test_a_seed_of_the_model_is_enough():
     """Also where the environment ignores it."""

@@ -55,7 +55,7 @@ def trained(tmp_path_factory):
     """A model after 100 steps, its callback and the zip that ``model.save`` wrote."""
     path = tmp_path_factory.mktemp("trained") / "model.zip"
     callback = make_callback(normalize_obs=True, obs_indices=[0, -1], learn_p_z=True)
-    model = make_sac(counting(), train_freq=4)
+    model = make_sac(counting(skill="uniform"), train_freq=4)
     model.learn(100, callback=callback)
     model.save(path)
     return model, callback, path

@@ -51,7 +51,8 @@ class Diagnosis:
     One finding.
 
     :param kind: ``"too_early"``, ``"ignores_skill"``, ``"alike"``, ``"unknown_to_discriminator"``,
-        ``"static"``, ``"upside_down"``, ``"narrow_discriminator"`` or ``"healthy"``
+        ``"uncertain"``, ``"static"``, ``"upside_down"``, ``"narrow_discriminator"`` or
+        ``"healthy"``
     :param severity: ``"warning"`` or ``"note"``
     :param message: what was found, with its number
     :param advice: what to try
@@ -97,6 +98,7 @@ def diagnose(evaluation: SkillEvaluation) -> list[Diagnosis]:
         found = [
             *_alike(evaluation),
             *_unknown_to_discriminator(evaluation),
+            *_uncertain(evaluation),
             *_static(evaluation),
             *_narrow(evaluation),
         ]
@@ -222,6 +224,29 @@ def _unknown_to_discriminator(evaluation: SkillEvaluation) -> list[Diagnosis]:
             f"skills {named}.",
             _ignorance_advice(evaluation) if excess < OVERCONFIDENT else _memory_advice(evaluation),
             tuple(int(k) for k in worst),
+        )
+    ]
+
+
+def _uncertain(evaluation: SkillEvaluation) -> list[Diagnosis]:
+    """
+    A classifier that learns from some episodes of a skill and does worse than a guess on the others
+    has not seen what these do. How many such episodes there are is chance.
+    """
+    skills = np.flatnonzero(evaluation.held_out_log_q < -np.log(evaluation.n_skills))
+    if len(skills) == 0:
+        return []
+    named = _enumerate([f"{k} ({evaluation.held_out_log_q[k]:.1f} nats)" for k in skills])
+    return [
+        Diagnosis(
+            "uncertain",
+            "note",
+            "The number of distinct skills may be too low, and another evaluation may give another "
+            f"one: {len(skills)} of {evaluation.n_skills} skills do in some episodes what they do "
+            "not do in the others, so that the held-out classifier is worse than a guess: "
+            f"{named}.",
+            "Evaluate more episodes of each skill (n_episodes; --episodes of the commands).",
+            tuple(int(k) for k in skills),
         )
     ]
 

@@ -226,6 +226,19 @@ def test_what_the_training_has_is_not_recommended(kind):
         assert text[0].isupper() and text.endswith(".") and ", ." not in text and "  " not in text
 
 
+def test_skills_whose_episodes_differ_make_the_number_uncertain():
+    log_q = np.full(N, -0.1)
+    log_q[[2, 5]] = -7.7, -2.4  # a guess has -2.3
+    finding, last = diagnose(good(held_out_log_q=log_q))
+    assert (finding.kind, finding.severity, finding.skills) == ("uncertain", "note", (2, 5))
+    assert "2 (-7.7 nats), 5 (-2.4 nats)" in finding.message
+    assert "--episodes" in finding.advice
+    assert last.kind == "healthy"
+    log_q[[2, 5]] = -2.2
+    assert kinds(good(held_out_log_q=log_q)) == ["healthy"]
+    assert "uncertain" not in kinds(unknown())
+
+
 def test_a_narrow_discriminator_says_what_its_coordinate_is_called():
     info = good().info | {"obs_names": [f"name {index}" for index in range(N)]}
     evaluation = good(info=info, importance=np.eye(N)[7])

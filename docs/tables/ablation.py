@@ -1,6 +1,6 @@
 """
-What the discriminator knows: the provided configuration of Hopper-v5 and changes of it, from the
-files in ``zoo_configs/results/ablation``.
+What the discriminator knows: Walker2d-v5's provided configuration on Hopper-v5 and changes of it,
+from the files in ``zoo_configs/results/ablation``.
 
     python -m docs.tables.ablation collect logs/ablation  # take over the runs of the sweeps
     python -m docs.tables.ablation  # write the table and the picture
@@ -29,7 +29,7 @@ FOLDER = ROOT / "zoo_configs" / "results" / "ablation"
 PAGE = ROOT / "docs" / "pages" / "discriminator.md"
 PICTURE = PAGE.parent / "images" / "results" / "ablation.png"
 BEGIN = "<!-- table: python -m docs.tables.ablation -->"
-# The provided configuration of Hopper-v5, trained for 3,000 updates.
+# Trained for 3,000 updates.
 BASE = {
     "steps_per_update": 30,
     "cross_fit": True,
@@ -125,7 +125,7 @@ def arms(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """
     found = [(_changes(values), part) for values, part in frame.groupby([*BASE], dropna=False)]
     found.sort(key=lambda arm: len(arm[0]))
-    return [(", ".join(changes) or "as provided", part) for changes, part in found]
+    return [(", ".join(changes) or "the base", part) for changes, part in found]
 
 
 def _changes(values: tuple[Any, ...]) -> list[str]:

@@ -17,7 +17,7 @@ def test_the_table_is_that_of_the_files():
 
 def test_every_setting_has_three_seeds_and_equally_many_updates():
     found = dict(arms(runs()))
-    assert next(iter(found)) == "as provided"
+    assert next(iter(found)) == "the base"
     for part in found.values():
         assert sorted(part["seed"]) == SEEDS
     assert runs()["updates"].between(2900, 3100).all()

@@ -1,6 +1,6 @@
 """
-What the discriminator knows: Walker2d-v5's provided configuration on Hopper-v5 and changes of it,
-from the files in ``zoo_configs/results/ablation``.
+What the discriminator knows: the provided configuration of Hopper-v5 and changes of it, from the
+files in ``zoo_configs/results/ablation``.
 
     python -m docs.tables.ablation collect logs/ablation  # take over the runs of the sweeps
     python -m docs.tables.ablation  # write the table and the picture

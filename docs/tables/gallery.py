@@ -55,9 +55,7 @@ REMARKS = {
         "Skills 1, 3 and 4 run backward on their feet."
     ),
     "sac_Hopper-v5_1": "Skill 13 holds a pose. The others fall, each in its own way.",
-    "ppo_Hopper-v5_1": (
-        "Skill 10 leaps and falls. Each of the others holds a pose of its own."
-    ),
+    "ppo_Hopper-v5_1": "Each skill holds a pose of its own. Skill 15 falls in some episodes.",
     "films_ppo_BipedalWalker-v3_1": (
         "Skill 22 falls, as skill 6 does in the evaluation. The others brace their legs and hold "
         "a pose: distinct, but not gaits."

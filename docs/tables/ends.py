@@ -27,7 +27,6 @@ GOOD_RETURNS = {
 OPTIONS = {"log_q_min": None, "subtract_log_p": True, "absorbing": False}
 HEAD = {
     "distinct_skills": "distinct skills",
-    "recognized_skills": "known to D",
     "good_skills": "good skills",
     "median_return": "median return",
     "length": "steps of an episode",

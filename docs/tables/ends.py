@@ -1,5 +1,5 @@
 """
-What happens at the ends of episodes: three environments in which they differ, from the file in
+What happens at the ends of episodes: four environments in which they differ, from the file in
 ``zoo_configs/results/ends``.
 
     python -m docs.tables.ends collect logs/ends  # take over the runs of the sweeps
@@ -23,6 +23,7 @@ GOOD_RETURNS = {
     "MountainCarContinuous-v0": 90,
     "InvertedPendulum-v5": 950,
     "Hopper-v5": 1000,
+    "Walker2d-v5": 1000,
 }
 OPTIONS = {"log_q_min": None, "subtract_log_p": True, "absorbing": False}
 HEAD = {

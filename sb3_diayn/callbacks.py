@@ -52,8 +52,8 @@ from sb3_diayn.checks import (
     check_read_actions,
     check_saved,
     check_step,
-    check_strata,
     check_task_reward,
+    has_even_strata,
     normalizes_observations,
     quiet_evaluations,
 )
@@ -303,7 +303,8 @@ class DIAYNCallback(BaseCallback):
             seed = int(np.random.SeedSequence().generate_state(1)[0])
         for index in range(self.training_env.num_envs):
             self.training_env.env_method("join", index, seed, indices=[index])
-        check_strata(self.training_env, self.n_skills)
+        if not has_even_strata(self.training_env, self.n_skills):
+            self.training_env.env_method("set_skill", "balanced")
 
     def _on_training_start(self) -> None:
         callback = self.locals.get("callback")

@@ -292,26 +292,26 @@ def check_env(env: VecEnv) -> int:
     return n_skills
 
 
-def check_strata(env: VecEnv, n_skills: int) -> None:
+def has_even_strata(env: VecEnv, n_skills: int) -> bool:
     """
-    Warn where the rule ``"stratified"`` would give some skills more environments than others, and
-    draw skills as with ``"balanced"`` there.
-
     :param env: a vectorised environment to train in
     :param n_skills: its number of skills
+    :return: whether each skill has as many environments as every other one, where the rule is
+        ``"stratified"``; if not, a warning says so
     """
     if "stratified" not in env.get_attr("skill_rule"):
-        return
+        return True
     counts = np.bincount(env.get_attr("stratum"), minlength=n_skills)
-    if counts.min() < counts.max():
-        env.env_method("set_skill", "balanced")
-        warnings.warn(
-            f"skill='stratified' with n_envs={env.num_envs} gives a skill {counts.min()} to "
-            f"{counts.max()} environments; expected the same number for each of "
-            f"n_skills={n_skills} skills. Skills are drawn as with skill='balanced'. Take a "
-            "multiple of n_skills environments, with consecutive seeds as after env.seed(0).",
-            stacklevel=2,
-        )
+    if counts.min() == counts.max():
+        return True
+    warnings.warn(
+        f"skill='stratified' with n_envs={env.num_envs} gives a skill {counts.min()} to "
+        f"{counts.max()} environments; expected the same number for each of "
+        f"n_skills={n_skills} skills. Skills are drawn as with skill='balanced'. Take a "
+        "multiple of n_skills environments, with consecutive seeds as after env.seed(0).",
+        stacklevel=2,
+    )
+    return False
 
 
 def _check_off_policy(model: OffPolicyAlgorithm) -> None:

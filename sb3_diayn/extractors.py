@@ -94,20 +94,22 @@ def resolve_indices(obs_indices: Coordinates, n_features: int) -> list[int]:
     """
     if obs_indices is None:
         return list(range(n_features))
-    if isinstance(obs_indices, str):
-        obs_indices = _parse_slice(obs_indices)
-    if isinstance(obs_indices, slice):
-        indices = list(range(n_features)[obs_indices])
-    elif isinstance(obs_indices, Iterable) and all(map(_is_index, obs_indices)):
-        indices = [int(i) + (n_features if i < 0 else 0) for i in obs_indices]
+    chosen = _parse_slice(obs_indices) if isinstance(obs_indices, str) else obs_indices
+    if isinstance(chosen, slice):
+        indices = list(range(n_features)[chosen])
+    elif isinstance(chosen, Iterable) and all(map(_is_index, chosen)):
+        indices = [int(i) + (n_features if i < 0 else 0) for i in chosen]
     else:
         indices = []
     are_distinct = len(set(indices)) == len(indices) > 0
     if not are_distinct or not all(0 <= index < n_features for index in indices):
+        remedy = "Leave it out to read the whole observation."
+        if isinstance(obs_indices, Integral):
+            remedy = f"Write [{obs_indices}] for one index. A slice needs quotes in YAML: '2:4'."
         raise ValueError(
             f"obs_indices={obs_indices!r} does not choose coordinates of an observation of length "
             f"{n_features}; expected different indices from {-n_features} to {n_features - 1}, or "
-            "a slice that holds at least one. Leave it out to read the whole observation."
+            f"a slice that holds at least one. {remedy}"
         )
     return indices
 

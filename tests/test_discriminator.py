@@ -98,6 +98,12 @@ def test_a_mask_is_not_a_list_of_indices():
         resolve_indices([False, True], 2)
 
 
+def test_a_number_is_no_list_and_may_have_been_a_slice():
+    """YAML reads 2:4 without quotes as a number to base 60."""
+    with pytest.raises(ValueError, match=r"Write \[124\] .* A slice needs quotes in YAML: '2:4'"):
+        resolve_indices(124, 4)
+
+
 @pytest.mark.parametrize("obs_indices", [[1], slice(1, 2), "1:2", [-2]])
 def test_the_discriminator_ignores_the_other_coordinates(obs_indices):
     discriminator = Discriminator(SPACE, 4, net_arch=[16], obs_indices=obs_indices)

@@ -134,8 +134,8 @@ def learning_options() -> Parser:
     text = "PyTorch threads while it learns; -1: one, or PyTorch's own choice for images and where "
     text += "OMP_NUM_THREADS is set"
     add("--num-threads", type=int, default=-1, help=text)
-    text = "in one process, in processes of their own, or EnvPool's simulators"
-    add("--vec-env", choices=["dummy", "subproc", "envpool"], default="dummy", help=text)
+    text = "in one process, the default, in processes of their own, or EnvPool's simulators"
+    add("--vec-env", choices=["dummy", "subproc", "envpool"], help=text)
     add_pairs(group, "--hyperparams", "override hyperparameters, e.g. learning_rate:0.001")
     add_pairs(group, "--env-kwargs", "arguments of the environment")
     add("--verbose", type=int, default=0, help="1: the zoo's and SB3's messages")
@@ -371,8 +371,13 @@ def pair(text: str) -> tuple[str, Any]:
 
 
 def value_of(text: str) -> Any:
-    """A value as YAML writes it. ``None`` is null, as for the zoo, and ``1e-4`` is a number."""
+    """
+    A value as YAML writes it. ``None`` is null, as for the zoo, ``1e-4`` is a number, and ``2:4`` a
+    slice, not YAML's number to base 60.
+    """
     value = None if text == "None" else yaml.safe_load(text)
+    if isinstance(value, int | float) and ":" in text:
+        return text
     return number_or_word(value) if isinstance(value, str) else value
 
 

@@ -314,7 +314,7 @@ BACKENDS: dict[str, Any] = {"loky": lambda args: nullcontext({}), "ray": _ray, "
 
 def _end_with_parent() -> None:
     """The parent holds the other end of the pipe, which closes however the parent ends."""
-    sys.stdin.buffer.read()
+    os.read(sys.stdin.fileno(), 1)  # sys.stdin has a lock that the interpreter needs to shut down
     os._exit(1)
 
 

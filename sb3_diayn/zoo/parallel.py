@@ -29,7 +29,7 @@ def choose_envs(
     hyperparams: Mapping[str, Any],
     env_id: str,
     env_kwargs: Mapping[str, Any] | None = None,
-    vec_env: str = "dummy",
+    vec_env: str | None = None,
 ) -> tuple[dict[str, Any], str]:
     """
     As many environments as skills, in one process. Where a step costs so much that processes of
@@ -40,14 +40,14 @@ def choose_envs(
     :param hyperparams: in the zoo's format
     :param env_id: id of the environment, registered
     :param env_kwargs: its arguments
-    :param vec_env: what was asked for; ``"dummy"``, the default, leaves the choice
+    :param vec_env: what was asked for; None leaves the choice
     :return: hyperparameters to change: the number, and what keeps as many updates per transition;
         and ``"dummy"``, ``"subproc"`` or what was asked for
     :raises ValueError: if the environment cannot be made
     """
     n_skills, n_cores = n_skills_of(hyperparams), available_cores()
     n_envs, reason = n_skills, "one for each skill"
-    if vec_env == "dummy":
+    if vec_env is None:
         milliseconds = time_step(env_id, env_kwargs)
         vec_env = "subproc" if pays_off(milliseconds, min(n_cores, n_skills)) else "dummy"
         reason += f"; a step takes {milliseconds:.2g} ms"

@@ -100,7 +100,7 @@ class TrainingOptions:
     :param num_threads: PyTorch threads while it learns; -1 for one, or for PyTorch's own choice
         with images or ``OMP_NUM_THREADS``, see :func:`~sb3_diayn.zoo.threads.limited_threads`
     :param vec_env: ``"dummy"``, ``"subproc"`` or ``"envpool"``, whose simulators step all
-        environments at once
+        environments at once; None for the run's that is resumed, or ``"dummy"``
     :param save_freq: environment steps between checkpoints; None for a tenth of the training, at
         least 10,000, where skills are learned, and -1 for none
     :param keep_checkpoints: how many checkpoints to keep, the newest
@@ -127,7 +127,7 @@ class TrainingOptions:
     log_folder: str | Path = "logs"
     device: str = "auto"
     num_threads: int = -1
-    vec_env: str = "dummy"
+    vec_env: str | None = None
     save_freq: int | None = None
     keep_checkpoints: int = 2
     save_replay_buffer: bool = False
@@ -195,6 +195,7 @@ def complete(
             algo=resumed.zoo_algo,
             env=options.env or resumed.env_id,
             env_kwargs=options.env_kwargs or resumed.env_kwargs or None,
+            vec_env=options.vec_env or resumed.saved_options.get("vec_env"),
             gym_packages=[*resumed.gym_packages, *options.gym_packages],
         )
     if options.env is None:
@@ -222,6 +223,7 @@ def complete(
     options = replace(options, algo=algo, env=env_id, env_kwargs=env_kwargs, gym_packages=packages)
     if is_auto:
         options, hyperparams = _with_chosen_envs(options, hyperparams)
+    options = replace(options, vec_env=options.vec_env or "dummy")
     if options.vec_env == "envpool":
         hyperparams = vectorize_skills(hyperparams)
     return options, hyperparams

@@ -198,7 +198,14 @@ def test_a_discriminator_that_reads_through_code_of_ones_own(option, place, tmp_
 
 @pytest.mark.parametrize(
     ("word", "value"),
-    [("None", None), ("null", None), ("1e-4", 1e-4), ("[0, 1]", [0, 1]), ("auto", "auto")],
+    [
+        ("None", None),
+        ("null", None),
+        ("1e-4", 1e-4),
+        ("[0, 1]", [0, 1]),
+        ("auto", "auto"),
+        ("2:4", "2:4"),
+    ],
 )
 def test_values_are_written_as_in_python_or_in_yaml(monkeypatch, word, value):
     seen = {}

@@ -21,6 +21,8 @@ ENV = "Pendulum-v1"
 TINY = ["-n", "240", "--backend", "loky", "--n-jobs", "2", "--seeds", "1"]
 TRAIN = ["--", "--device", "cpu", "--no-report"]
 TRAIN += ["--hyperparams", "learning_starts:100", "batch_size:16"]
+GRID = ["--n-skills", "3"]
+COMPLETE = [*GRID, "--param", "DIAYNCallback.obs_indices=0:2"]
 
 
 def words(folder, *args):
@@ -112,19 +114,21 @@ def test_a_missing_backend_is_named_with_its_extra(tmp_path, capsys, monkeypatch
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
-    """A sweep in real processes of two settings, one of which is refused: one skill is too few."""
+    """A sweep in real processes of two settings. One fails in its run: there is no coordinate 5."""
     folder = tmp_path_factory.mktemp("sweep")
-    command = [sys.executable, "-m", "sb3_diayn.cli", *words(folder, "--n-skills", "1,3")]
+    settings = [*GRID, "--param", "DIAYNCallback.obs_indices=0:2,5:7"]
+    command = [sys.executable, "-m", "sb3_diayn.cli", *words(folder, *settings)]
     return folder, subprocess.run(command, capture_output=True, text=True, timeout=600)
 
 
-def folder_of(swept, n_skills):
-    return swept[0] / f"{ENV}_sac_K{n_skills}" / "seed_0"
+def folder_of(swept, obs_indices):
+    name = f"{ENV}_sac_K3_DIAYNCallback.obs_indices={obs_indices.replace(':', '-')}"
+    return swept[0] / name / "seed_0"
 
 
 @pytest.mark.slow
 def test_a_run_is_a_folder_of_the_zoo_with_its_origin(swept):
-    run = folder_of(swept, 3) / "sac" / f"{ENV}_1"
+    run = folder_of(swept, "0:2") / "sac" / f"{ENV}_1"
     assert load_state(run / f"{ENV}.zip")["n_skills"] == 3
     hyperparams = yaml.load((run / ENV / "config.yml").read_text(), Loader=yaml.UnsafeLoader)
     assert hyperparams["learning_starts"] == 100
@@ -146,30 +150,33 @@ def test_a_failed_run_is_tried_again_and_reported_with_its_output(swept):
     assert done.returncode == 2
     assert "1 of 2 runs failed 2 times" in done.stderr
     for attempt in (1, 2):
-        error = folder_of(swept, 1) / f"error_{attempt}.txt"
-        assert "n_skills=1 is not a number of skills" in error.read_text()
+        error = folder_of(swept, "5:7") / f"error_{attempt}.txt"
+        output = error.read_text()
+        assert "obs_indices='5:7' does not choose coordinates" in output
+        assert "Fatal" not in output  # the process ends in order
     assert str(error) in done.stderr and str(error) in done.stdout
 
 
 @pytest.mark.slow
 def test_the_other_runs_are_compared(swept):
     folder, done = swept
-    assert f"{ENV}_sac_K3 seed 0: complete" in done.stdout
+    setting = folder_of(swept, "0:2").parent.name
+    assert f"{setting} seed 0: complete" in done.stdout
     rows = (folder / "comparison.csv").read_text().splitlines()
-    assert len(rows) == 2 and rows[1].startswith(f"{ENV}_sac_K3 seed 0,{ENV}_sac_K3,3,240")
+    assert len(rows) == 2 and rows[1].startswith(f"{setting} seed 0,{setting},3,240")
     assert (folder / "comparison.png").is_file()
 
 
 @pytest.mark.slow
 def test_complete_runs_are_not_made_again(swept, capsys, monkeypatch):
     monkeypatch.setattr(sweep, "_start_and_wait", None)
-    assert main(words(swept[0], "--n-skills", "3")) == 0
+    assert main(words(swept[0], *COMPLETE)) == 0
     assert "1 runs, of which 1 are complete" in capsys.readouterr().out
 
 
 @pytest.mark.slow
 def test_a_folder_with_the_run_of_another_command_is_left_alone(swept, capsys):
-    assert main(words(swept[0], "--n-skills", "3", "-n", "250")) == 2
+    assert main(words(swept[0], *COMPLETE, "-n", "250")) == 2
     message = capsys.readouterr().err
     assert "holds a run of 'sb3-diayn train" in message and "Choose another --output" in message
 

@@ -34,6 +34,8 @@ def test_a_run_in_envpool_is_a_run_as_any_other(tmp_path, algo, hyperparams):
     assert monitored and all(episode["l"] > 1 for episode in monitored)
     evaluation = run.evaluate(n_episodes=2, device="cpu")  # in gymnasium's environment
     assert evaluation.lengths.shape == (3, 2)
+    assert complete(TrainingOptions(), run)[0].vec_env == "envpool"  # when it is resumed
+    assert complete(TrainingOptions(vec_env="dummy"), run)[0].vec_env == "dummy"
 
 
 @pytest.mark.slow

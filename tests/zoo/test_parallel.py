@@ -62,6 +62,7 @@ def test_a_slow_environment_gets_a_process_for_each_core(machine, capsys):
     machine(milliseconds=10.0, n_cores=64)
     assert choose_envs("ppo", WRAPPER, "Any-v0") == ({"n_envs": 20}, "subproc")
     assert choose_envs("ppo", WRAPPER, "Any-v0", vec_env="envpool") == ({"n_envs": 20}, "envpool")
+    assert choose_envs("ppo", WRAPPER, "Any-v0", vec_env="dummy") == ({"n_envs": 20}, "dummy")
 
 
 def test_stratified_skills_have_an_environment_each(machine):

@@ -3,6 +3,7 @@ The reference results: what the provided configurations learn, from the files in
 ``zoo_configs/results``, which is a log folder of the zoo.
 
     python -m docs.tables.reference collect logs/sweep              # take over the runs of a sweep
+    python -m docs.tables.reference collect logs/K_5 K_5            # those with --n-skills 5
     python -m docs.tables.reference collect logs/velocity velocity  # those with ppo_travel
     python -m docs.tables.reference collect logs/tried/x tried/x     # a run of another setting
     python -m docs.tables.reference collect tasks tasks              # our own environments
@@ -30,6 +31,7 @@ from docs.tables.reference_tables import (
     REFERENCES,
     RESULTS,
     csv_files,
+    other_n_skills,
     runs,
     travellers,
     with_tables,
@@ -159,8 +161,10 @@ def main(task: str = "", sweep: str = "", folder: str = "") -> None:
     for file, content in csv_files().items():
         file.write_text(content, encoding="utf-8")
     IMAGES.mkdir(exist_ok=True)
-    for env_id, algo in sorted(set(runs()[["env", "algo"]].itertuples(index=False, name=None))):
-        draw(env_id, algo)
+    for logs in (RESULTS, *other_n_skills()):
+        names = runs(logs)[["env", "algo"]].itertuples(index=False, name=None)
+        for env_id, algo in sorted(set(names)):
+            draw(env_id, algo, logs)
     for env_id in travellers():
         draw_travel(env_id)
 

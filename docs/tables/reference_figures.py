@@ -15,26 +15,29 @@ from sb3_diayn.trainer import HISTORY
 IMAGES = ROOT / "docs" / "pages" / "images" / "results"
 
 
-def picture(env_id: str, algo: str) -> Path:
+def picture(env_id: str, algo: str, logs: Path = RESULTS) -> Path:
     """
     :param env_id: an environment
     :param algo: what its skills were learned with
+    :param logs: the log folder of the runs
     :return: where :func:`draw` puts its picture
     """
-    return IMAGES / (f"{env_id}.png" if algo == "SAC" else f"{env_id}_{algo.lower()}.png")
+    parts = [env_id] + [algo.lower()] * (algo != "SAC") + [logs.name] * (logs != RESULTS)
+    return IMAGES / f"{'_'.join(parts)}.png"
 
 
-def draw(env_id: str, algo: str) -> None:
+def draw(env_id: str, algo: str, logs: Path = RESULTS) -> None:
     """
-    :param env_id: an environment: log q of every seed while it was trained, the task return of
-        every skill of every seed, and the paths of the skills of seed 0
+    :param env_id: an environment: log q of every seed while it was trained and afterwards, the task
+        return of every skill of every seed, and the paths of the skills of seed 0
     :param algo: what its skills were learned with
+    :param logs: the log folder of the runs
     """
     size = {"figsize": (15, 5.2), "layout": "constrained"}
     figure, (training, left, right) = plt.subplots(1, 3, **size)
-    folders = sorted(file.parent for file in RESULTS.glob(f"{algo.lower()}/{env_id}_*/run.json"))
-    _draw_training(folders, training)
+    folders = sorted(file.parent for file in logs.glob(f"{algo.lower()}/{env_id}_*/run.json"))
     evaluations = [SkillEvaluation.load(folder / "evaluation.json") for folder in folders]
+    _draw_training(folders, evaluations, training)
     for seed, evaluation in enumerate(evaluations):
         returns = evaluation.task_returns.mean(axis=1)
         left.scatter(np.full(len(returns), seed), returns, s=30, alpha=0.5, color="tab:blue")
@@ -45,20 +48,30 @@ def draw(env_id: str, algo: str) -> None:
     left.set(xlabel="seed", xticks=range(len(folders)), ylabel="task return of a skill")
     left.legend()
     plot_trajectories(evaluations[0], ax=right)
-    figure.suptitle(f"{env_id}, {algo}")
-    figure.savefig(picture(env_id, algo), dpi=60)
+    figure.suptitle(f"{env_id}, {algo}, K = {evaluations[0].n_skills}")
+    figure.savefig(picture(env_id, algo, logs), dpi=60)
     plt.close(figure)
 
 
-def _draw_training(folders: list[Path], ax: plt.Axes) -> None:
-    for seed, folder in enumerate(folders):
+def _draw_training(folders: list[Path], evaluations: list[SkillEvaluation], ax: plt.Axes) -> None:
+    """
+    Lines: the discriminator on replayed states. At their ends, on fresh episodes: the same
+    discriminator, and the held-out classifier.
+    """
+    for seed, (folder, evaluation) in enumerate(zip(folders, evaluations, strict=True)):
         history = pd.read_csv(folder / "history.csv")
-        ax.plot(history[HISTORY[0]], history[HISTORY[1]], label=f"seed {seed}", linewidth=1)
-    n_skills = SkillEvaluation.load(folders[0] / "evaluation.json").n_skills
-    ax.axhline(-np.log(n_skills), color="gray", linestyle=":", label="-log K")
+        steps, color = history[HISTORY[0]], f"C{seed}"
+        ax.plot(steps, history[HISTORY[1]], label=f"seed {seed}", linewidth=1, color=color)
+        end = steps.iloc[-1]
+        ax.scatter(end, evaluation.log_q.mean(), marker="o", color=color, zorder=3)
+        ax.scatter(end, evaluation.held_out_log_q.mean(), marker="x", color=color, zorder=3)
+    log_k = np.log(evaluations[0].n_skills)
+    ax.axhline(-log_k, color="gray", linestyle=":", label="-log K")
+    for marker, label in [("o", "fresh episodes"), ("x", "held-out classifier")]:
+        ax.scatter([], [], marker=marker, color="gray", label=label)
     ax.ticklabel_format(axis="x", style="sci", scilimits=(3, 3))
-    ax.set(xlabel="environment steps", ylabel="log q(z|s') of replayed states (nats)")
-    ax.legend()
+    ax.set(xlabel="environment steps", ylabel="log q(z|s') (nats)")
+    ax.legend(fontsize="small")
 
 
 def draw_travel(env_id: str) -> None:

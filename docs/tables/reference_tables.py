@@ -1,8 +1,8 @@
 """
 The tables of the reference results, from the files in ``zoo_configs/results``.
 
-A run of seed s is ``<algo>/<environment>_<s + 1>``, whether it went well or not. Below ``velocity``
-and ``position`` are the runs of ``ppo_travel.yml``, whose discriminator reads nothing else, below
+A run of seed s is ``<algo>/<environment>_<s + 1>``, whether it went well or not. Below ``K_5`` are
+runs with ``--n-skills 5``, and so on. Below ``velocity`` and ``position`` are the runs of ``ppo_travel.yml``, whose discriminator reads nothing else, below
 ``everything`` the same with a discriminator that does, below ``tried`` single runs of other
 settings, below ``tasks`` and ``films`` those that the gallery alone shows.
 """
@@ -70,15 +70,21 @@ REFERENCES = {
 }
 
 
-def runs(results: Path = RESULTS) -> pd.DataFrame:
+def other_n_skills() -> list[Path]:
+    """:return: the log folders of runs with another number of skills than the file's"""
+    return sorted(RESULTS.glob("K_*"))
+
+
+def runs(*results: Path) -> pd.DataFrame:
     """
-    :param results: a log folder of the zoo
+    :param results: log folders of the zoo; none for those of the provided configurations
     :return: one row per run, from its files
     """
-    files = sorted(results.glob("*/*/run.json"))
+    folders = results or (RESULTS, *other_n_skills())
+    files = sorted(file for folder in folders for file in folder.glob("*/*/run.json"))
     frame = pd.DataFrame([_row(file.parent) for file in files])
     frame["algo"] = pd.Categorical(frame["algo"], ALGORITHMS)
-    return frame.sort_values(["env", "algo", "seed"])
+    return frame.sort_values(["env", "algo", "K", "seed"])
 
 
 def _row(run: Path) -> dict[str, Any]:
@@ -108,19 +114,18 @@ def _row(run: Path) -> dict[str, Any]:
 
 
 def summary() -> pd.DataFrame:
-    """:return: one row per environment and algorithm: means over seeds, 95 % intervals"""
+    """:return: one row per environment, algorithm and K: means over seeds, 95 % intervals"""
     frame, random = runs(), json.loads(RANDOM.read_text(encoding="utf-8"))["returns"]
     measured = list(frame.columns[5:])
-    groups = dict(list(frame.groupby(["env", "algo"], observed=True)))
+    groups = dict(list(frame.groupby(["env", "algo", "K"], observed=True)))
     rows = []
-    for env_id, algo in sorted(groups, key=_order):
-        part = groups[env_id, algo]
-        n_skills, steps = part[["K", "steps"]].iloc[0]
+    for env_id, algo, n_skills in sorted(groups, key=_order):
+        part = groups[env_id, algo, n_skills]
         rows.append(
             {
                 "environment": env_id,
                 "algorithm, K": f"{algo}, {n_skills}",
-                "steps": steps,
+                "steps": part["steps"].iloc[0],
                 "seeds": len(part),
                 **{name: _cell(part[name]) for name in measured},
                 "random policy": random[env_id],
@@ -130,9 +135,9 @@ def summary() -> pd.DataFrame:
     return _as_text(rows)
 
 
-def _order(key: tuple[str, str]) -> tuple[int, int]:
-    env_id, algo = key
-    return list(REFERENCES).index(env_id), ALGORITHMS.index(algo)
+def _order(key: tuple[str, str, int]) -> tuple[int, int, int]:
+    env_id, algo, n_skills = key
+    return list(REFERENCES).index(env_id), ALGORITHMS.index(algo), n_skills
 
 
 def each_run() -> pd.DataFrame:
@@ -291,11 +296,11 @@ TABLES: dict[str, tuple[Callable[[], pd.DataFrame], tuple[str, ...]]] = {
         (
             "env",
             "algo",
+            "K",
             "seed",
             "fresh accuracy",
             HELD_OUT,
             OLD_MEASURE,
-            "best return",
             "skills that solve it",
         ),
     ),

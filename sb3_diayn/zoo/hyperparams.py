@@ -165,11 +165,7 @@ def read_config(
     if resumed is not None:
         entry = {key: value for key, value in resumed.items() if key != "normalize_kwargs"}
     else:
-        file = conf_file_path(conf_file, algo)
-        entry = read_entry(file, env_id)
-        if file.resolve() in {config_path(name).resolve() for name in PRESETS}:
-            # The published codes do not say how long to train in each environment.
-            entry |= {"n_timesteps": read_entry(config_path(), env_id)["n_timesteps"]}
+        entry = read_entry(conf_file_path(conf_file, algo), env_id)
     if n_skills is not None:
         entry = _with_skills(entry, n_skills)
     entry = override(algo, entry, hyperparams or {})

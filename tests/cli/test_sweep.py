@@ -70,7 +70,7 @@ def test_hyperparameters_of_wrapper_and_callback(tmp_path):
     _, entry = sweep.complete(sweep.TrainingOptions(**options))
     ((callback, options),) = entry["callback"][0].items()
     assert callback == "sb3_diayn.DIAYNCallback"
-    assert options == {"net_arch": [128, 128], "batch_size": 256, "obs_indices": "0:2"}
+    assert options["obs_indices"] == "0:2" and options["net_arch"] == [128, 128]
     assert entry["env_wrapper"] == [{"sb3_diayn.DIAYNWrapper": {"n_skills": 4, "skill": "uniform"}}]
     assert entry["gamma"] == 0.9
 

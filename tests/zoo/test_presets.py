@@ -104,15 +104,13 @@ def test_every_version_of_an_environment_has_its_own_values():
         assert preset("original-code", id)["callback"]["net_arch"] == [300, 300]
 
 
-@pytest.mark.parametrize(("env_id", "steps"), [("Hopper-v5", 300_000), ("Pendulum-v1", 40_000)])
-def test_a_preset_is_a_file_of_the_zoo_without_the_length_of_the_training(env_id, steps):
+def test_a_preset_is_a_file_of_the_zoo():
     pytest.importorskip("rl_zoo3")
-    entry = read_config("ddpg", env_id, conf_file="urlb")
+    entry = read_config("ddpg", "Hopper-v5", conf_file="urlb")
     assert (entry["noise_type"], entry["noise_std"]) == ("normal", 0.2)
-    assert entry["n_timesteps"] == steps == read_config("sac", env_id)["n_timesteps"]
-    assert read_config("ddpg", env_id, conf_file=config_path("urlb")) == entry
+    assert read_config("ddpg", "Hopper-v5", conf_file=config_path("urlb")) == entry
     with pytest.raises(ValueError, match=r"^ent_coef=0\.1 is not a hyperparameter of ddpg"):
-        read_config("ddpg", env_id, conf_file="paper")
+        read_config("ddpg", "Hopper-v5", conf_file="paper")
 
 
 def test_a_preset_is_a_copy():

@@ -57,6 +57,9 @@ Number = Annotated[float, Rule(_is_number, "a finite number")]
 PositiveNumber = Annotated[float, Rule(lambda v: _is_number(v) and v > 0, "a positive number")]
 NegativeNumber = Annotated[float, Rule(lambda v: _is_number(v) and v < 0, "a negative number")]
 NumberFrom0 = Annotated[float, Rule(lambda v: _is_number(v) and v >= 0, "a number of at least 0")]
+Fraction = Annotated[
+    float, Rule(lambda v: _is_number(v) and 0 <= v < 1, "a number of at least 0 and below 1")
+]
 Layers = Annotated[Sequence[int], Rule(_is_layers, "a list of positive integers")]
 JsonDict = Annotated[dict[str, Any], Rule(_is_json_dict, "a dict of values that JSON can hold")]
 FLAG = Rule(lambda v: isinstance(v, bool), "True or False")

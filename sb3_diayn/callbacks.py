@@ -23,6 +23,7 @@ from sb3_diayn.arguments import (
     ARCHITECTURE,
     Count,
     CountFrom0,
+    Fraction,
     JsonDict,
     Layers,
     NegativeNumber,
@@ -143,6 +144,10 @@ class DIAYNCallback(BaseCallback):
         :class:`~sb3_diayn.discriminator.Discriminator`
     :param cross_fit: off-policy, two discriminators: each learns from half of the episodes and
         rewards the other half. Outside of the training, their average counts
+    :param frozen_fraction: off-policy, fraction of each ``learn``, at its end, in which the policy
+        is frozen and the discriminator alone learns. It then knows the skills that the training
+        ends with, not those of some time ago. About as many steps as the replay buffer holds are
+        enough
     :param log_q_min: lower bound of log q(z|s') in rewards (nats); None for none. With -log K no
         skill gains from ending its episode early
     :param absorbing: a terminal state pays its skill reward again in each step that would follow,
@@ -196,6 +201,7 @@ class DIAYNCallback(BaseCallback):
         dual_learning_rate: PositiveNumber | None = None,
         spectral_norm: Annotated[bool, ARCHITECTURE] = False,
         cross_fit: Annotated[bool, ARCHITECTURE] = False,
+        frozen_fraction: Fraction = 0.0,
         log_q_min: NegativeNumber | None = None,
         absorbing: bool = False,
         subtract_log_p: bool = True,
@@ -278,6 +284,8 @@ class DIAYNCallback(BaseCallback):
         self._continuation = Continuation(self.model, saved, previous, same_episodes)
         progress = self._progress() if is_known else (saved or {}).get("progress", {})
         self._seen = set(progress.get("skills_seen", []))
+        fraction = self.options["frozen_fraction"]
+        self._continuation.plan_freeze(fraction, progress.get("frozen", []))
         if not self._continuation.same_episodes:
             progress = {}
         self._returns.start(self.model.n_envs, progress)
@@ -422,7 +430,8 @@ class DIAYNCallback(BaseCallback):
     def _train_off_policy(self, model: OffPolicyAlgorithm) -> None:
         """Learn from the batches that the model is about to draw, or from own ones."""
         batch_size: int = self.options["batch_size"] or default_batch_size(model.batch_size)
-        if self.options["n_updates"] == 1 and batch_size <= model.batch_size:
+        is_frozen = self._continuation.is_frozen
+        if self.options["n_updates"] == 1 and batch_size <= model.batch_size and not is_frozen:
             self._buffer.learn = partial(self.trainer.learn, (model.batch_size, batch_size))
         elif model.num_timesteps > model.learning_starts:
             gradient_steps = model.gradient_steps
@@ -430,6 +439,8 @@ class DIAYNCallback(BaseCallback):
                 gradient_steps = self.locals["num_collected_steps"] * model.n_envs
             for _ in range(gradient_steps * self.options["n_updates"]):
                 self.trainer.update(*self._sample(batch_size))
+        if is_frozen:
+            model.gradient_steps = 0  # until the next rollout begins
         self._update_p_z()
 
     def _sample(self, batch_size: int) -> Batch:
@@ -506,6 +517,7 @@ class DIAYNCallback(BaseCallback):
             "total_timesteps": self._continuation.total_timesteps,
             "last_p_z": self._last_p_z,
             "last_sync": self._last_sync,
+            "frozen": self._continuation.frozen,
             "skills_seen": sorted(self._seen),
             **self._returns.state(),
         }

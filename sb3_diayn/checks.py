@@ -189,6 +189,12 @@ def check_algorithm_options(model: BaseAlgorithm, options: Mapping[str, Any]) ->
             "out: the discriminator of an on-policy model rewards a rollout before it learns from "
             "it, so no reward is for an episode that it has learned."
         )
+    if options["frozen_fraction"] and isinstance(model, OnPolicyAlgorithm):
+        raise ValueError(
+            f"frozen_fraction={options['frozen_fraction']} is for off-policy models, and {name} "
+            "is on-policy; expected 0. Leave it out, and let the policy's learning rate fall to 0: "
+            "the discriminator then knows the skills at the end."
+        )
     if options["n_rollouts"] > 1 and isinstance(model, OffPolicyAlgorithm):
         raise ValueError(
             f"n_rollouts={options['n_rollouts']} is for on-policy models, and {name} has a replay "

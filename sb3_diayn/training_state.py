@@ -230,6 +230,7 @@ class Continuation:
         if self._training is not None and self.steps_before == 0:
             self.same_episodes = True  # once they are played again
         self.holds: bool = previous is not None and previous.holds
+        self.frozen: list[int] = [] if previous is None else previous.frozen
         if isinstance(model, OffPolicyAlgorithm):
             assert model.replay_buffer is not None
             self.holds |= saved is not None and model.replay_buffer.size() == 0
@@ -253,6 +254,23 @@ class Continuation:
     def total_timesteps(self) -> int:
         """:return: environment steps of this training and of those that it continues"""
         return self.steps_before + self.model.num_timesteps
+
+    def plan_freeze(self, fraction: float, known: list[int]) -> None:
+        """
+        :param fraction: of the ``learn`` that begins, at its end, in which the policy is frozen
+        :param known: what :attr:`frozen` was when the training stopped. It stays so if the
+            training resumes until the same step
+        """
+        n_steps = self.model._total_timesteps - self.model.num_timesteps
+        last = self.total_timesteps + n_steps
+        first = last - round(fraction * n_steps)
+        self.frozen = known if known[1:] == [last] and fraction else [first, last]
+
+    @property
+    def is_frozen(self) -> bool:
+        """:return: whether the policy no longer learns, since the training is about to end"""
+        first, last = self.frozen
+        return first < self.total_timesteps and first < last
 
     def begin_rollout(self) -> bool:
         """

@@ -104,6 +104,18 @@ CASES: dict[str, tuple[Any, Any, dict[str, Any], dict[str, Any]]] = {
         OFF_POLICY,
         {"cross_fit": True},
     ),
+    "SAC, stopped before its policy is frozen": (
+        SAC,
+        lambda: envs("ragged", 2, skill_duration=9),
+        OFF_POLICY,
+        {"cross_fit": True, "frozen_fraction": 0.3},
+    ),
+    "SAC, stopped while its policy is frozen": (
+        SAC,
+        lambda: envs("ragged", 2),
+        OFF_POLICY,
+        {"frozen_fraction": 0.7},
+    ),
     "SAC, METRA": (
         SAC,
         lambda: envs("ragged", 2, skill_duration=9),

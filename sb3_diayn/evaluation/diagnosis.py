@@ -263,6 +263,15 @@ def _scaling(evaluation: SkillEvaluation) -> list[str]:
     return [] if evaluation.info.get("normalize_obs") else ["normalize_obs: true"]
 
 
+def _freezing(evaluation: SkillEvaluation) -> str:
+    """The advice to freeze the policy at the end, unless the training did."""
+    if evaluation.info.get("frozen_fraction"):
+        return ""
+    return (
+        "Off-policy, let it learn the skills that the training ends with (frozen_fraction: 0.25). "
+    )
+
+
 def _list(*options: str) -> str:
     return " or ".join(filter(None, [", ".join(options[:-1]), options[-1]]))
 
@@ -270,12 +279,13 @@ def _list(*options: str) -> str:
 def _ignorance_advice(evaluation: SkillEvaluation) -> str:
     updates, network = "more updates (n_updates of DIAYNCallback)", "a larger learning_rate"
     options = _list(updates, network, "a larger net_arch", *_scaling(evaluation))
-    return f"Let it learn more: {options}."
+    return f"{_freezing(evaluation)}Let it learn more: {options}."
 
 
 def _memory_advice(evaluation: SkillEvaluation) -> str:
     advice = (
-        "It knows the episodes that it was trained on, but not the next ones: collect more "
+        "It knows the episodes that it was trained on, but not the next ones. "
+        f"{_freezing(evaluation)}Collect more "
         "episodes of each skill per update (n_envs), shorten them (skill_duration), or train "
         "longer."
     )

@@ -27,7 +27,7 @@ from sb3_diayn.evaluation.held_out import classify_held_out
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.evaluation.trajectories import Trajectory, as_vec_env, play_skills, preserve_state
 from sb3_diayn.extractors import SpaceExtractor, VectorExtractor
-from sb3_diayn.model_zip import model_discriminator
+from sb3_diayn.model_zip import STATE_ATTRIBUTE, model_discriminator
 from sb3_diayn.observations import Obs, flatten, index_obs, map_obs, map_spaces
 from sb3_diayn.representation import Representation
 from sb3_diayn.skills import SkillSpace
@@ -124,12 +124,20 @@ def evaluate_skills(
             evaluation.untrained_log_q = classify_held_out(_nested(features, shape)).log_q
     evaluation.info |= {
         "algo": type(model).__name__,
+        "frozen_fraction": _frozen_fraction(model),
         "deterministic": deterministic,
         "seed": seed,
         "num_timesteps": model.num_timesteps,
         **({"obs_names": obs_names} if obs_names else {}),
     }
     return evaluation
+
+
+def _frozen_fraction(model: BaseAlgorithm) -> float:
+    """Of the training; 0 if another model's discriminator recognises the skills."""
+    state = getattr(model, STATE_ATTRIBUTE, None)
+    options = {} if state is None else dict(state.items())["options"]
+    return float(options.get("frozen_fraction", 0.0))
 
 
 def summarize(

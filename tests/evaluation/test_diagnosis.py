@@ -315,6 +315,15 @@ def test_cross_fitting_is_advised_to_those_who_have_it_not():
     assert "trained on" in with_it and "cross_fit" not in with_it and "log_q_z" not in with_it
 
 
+@pytest.mark.parametrize("confidence", [0.89, 1.0])
+def test_freezing_is_advised_to_those_who_have_it_not(confidence):
+    reliability = np.array([[0.0, 0, 0]] * 9 + [[1.0, confidence, 0.89]])
+    changes = {"log_q": np.full(N, -2.0), "reliability": reliability}
+    frozen = good().info | {"frozen_fraction": 0.25}
+    assert "frozen_fraction" in only(good(**changes)).advice
+    assert "frozen_fraction" not in only(good(info=frozen, **changes)).advice
+
+
 def test_skills_that_overlap_without_a_pair_are_alike():
     """exp(1) of 10 skills, and each answer is given to three of them."""
     log_q = np.full(N, 1 - math.log(N))

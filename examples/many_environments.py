@@ -12,19 +12,21 @@ env = make_vec_env(
 model = SAC(
     "MlpPolicy",
     env,
-    learning_rate=lambda remaining: 1e-3 * remaining,  # the discriminator catches up at the end
+    learning_rate=lambda remaining: 1e-3 * remaining,
     ent_coef=0.02,
-    buffer_size=100_000,  # the newest third
+    buffer_size=100_000,  # the newest quarter
     gradient_steps=2,  # for each step of 60 environments
     policy_kwargs={"net_arch": [128, 128]},
 )
 callback = DIAYNCallback(
     net_arch=[128, 128],
     learning_rate=1e-3,
+    normalize_obs=True,
     cross_fit=True,  # no reward for an episode that was learned by heart
+    frozen_fraction=0.25,  # in the end it learns what the skills do now
     log_q_min=-3.0,  # -log 20: no reward for falling
 )
-model.learn(300_000, callback=callback, progress_bar=True)
+model.learn(400_000, callback=callback, progress_bar=True)
 model.save("hopper_skills")
 accuracy = evaluate_skills(model, env).accuracy
 print(f"The skill is recognised in {accuracy.mean():.0%} of fresh states; guessing: 5%")

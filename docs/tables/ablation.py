@@ -39,6 +39,8 @@ BASE = {
     "buffer_size": 30_000,
     "ent_coef": 0.02,
     "discriminator_batch_size": 256,
+    "normalize_obs": False,
+    "frozen_fraction": 0.0,
 }
 GOOD_RETURN = 1000
 LEARNING_STARTS = 2000
@@ -76,6 +78,8 @@ def _arm(folder: Path) -> dict[str, Any]:
         "skill": get_arguments(config, "VecDIAYNWrapper")["skill"],
         **{name: config[name] for name in ("learning_rate", "buffer_size", "ent_coef")},
         "discriminator_batch_size": options["batch_size"],
+        "normalize_obs": options.get("normalize_obs", False),
+        "frozen_fraction": options.get("frozen_fraction", 0.0),
         "seed": args["seed"],
     }
 

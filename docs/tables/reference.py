@@ -21,6 +21,7 @@ from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
+import numpy.typing as npt
 import yaml
 
 from docs.tables.reference_figures import IMAGES, draw, draw_travel
@@ -40,8 +41,10 @@ from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.model_zip import load_state, training_history, unpack_arrays
 from sb3_diayn.trainer import HISTORY
 
-# Of the largest value of each coordinate of the paths, which fill most of an evaluation.
-DIGITS = 3
+FloatArray = npt.NDArray[np.float64]
+# The paths fill most of an evaluation. Digits of the largest value of each coordinate, and points
+# of a path for the runs of which no picture shows the paths, all but those of seed 0.
+DIGITS, N_POINTS = 3, 25
 WITH_MODEL = (  # keep their zips
     "sac/MountainCarContinuous-v0_1",
     "sac/Pendulum-v1_1",
@@ -77,7 +80,10 @@ def collect(sweep: Path, results: Path) -> None:
             _copy_compressed(model, target / model.name)
         _write_history(model, target / "history.csv")
         for file in sorted(run.glob("evaluation*.json")):
-            write_compact(SkillEvaluation.load(file), target / file.name)
+            evaluation = SkillEvaluation.load(file)
+            if args["seed"] > 0:
+                evaluation.paths = thinned(evaluation.paths)
+            write_compact(evaluation, target / file.name)
         print(target)
 
 
@@ -109,6 +115,16 @@ def _write_history(model: Path, file: Path) -> None:
             for row in zip(*(history[name] for name in HISTORY), strict=True)
         )
         writer.writerow([f"{end[name]:.6g}" if name in end else "nan" for name in HISTORY])
+
+
+def thinned(paths: FloatArray) -> FloatArray:
+    """
+    :param paths: of skills, shape ``(K, E, P, 2)``
+    :return: at most ``N_POINTS`` of the P points, with the first and the last one
+    """
+    n_points = paths.shape[2]
+    rows = np.linspace(0, n_points - 1, min(n_points, N_POINTS)).round().astype(int)
+    return paths[:, :, rows]
 
 
 def write_compact(evaluation: SkillEvaluation, file: Path) -> None:

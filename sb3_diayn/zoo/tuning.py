@@ -21,7 +21,14 @@ from sb3_diayn.arguments import check_positive
 from sb3_diayn.evaluation.callback import SkillEvaluationCallback
 from sb3_diayn.files import reading, write_bytes
 from sb3_diayn.zoo.failures import close_envs, naming_failures
-from sb3_diayn.zoo.hyperparams import default_algo, override
+from sb3_diayn.zoo.hyperparams import (
+    default_algo,
+    get_arguments,
+    n_skills_of,
+    override,
+    set_argument,
+    wrapper_of_skills,
+)
 from sb3_diayn.zoo.runs import MAX_ENVS
 from sb3_diayn.zoo.threads import limited_threads
 from sb3_diayn.zoo.training import TrainingOptions, complete, make_manager, seeded
@@ -87,7 +94,8 @@ class SkillSearch(ExperimentManager):  # type: ignore[misc]  # the zoo has no ty
         :return: all hyperparameters of the trial in the zoo's format
         """
         chosen = sample(trial, self.algo, self.n_actions, self.pinned, self.space)
-        return override(self.algo, copy.deepcopy(dict(self.fixed_hyperparams)), chosen)
+        fixed = copy.deepcopy(dict(self.fixed_hyperparams))
+        return _without_uneven_strata(override(self.algo, fixed, chosen))
 
     def objective(self, trial: optuna.Trial) -> float:
         """
@@ -302,6 +310,15 @@ def sample(
         "normalize_obs": ask.suggest_categorical("discriminator_normalize_obs", [False, True]),
     }
     return {**sampled, **{f"DIAYNCallback.{name}": callback[name] for name in callback}, **pinned}
+
+
+def _without_uneven_strata(entry: dict[str, Any]) -> dict[str, Any]:
+    """Stratified skills need a multiple of K environments. With other numbers they are balanced."""
+    wrapper = wrapper_of_skills(entry)
+    is_stratified = get_arguments(entry, wrapper).get("skill") == "stratified"
+    if is_stratified and entry["n_envs"] % n_skills_of(entry):
+        return set_argument(entry, wrapper, "skill", "balanced")
+    return entry
 
 
 def _as_text(policy_kwargs: dict[str, Any]) -> str:

@@ -24,6 +24,7 @@ from sb3_diayn.zoo.runs import Run, find_run
 ENV = "Pendulum-v1"
 K = 3
 SMALL = ["--hyperparams", "learning_starts:100", "n_envs:2", "gradient_steps:1", "batch_size:16"]
+SMALL += ["DIAYNWrapper.skill:balanced"]
 TRAIN = ["train", "--env", ENV, "--n-skills", str(K), "-n", "240", "--no-progress", *SMALL]
 QUICK = ["--episodes", "1", "--device", "cpu"]
 

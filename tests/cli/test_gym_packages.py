@@ -20,7 +20,7 @@ from sb3_diayn.zoo.environments import why_not_made
 pytestmark = pytest.mark.slow
 
 ID = "MyPoint-v0"
-SMALL = ["--hyperparams", "learning_starts:50", "n_envs:2", "gradient_steps:1", "batch_size:16"]
+SMALL = ["--hyperparams", "learning_starts:50", "n_envs:3", "gradient_steps:1", "batch_size:16"]
 TRAIN = ["train", "--n-skills", "3", "-n", "120", "--seed", "1", "--no-progress", "--no-report"]
 QUICK = ["--episodes", "1", "--device", "cpu", "--no-progress"]
 

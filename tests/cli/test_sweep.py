@@ -20,7 +20,7 @@ from sb3_diayn.model_zip import load_state
 ENV = "Pendulum-v1"
 TINY = ["-n", "240", "--backend", "loky", "--n-jobs", "2", "--seeds", "1"]
 TRAIN = ["--", "--device", "cpu", "--no-report"]
-TRAIN += ["--hyperparams", "learning_starts:100", "batch_size:16"]
+TRAIN += ["--hyperparams", "learning_starts:100", "batch_size:16", "n_envs:3"]
 GRID = ["--n-skills", "3"]
 COMPLETE = [*GRID, "--param", "DIAYNCallback.obs_indices=0:2"]
 

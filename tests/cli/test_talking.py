@@ -20,6 +20,7 @@ pytestmark = pytest.mark.slow
 
 ENV = "Pendulum-v1"
 SMALL = ["--hyperparams", "learning_starts:50", "n_envs:2", "gradient_steps:1", "batch_size:16"]
+SMALL += ["DIAYNWrapper.skill:balanced"]
 TRAIN = ["train", "--env", ENV, "--n-skills", "3", "--device", "cpu", "--seed", "1", *SMALL]
 QUICK = ["--episodes", "1", "--no-progress", "--no-report"]
 

@@ -29,6 +29,7 @@ OPTIONS = {
 }
 TINY = [
     *("--hyperparams", "learning_starts:10", "n_envs:1", "batch_size:8", "buffer_size:100"),
+    "DIAYNWrapper.skill:balanced",
     *("policy_kwargs:dict(net_arch=[4])", "DIAYNCallback.net_arch:[4]"),
     "normalize:{norm_obs: true, norm_reward: false}",
     *("--env-kwargs", "max_episode_steps:6"),

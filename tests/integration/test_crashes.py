@@ -252,7 +252,7 @@ def test_a_folder_that_becomes_read_only(small_disk, step):
 
 TRAIN = "train --env Pendulum-v1 --n-skills 3 --no-progress --no-report --seed 1".split()
 SMALL = "--hyperparams learning_starts:50 n_envs:2 gradient_steps:1".split()
-SMALL += ["buffer_size:2000", "batch_size:16"]
+SMALL += ["buffer_size:2000", "batch_size:16", "DIAYNWrapper.skill:balanced"]
 
 
 def cli(*args: Any) -> int:
@@ -417,6 +417,7 @@ gym.register(FAILING, "tests.integration.test_crashes:FailingEnv")
 FAILING_TRAIN = ["train", "--env", FAILING, "--n-skills", 3, "--no-progress", "--no-report"]
 FAILING_TRAIN += ["--seed", 2, "-n", 200, "--device", "cpu"]
 TINY = ["--hyperparams", "learning_starts:20", "n_envs:2", "gradient_steps:1", "batch_size:16"]
+TINY += ["DIAYNWrapper.skill:balanced"]
 
 ENDS = {
     "exit": "its process has ended with exit code 9",
@@ -481,6 +482,7 @@ def test_an_environment_that_fails_in_an_evaluation_of_skills(tmp_path):
     evaluating = SkillEvaluationCallback(eval_freq=20, n_envs=1)
     options = {"n_skills": 3, "seed": 2, "n_timesteps": 200, "device": "cpu"}
     tiny = {"learning_starts": 20, "n_envs": 2, "gradient_steps": 1, "batch_size": 16}
+    tiny |= {"DIAYNWrapper.skill": "balanced"}
     with pytest.raises(RuntimeError, match=r"has failed in an evaluation, number 0 .*: it raised"):
         train(FAILING, log_folder=tmp_path, hyperparams=tiny, callbacks=[evaluating], **options)
 

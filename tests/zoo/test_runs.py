@@ -27,6 +27,7 @@ OTHER_ENV = "sb3_diayn_tests/LongPendulum-v1"
 gym.register(OTHER_ENV, "gymnasium.envs.classic_control:PendulumEnv", max_episode_steps=201)
 QUICK = ["--device", "cpu", "--no-progress"]
 SMALL = {"learning_starts": 50, "n_envs": 2, "gradient_steps": 1, "batch_size": 16}
+SMALL |= {"DIAYNWrapper.skill": "balanced"}
 OPTIONS = {"n_skills": K, "n_timesteps": 240, "seed": 1, "save_freq": 200, "device": "cpu"}
 
 

@@ -70,6 +70,7 @@ def logs(tmp_path_factory):
 @pytest.mark.slow
 def test_train_takes_keywords(tmp_path):
     small = {"learning_starts": 50, "gradient_steps": 1, "batch_size": 16, "buffer_size": 1000}
+    small |= {"n_envs": 4, "DIAYNWrapper.skill": "balanced"}
     options = {"n_timesteps": 100, "log_folder": tmp_path, "hyperparams": small, "device": "cpu"}
     run = find_run(sb3_diayn.zoo.train(ENV, n_skills=3, seed=1, **options))
     assert run.folder == tmp_path / "sac" / f"{ENV}_1"

@@ -400,7 +400,7 @@ def make_manager(
             log_interval=options.log_interval,
             save_replay_buffer=options.save_replay_buffer,
             verbose=options.verbose,
-            vec_env_type="dummy" if options.vec_env == "envpool" else options.vec_env,
+            vec_env_type="subproc" if options.vec_env == "subproc" else "dummy",
             device=options.device,
             config=str(config),
             **kwargs,

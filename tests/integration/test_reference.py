@@ -16,15 +16,17 @@ from docs.tables.reference_tables import (
     RESULTS,
     TABLES,
     csv_files,
+    other_n_skills,
     runs,
     with_tables,
 )
 from sb3_diayn import SkillEvaluation, load_discriminator
-from sb3_diayn.zoo.hyperparams import config_path
+from sb3_diayn.zoo.hyperparams import config_path, read_config
 
 pytestmark = pytest.mark.slow
 
-LOGS = {"provided": RESULTS, **READS}
+OTHER_K = {folder.name: folder for folder in other_n_skills()}
+LOGS = {"provided": RESULTS, **OTHER_K, **READS}
 FOLDERS = sorted(file.parent for logs in LOGS.values() for file in logs.glob("*/*/run.json"))
 
 
@@ -49,12 +51,16 @@ def test_no_seed_is_left_out(results):
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda f: f.relative_to(RESULTS).as_posix())
 def test_a_run_used_the_provided_configuration(folder):
     env_id, logs = folder.name.rpartition("_")[0], folder.parent.parent
-    name = folder.parent.name + ("" if logs == RESULTS else "_travel")
+    travels, n_skills = logs in READS.values(), logs.name.removeprefix("K_")
+    name = folder.parent.name + ("_travel" if travels else "")
     used = yaml.load((folder / env_id / "config.yml").read_text(), Loader=yaml.UnsafeLoader)
     provided = yaml.safe_load(config_path(name).read_text(encoding="utf-8"))[env_id]
     command = json.loads((folder / "run.json").read_text(encoding="utf-8"))["command"]
     assert f"--env {env_id} " in command
-    assert (f"--conf-file {name}" in command) == (logs != RESULTS)
+    assert (f"--conf-file {name}" in command) == travels
+    assert (f"--n-skills {n_skills}" in command) == (logs in OTHER_K.values())
+    if logs in OTHER_K.values():
+        provided = read_config(name, env_id, n_skills=int(n_skills))
     assert ("--hyperparams" in command) == (logs == READS["everything"])
     (discriminator,) = provided["callback"]
     if logs == READS["everything"]:  # the same with another discriminator

@@ -47,7 +47,8 @@ BORROWED = {
 # What somebody saw in a film, by the beginning of its file's name.
 REMARKS = {
     "sac_Reacher-v5_1": (
-        "The two skills fold the arm differently. Neither aims at the target, the red point."
+        "Skill 0 turns the arm around its base, and skill 1 keeps it on one side. Neither aims at "
+        "the target, the red point."
     ),
     "position_ppo_Ant-v5_1": "Skill 3 falls on its back and crawls. The others walk on their feet.",
     "velocity_ppo_HalfCheetah-v5_1": (
@@ -68,7 +69,8 @@ REMARKS = {
         "and skill 15 stops near the bottom."
     ),
     "sac_Pendulum-v1_1": (
-        "Skill 4 holds the pendulum still, skill 7 swings it below, and the others turn it over."
+        "Skill 1 lets the pendulum hang, and skill 2 keeps it nearly upright. The others swing it "
+        "or turn it over."
     ),
     "sac_InvertedPendulum-v5_1": (
         "The environment has a black background. Skill 1 balances the pole. The others drop it, "

@@ -147,7 +147,7 @@ def _too_early(evaluation: SkillEvaluation) -> Diagnosis:
         f"Too early to tell{after}: {_distinct(evaluation)}, and {evaluation.recognizer} "
         f"recognises {_accuracy(evaluation)}.",
         f"Train longer and watch {_progress(evaluation)}. If it stays there, "
-        f"try {_list(_FEWER, _MORE_UPDATES, *_scaling(evaluation))}.",
+        f"try {_list(_FEWER, _FASTER, *_scaling(evaluation))}.",
     )
 
 
@@ -252,10 +252,7 @@ def _uncertain(evaluation: SkillEvaluation) -> list[Diagnosis]:
 
 
 _FEWER = "fewer skills (n_skills)"
-_MORE_UPDATES = (
-    "more updates (n_updates of DIAYNCallback; off-policy gradient_steps of the model, on-policy "
-    "n_epochs)"
-)
+_FASTER = "a higher learning_rate of the model and of DIAYNCallback (off-policy 0.001)"
 
 
 def _scaling(evaluation: SkillEvaluation) -> list[str]:

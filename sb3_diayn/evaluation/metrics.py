@@ -8,6 +8,7 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 N_BINS = 10  # of a reliability diagram
+ROUNDING_ERROR = 1e-12  # of a sum of logarithms
 
 
 def confusion_matrix(skills: npt.ArrayLike, guesses: npt.ArrayLike, n_skills: int) -> Array:
@@ -35,7 +36,9 @@ def mutual_information(log_q: Array, n_skills: int) -> float:
     :param n_skills: the number of skills, K
     :return: nats, at most log K; its exponential is a number of skills
     """
-    return float(np.mean(log_q) + np.log(n_skills))
+    bound = float(np.mean(log_q) + np.log(n_skills))
+    # A uniform guess is worth exactly 0, whatever the sum's last digit says.
+    return 0.0 if abs(bound) < ROUNDING_ERROR else bound
 
 
 def reliability(confidences: Array, hits: Array) -> Array:

@@ -19,6 +19,12 @@ def test_mutual_information(log_q, expected):
     assert metrics.mutual_information(log_q, len(log_q)) == pytest.approx(expected, abs=1e-5)
 
 
+def test_a_uniform_guess_is_worth_exactly_nothing():
+    """The number of skills is 1 then, not less than 1."""
+    assert metrics.mutual_information(np.full(7, np.log(1 / 7)), 7) == 0
+    assert metrics.mutual_information(np.full(7, np.log(1 / 7) - 1e-9), 7) < 0
+
+
 def test_reliability_of_five_states():
     """Two of five states in the bin from 0.5, one of them right; three in the last, all right."""
     confidences, hits = np.array([0.5, 0.6 - 1e-9, 0.9, 1, 1]), np.array([1, 0, 1, 1, 1])

@@ -4,12 +4,14 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
 import yaml
 
+from sb3_diayn.arguments import is_count
 from sb3_diayn.callbacks import DIAYNCallback
 from sb3_diayn.files import reading, require_extra
 from sb3_diayn.skills import check_n_skills
@@ -47,6 +49,8 @@ COUNTS = (
     "policy_delay",
     "target_update_interval",
 )
+# How often an off-policy model is updated.
+UPDATES = ("gradient_steps", "train_freq")
 NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
 SCHEDULE = re.compile(rf"lin(ear)?_{NUMBER}")
 # Where ppo.yml learns better skills than sac.yml: docs/pages/tips.md.
@@ -189,10 +193,26 @@ def _with_skills(entry: Mapping[str, Any], n_skills: int) -> dict[str, Any]:
     if get_arguments(entry, wrapper).get("skill") == "stratified":
         n_envs = entry.get("n_envs", 1)
         changed["n_envs"] = max(1, round(n_envs / before)) * n_skills
-        ratio = changed["n_envs"] / n_envs
-        if entry.get("gradient_steps", -1) > 0:
-            changed["gradient_steps"] = max(1, round(ratio * entry["gradient_steps"]))
+        if "gradient_steps" in entry:
+            changed |= scale_updates(entry, changed["n_envs"])
     return changed
+
+
+def scale_updates(entry: Mapping[str, Any], n_envs: int) -> dict[str, int]:
+    """
+    :param entry: hyperparameters of an off-policy algorithm, in the zoo's format
+    :param n_envs: another number of environments
+    :return: ``gradient_steps``, and where it would be below 1 ``train_freq``, for as many updates
+        per transition as before; nothing if ``entry`` counts updates by steps or by episodes
+    """
+    n_updates, train_freq = entry.get("gradient_steps", 1), entry.get("train_freq", 1)
+    if not (is_count(n_updates) and is_count(train_freq)):
+        return {}
+    wanted = Fraction(n_updates * n_envs, entry.get("n_envs", 1))
+    if wanted >= 1:
+        return {"gradient_steps": round(wanted)}
+    share = wanted.limit_denominator(10) or Fraction(1, round(1 / wanted))
+    return {"gradient_steps": share.numerator, "train_freq": train_freq * share.denominator}
 
 
 def preset(name: str, env_id: str | None = None) -> dict[str, dict[str, Any]]:

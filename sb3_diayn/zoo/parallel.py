@@ -13,6 +13,7 @@ from sb3_diayn.zoo.hyperparams import (
     get_arguments,
     import_zoo,
     n_skills_of,
+    scale_updates,
     wrapper_of_skills,
 )
 
@@ -60,13 +61,12 @@ def choose_envs(
 
 def _changes(algo: str, hyperparams: Mapping[str, Any], n_envs: int) -> dict[str, Any]:
     """For as many updates per transition as before, and on-policy for rollouts as large."""
-    factor = n_envs / hyperparams.get("n_envs", 1)
     changes = {"n_envs": n_envs}
-    if issubclass(import_zoo().ALGOS[algo], OnPolicyAlgorithm):
-        if "n_steps" in hyperparams:
-            changes["n_steps"] = max(1, round(hyperparams["n_steps"] / factor))
-    elif hyperparams.get("gradient_steps", 1) > 0:
-        changes["gradient_steps"] = max(1, round(hyperparams.get("gradient_steps", 1) * factor))
+    if not issubclass(import_zoo().ALGOS[algo], OnPolicyAlgorithm):
+        changes |= scale_updates(hyperparams, n_envs)
+    elif "n_steps" in hyperparams:
+        factor = n_envs / hyperparams.get("n_envs", 1)
+        changes["n_steps"] = max(1, round(hyperparams["n_steps"] / factor))
     return changes
 
 

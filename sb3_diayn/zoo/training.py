@@ -60,6 +60,7 @@ from sb3_diayn.zoo.failures import (
     in_words,
 )
 from sb3_diayn.zoo.hyperparams import (
+    UPDATES,
     default_algo,
     import_zoo,
     ppo_hint,
@@ -238,6 +239,8 @@ def _with_chosen_envs(
         options.algo, hyperparams, options.env, options.env_kwargs, options.vec_env
     )
     given = {name: value for name, value in options.hyperparams.items() if name != "n_envs"}
+    if not given.keys().isdisjoint(UPDATES):
+        changes = {name: value for name, value in changes.items() if name not in UPDATES}
     chosen = changes | given
     options = replace(options, hyperparams=chosen, vec_env=vec_env)
     return options, hyperparams | {name: chosen[name] for name in changes}

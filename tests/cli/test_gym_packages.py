@@ -70,7 +70,8 @@ def place(tmp_path_factory):
     (folder / "packages" / "my_points.py").write_text(ENVIRONMENTS)
     words = ["-m", "rl_zoo3.train", "--algo", "sac", "--env", ID, "-f", str(folder / "logs")]
     words += ["--gym-packages", "my_envs", "--conf-file", str(config_path("sac")), "-n", "120"]
-    words += ["--seed", "1", "-params", *SMALL[1:], "buffer_size:1000"]
+    few = ["n_envs:20" if word == "n_envs:3" else word for word in SMALL[1:]]
+    words += ["--seed", "1", "-params", *few, "buffer_size:1000"]
     done = in_process(folder, *words)
     assert done.returncode == 0, done.stderr
     return folder

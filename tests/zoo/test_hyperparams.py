@@ -210,10 +210,15 @@ def test_ppo_is_recommended_where_it_is_better_and_nothing_was_chosen():
         assert read_entry(config_path("ppo"), env_id)["n_envs"] % 20 == 0
 
 
-@pytest.mark.parametrize(("n_skills", "n_envs", "updates"), [(20, 60, 2), (50, 150, 5), (7, 21, 1)])
-def test_what_depends_on_the_number_of_skills_follows_it(n_skills, n_envs, updates):
+@pytest.mark.parametrize(
+    ("n_skills", "n_envs", "updates", "train_freq"),
+    [(20, 60, 2, 1), (50, 150, 5, 1), (10, 30, 1, 1), (5, 15, 1, 2), (7, 21, 7, 10), (2, 6, 1, 5)],
+)
+def test_what_depends_on_the_number_of_skills_follows_it(n_skills, n_envs, updates, train_freq):
+    """There are 30 steps per update, whatever K is."""
     entry = read_config("sac", "Hopper-v5", n_skills=n_skills)
     assert (entry["n_envs"], entry["gradient_steps"]) == (n_envs, updates)
+    assert entry.get("train_freq", 1) == train_freq
     bound = get_arguments(entry, "DIAYNCallback")["log_q_min"]
     assert bound == pytest.approx(-math.log(n_skills), abs=0.05)
 

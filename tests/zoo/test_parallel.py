@@ -45,6 +45,17 @@ def machine(monkeypatch):
         ("sac", {"n_envs": 16, "gradient_steps": 4}, {"n_envs": 20, "gradient_steps": 5}),
         ("sac", {}, {"n_envs": 20, "gradient_steps": 20}),
         ("sac", {"n_envs": 4, "gradient_steps": -1}, {"n_envs": 20}),
+        ("sac", {"n_envs": 4, "train_freq": [1, "episode"]}, {"n_envs": 20}),
+        (
+            "sac",
+            {"n_envs": 60, "gradient_steps": 2},
+            {"n_envs": 20, "gradient_steps": 2, "train_freq": 3},
+        ),
+        (
+            "sac",
+            {"n_envs": 600, "gradient_steps": 1, "train_freq": 2},
+            {"n_envs": 20, "gradient_steps": 1, "train_freq": 60},
+        ),
         ("ppo", {"n_envs": 8, "n_steps": 500}, {"n_envs": 20, "n_steps": 200}),
         ("ppo", {"n_envs": 8}, {"n_envs": 20}),
     ],
@@ -119,7 +130,8 @@ def test_the_run_remembers_the_number(tmp_path):
     )
     run = find_run(folder)
     assert run.hyperparams["n_envs"] == 3
-    assert run.hyperparams["gradient_steps"] == 2  # of the file: 2 updates for 4 environments
+    updates = run.hyperparams["gradient_steps"] / (run.hyperparams["train_freq"] * 3)
+    assert updates == pytest.approx(2 / 60)  # as the file has it
     args = yaml.unsafe_load(next(folder.glob("*/args.yml")).read_text())
     assert args["vec_env"] == "dummy" and args["hyperparams"]["n_envs"] == 3
     with pytest.raises(ValueError, match=r"n_envs='auto' cannot change .*expected its own .* 3\."):

@@ -50,7 +50,7 @@ COUNTS = (
     "target_update_interval",
 )
 # How often an off-policy model is updated.
-UPDATES = ("gradient_steps", "train_freq")
+UPDATES = frozenset({"gradient_steps", "train_freq"})
 NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
 SCHEDULE = re.compile(rf"lin(ear)?_{NUMBER}")
 # Where ppo.yml learns better skills than sac.yml: docs/pages/tips.md.
@@ -171,13 +171,16 @@ def read_config(
     else:
         entry = read_entry(conf_file_path(conf_file, algo), env_id)
     if n_skills is not None:
-        entry = _with_skills(entry, n_skills)
+        has_own_updates = not UPDATES.isdisjoint(hyperparams or {})
+        entry = _with_skills(entry, n_skills, scales_updates=not has_own_updates)
     entry = override(algo, entry, hyperparams or {})
     check_hyperparams(algo, entry)
     return entry
 
 
-def _with_skills(entry: Mapping[str, Any], n_skills: int) -> dict[str, Any]:
+def _with_skills(
+    entry: Mapping[str, Any], n_skills: int, *, scales_updates: bool
+) -> dict[str, Any]:
     """
     Another number of skills, and what depends on it: a bound of -log K, and with stratified skills
     the environments per skill, at the same number of steps per update.
@@ -193,7 +196,7 @@ def _with_skills(entry: Mapping[str, Any], n_skills: int) -> dict[str, Any]:
     if get_arguments(entry, wrapper).get("skill") == "stratified":
         n_envs = entry.get("n_envs", 1)
         changed["n_envs"] = max(1, round(n_envs / before)) * n_skills
-        if "gradient_steps" in entry:
+        if scales_updates and "gradient_steps" in entry:
             changed |= scale_updates(entry, changed["n_envs"])
     return changed
 

@@ -239,7 +239,7 @@ def _with_chosen_envs(
         options.algo, hyperparams, options.env, options.env_kwargs, options.vec_env
     )
     given = {name: value for name, value in options.hyperparams.items() if name != "n_envs"}
-    if not given.keys().isdisjoint(UPDATES):
+    if not UPDATES.isdisjoint(given):
         changes = {name: value for name, value in changes.items() if name not in UPDATES}
     chosen = changes | given
     options = replace(options, hyperparams=chosen, vec_env=vec_env)

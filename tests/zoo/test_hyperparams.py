@@ -223,6 +223,14 @@ def test_what_depends_on_the_number_of_skills_follows_it(n_skills, n_envs, updat
     assert bound == pytest.approx(-math.log(n_skills), abs=0.05)
 
 
+@pytest.mark.parametrize("given", [{"gradient_steps": 1}, {"train_freq": 1}])
+def test_updates_that_are_given_are_not_scaled(given):
+    entry = read_config("sac", "Hopper-v5", n_skills=5, hyperparams=given)
+    assert {"gradient_steps": 2, "train_freq": 1} | given == {
+        name: entry.get(name, 1) for name in ("gradient_steps", "train_freq")
+    }
+
+
 @pytest.mark.parametrize("n_skills", [1, 0, -3])
 def test_a_number_of_skills_that_is_none(n_skills):
     with pytest.raises(ValueError, match=rf"n_skills={n_skills} is not a number of skills; exp"):

@@ -240,7 +240,11 @@ class Run:
         try:
             env = self.make_env(n_envs, seed=seed or 0, render_mode=render_mode)
         except AssertionError as error:  # VecNormalize asserts that its statistics fit the space
-            raise ValueError(f"env={self.env_id!r} does not fit the run: {error}") from error
+            raise ValueError(
+                f"env={self.env_id!r} does not fit the run: {error}; expected the environment of "
+                "the training, with its wrappers and arguments. Compare config.yml and args.yml of "
+                "the run."
+            ) from error
         try:
             normalizer = unwrap_vec_normalize(env)
             check_normalized(self.state, normalizer is not None and normalizer.norm_obs)

@@ -145,9 +145,8 @@ class DIAYNCallback(BaseCallback):
     :param cross_fit: off-policy, two discriminators: each learns from half of the episodes and
         rewards the other half. Outside of the training, their average counts
     :param frozen_fraction: off-policy, fraction of each ``learn``, at its end, in which the policy
-        is frozen and the discriminator alone learns. It then knows the skills that the training
-        ends with, not those of some time ago. About as many steps as the replay buffer holds are
-        enough
+        is frozen and only the discriminator learns. It then knows the skills that the training
+        ends with, not older ones. As many steps as the replay buffer holds are enough
     :param log_q_min: lower bound of log q(z|s') in rewards (nats); None for none. With -log K no
         skill gains from ending its episode early
     :param absorbing: a terminal state pays its skill reward again in each step that would follow,

@@ -78,7 +78,7 @@ def other_n_skills() -> list[Path]:
 
 def runs(*results: Path) -> pd.DataFrame:
     """
-    :param results: log folders of the zoo; none for those of the provided configurations
+    :param results: log folders of the zoo; by default of the provided configurations
     :return: one row per run, from its files
     """
     folders = results or (RESULTS, *other_n_skills())

@@ -17,32 +17,27 @@ FIRST = 60  # the last step with an update of the policy
 class Progress(BaseCallback):
     """What has been learned after each step of both environments."""
 
-    def __init__(self, callback):
+    def __init__(self):
         super().__init__()
-        self.diayn, self.rows = callback, {}
+        self.rows = {}
 
     def _on_step(self):
         parameters = [p.detach().flatten() for p in self.model.policy.parameters()]
-        self.rows[self.num_timesteps] = (
-            th.cat(parameters).numpy().copy(),
-            self.model._n_updates,
-            self.diayn.trainer.n_updates,
-        )
+        self.rows[self.num_timesteps] = th.cat(parameters).numpy().copy(), self.model._n_updates
         assert self.model.gradient_steps == 2  # also in a zip that is saved now
         return True
 
 
-def trained(model, n_steps=N_STEPS, **options):
-    callback = make_callback(**({"frozen_fraction": FRACTION} | options))
-    progress = Progress(callback)
-    model.learn(n_steps, callback=[callback, progress])
+def trained(model, **options):
+    callback, progress = make_callback(**({"frozen_fraction": FRACTION} | options)), Progress()
+    model.learn(N_STEPS, callback=[callback, progress])
     return progress.rows, callback
 
 
-def make(cls, **options):
-    common = {"learning_starts": 20, "batch_size": 16, "gradient_steps": 2, "seed": 0}
-    common |= {"policy_kwargs": small_net(), "device": "cpu", "buffer_size": 1000}
-    return cls("MlpPolicy", counting_vec(), **(common | options))
+def make(cls):
+    options = {"learning_starts": 20, "batch_size": 16, "gradient_steps": 2, "seed": 0}
+    options |= {"policy_kwargs": small_net(), "device": "cpu", "buffer_size": 1000}
+    return cls("MlpPolicy", counting_vec(), **options)
 
 
 @pytest.mark.parametrize(

@@ -42,8 +42,8 @@ from sb3_diayn.model_zip import load_state, training_history, unpack_arrays
 from sb3_diayn.trainer import HISTORY
 
 FloatArray = npt.NDArray[np.float64]
-# The paths fill most of an evaluation. A coordinate has so many digits of its largest value. Figures
-# show the paths of seed 0, and in the files of other seeds a path has so many points.
+# The paths fill most of an evaluation. A coordinate has so many digits of its largest value.
+# Figures show the paths of seed 0; in the files of other seeds a path has so many points.
 DIGITS, N_POINTS = 3, 25
 WITH_MODEL = (  # keep their zips
     "sac/MountainCarContinuous-v0_1",

@@ -2,7 +2,6 @@
 
 import copy
 import math
-import os
 import pickle
 import warnings
 from dataclasses import replace
@@ -12,7 +11,6 @@ from typing import Annotated, Any
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
@@ -73,6 +71,7 @@ from sb3_diayn.representation import OBJECTIVES, objective_class
 from sb3_diayn.rewards import SkillReward
 from sb3_diayn.rollouts import SkillRollout
 from sb3_diayn.skills import SkillSpace
+from sb3_diayn.threads import leave_cores_to_sbx
 from sb3_diayn.trainer import DiscriminatorTrainer, State, default_batch_size
 from sb3_diayn.training_state import Continuation, EpisodeReturns
 from sb3_diayn.user_code import NO_CODE, ExtractorClass, ObsFunction, UserCode
@@ -256,7 +255,7 @@ class DIAYNCallback(BaseCallback):
             self._rollout = SkillRollout(self.model, self.skill_space, self.skill_reward)
         self._join_environments()
         self._steps_to_check, self._env_steps = CHECKED_STEPS, list[int]()
-        self._n_threads = limit_threads(self.model)
+        self._n_threads = leave_cores_to_sbx(self.model)
         self._is_set_up = True
 
     def _begin_continuation(self) -> None:
@@ -525,21 +524,6 @@ class DIAYNCallback(BaseCallback):
 def _default_options() -> dict[str, Any]:
     """Each option of the callback that belongs to the training, with its default."""
     return {k: v for k, v in defaults(DIAYNCallback).items() if k != "verbose"}
-
-
-def limit_threads(model: BaseAlgorithm) -> int:
-    """
-    Give PyTorch one thread next to SBX, unless ``OMP_NUM_THREADS`` says how many. Threads of OpenMP
-    spin while they wait for each other, on the cores that XLA's threads need.
-
-    :param model: about to learn
-    :return: how many threads there were
-    """
-    n_threads = th.get_num_threads()
-    is_sbx = any(base.__module__.startswith("sbx.") for base in type(model).__mro__)
-    if is_sbx and "OMP_NUM_THREADS" not in os.environ:
-        th.set_num_threads(1)
-    return n_threads
 
 
 def attach_wrappers(env: VecEnv, skill_reward: SkillReward) -> bool:

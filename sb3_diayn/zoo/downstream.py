@@ -13,10 +13,10 @@ from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 from sb3_diayn.downstream.export import export_skill, export_vec_normalize
 from sb3_diayn.downstream.finetuning import WarmUp
 from sb3_diayn.files import replacing, write_through_memory
+from sb3_diayn.threads import limited_threads
 from sb3_diayn.zoo.failures import naming_failures
 from sb3_diayn.zoo.hyperparams import CLASS_KEYS, check_names, class_entries, import_zoo
 from sb3_diayn.zoo.runs import Run, load_yaml
-from sb3_diayn.zoo.threads import limited_threads
 from sb3_diayn.zoo.training import TrainingOptions, learn_and_save, seeded
 
 # A wrapper of this package that knows nothing of skills, but is a part of what the policy sees.

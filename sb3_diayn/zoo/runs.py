@@ -33,12 +33,12 @@ from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.files import reading, require_extra
 from sb3_diayn.model_zip import discriminator_from_state, load_state, training_history
 from sb3_diayn.observations import as_float32
+from sb3_diayn.threads import limited_threads
 from sb3_diayn.trainer import State
 from sb3_diayn.user_code import UserCode
 from sb3_diayn.zoo.environments import find_environment, split_id, why_not_made
 from sb3_diayn.zoo.failures import naming_failures
 from sb3_diayn.zoo.hyperparams import CLASS_KEYS, class_entries, get_arguments, import_zoo
-from sb3_diayn.zoo.threads import limited_threads
 
 VERSION = metadata.version("sb3-diayn")
 SYSTEM_INFO = ("Python", "Stable-Baselines3", "PyTorch", "Gymnasium", "Numpy")  # SB3's names

@@ -43,6 +43,7 @@ from sb3_diayn.evaluation.callback import SkillEvaluationCallback
 from sb3_diayn.evaluation.dashboard import SkillDashboardCallback
 from sb3_diayn.evaluation.monitoring import SkillProgressBarCallback
 from sb3_diayn.files import reading, replacing, write_through_memory
+from sb3_diayn.threads import limited_threads
 from sb3_diayn.zoo.console import print_hyperparams, quiet_zoo
 from sb3_diayn.zoo.environments import (
     check_observations,
@@ -69,7 +70,6 @@ from sb3_diayn.zoo.hyperparams import (
 )
 from sb3_diayn.zoo.parallel import AUTO, choose_envs
 from sb3_diayn.zoo.runs import OF_SB3, Run, check_statistics, find_run
-from sb3_diayn.zoo.threads import limited_threads
 
 # By default. A checkpoint in the very beginning is worth little.
 N_CHECKPOINTS, MIN_SAVE_FREQ = 10, 10_000
@@ -99,7 +99,7 @@ class TrainingOptions:
     :param log_folder: where runs are saved
     :param device: PyTorch device
     :param num_threads: PyTorch threads while it learns; -1 for one, or for PyTorch's own choice
-        with images or ``OMP_NUM_THREADS``, see :func:`~sb3_diayn.zoo.threads.limited_threads`
+        with images or ``OMP_NUM_THREADS``, see :func:`~sb3_diayn.threads.limited_threads`
     :param vec_env: ``"dummy"``, ``"subproc"`` or ``"envpool"``, whose simulators step all
         environments at once; None for the run's that is resumed, or ``"dummy"``
     :param save_freq: environment steps between checkpoints; None for a tenth of the training, at

@@ -20,6 +20,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from sb3_diayn.arguments import check_positive
 from sb3_diayn.evaluation.callback import SkillEvaluationCallback
 from sb3_diayn.files import reading, write_bytes
+from sb3_diayn.threads import limited_threads
 from sb3_diayn.zoo.failures import close_envs, naming_failures
 from sb3_diayn.zoo.hyperparams import (
     default_algo,
@@ -30,7 +31,6 @@ from sb3_diayn.zoo.hyperparams import (
     wrapper_of_skills,
 )
 from sb3_diayn.zoo.runs import MAX_ENVS
-from sb3_diayn.zoo.threads import limited_threads
 from sb3_diayn.zoo.training import TrainingOptions, complete, make_manager, seeded
 
 Space = Mapping[str, Sequence[Any]]

@@ -11,8 +11,8 @@ pytest.importorskip("rl_zoo3")
 
 import sb3_diayn.zoo.tuning as tuning
 from sb3_diayn.cli import main
+from sb3_diayn.threads import limited_threads
 from sb3_diayn.zoo import find_run
-from sb3_diayn.zoo.threads import limited_threads
 from tests.helpers.runs import ENV, QUICK, TINY
 
 VECTOR = spaces.Box(-1, 1, (3,))

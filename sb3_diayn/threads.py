@@ -1,4 +1,7 @@
-"""How many threads PyTorch has while a run is trained or played."""
+"""
+How many threads PyTorch has. Its threads, OpenMP's, spin while they wait for each other: next to
+another busy program, two can be several times slower than one.
+"""
 
 import os
 from collections.abc import Iterator
@@ -6,6 +9,7 @@ from contextlib import contextmanager
 
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.preprocessing import is_image_space
 
 from sb3_diayn.observations import Space
@@ -14,8 +18,7 @@ from sb3_diayn.observations import Space
 @contextmanager
 def limited_threads(space: Space, num_threads: int = -1) -> Iterator[None]:
     """
-    Small nets gain little from more threads, and PyTorch's threads spin while they wait for each
-    other: next to another busy program, two can be several times slower than one.
+    One thread while a run is trained or played, since small nets gain little from more.
 
     :param space: what a policy observes
     :param num_threads: PyTorch threads in the block; -1 for one. Images, whose nets are large, and
@@ -35,3 +38,18 @@ def limited_threads(space: Space, num_threads: int = -1) -> Iterator[None]:
 def _has_image(space: Space) -> bool:
     parts = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
     return any(is_image_space(part, normalized_image=True) for part in parts)  # of any type
+
+
+def leave_cores_to_sbx(model: BaseAlgorithm) -> int:
+    """
+    Give PyTorch one thread next to a model of SBX, whose XLA needs the cores, unless
+    ``OMP_NUM_THREADS`` says how many.
+
+    :param model: about to learn
+    :return: how many threads there were
+    """
+    n_threads = th.get_num_threads()
+    is_sbx = any(base.__module__.startswith("sbx.") for base in type(model).__mro__)
+    if is_sbx and "OMP_NUM_THREADS" not in os.environ:
+        th.set_num_threads(1)
+    return n_threads

@@ -1,5 +1,6 @@
 """Hyperparameters in the zoo's format: reading, changing and checking them."""
 
+import importlib
 import inspect
 import math
 import re
@@ -271,13 +272,18 @@ def class_entries(hyperparams: Mapping[str, Any], key: str) -> list[tuple[str, d
     for entry in value if isinstance(value, list) else [] if value is None else [value]:
         items = list(entry.items()) if isinstance(entry, Mapping) else [(entry, {})]
         (path, kwargs), *more = items or [(None, None)]
-        if more or not isinstance(path, str) or not isinstance(kwargs, Mapping):
+        if more or not _is_path(path) or not isinstance(kwargs, Mapping):
             raise ValueError(
                 f"{key}={entry!r} names no class; expected package.Class, or package.Class: "
                 "{argument: value}, or a list of those. Write it like the provided files."
             )
         result.append((path, dict(kwargs)))
     return result
+
+
+def _is_path(value: object) -> bool:
+    """Whether it is ``package.Class``: the zoo looks for the package before the last dot."""
+    return isinstance(value, str) and re.fullmatch(r"\w+(\.\w+)+", value) is not None
 
 
 def _named(hyperparams: Mapping[str, Any], class_name: str) -> list[dict[str, Any]]:
@@ -443,6 +449,27 @@ def check_hyperparams(algo: str, hyperparams: Mapping[str, Any]) -> None:
                 f"{name}={hyperparams.get(name)!r} is missing; expected n_timesteps: NUMBER and "
                 "callback: [sb3_diayn.DIAYNCallback] in the file. Add it."
             )
+
+
+def check_classes(hyperparams: Mapping[str, Any], *keys: str) -> None:
+    """
+    Import what the zoo will import, so that an error names the class.
+
+    :param hyperparams: in the zoo's format
+    :param keys: of ``CLASS_KEYS``
+    :raises ValueError: if a class there cannot be imported
+    """
+    for key in keys:
+        for path, _ in class_entries(hyperparams, key):
+            module, _, name = path.rpartition(".")
+            try:
+                getattr(importlib.import_module(module), name)
+            except Exception as error:  # a module may do anything
+                raise ValueError(
+                    f"{key}={path!r} cannot be imported ({type(error).__name__}: {error}); "
+                    "expected package.Class. Correct the name, install the package, or add its "
+                    "folder to PYTHONPATH."
+                ) from error
 
 
 def _fits(value: Any, hint: Any) -> bool:

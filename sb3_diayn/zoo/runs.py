@@ -38,7 +38,13 @@ from sb3_diayn.trainer import State
 from sb3_diayn.user_code import UserCode
 from sb3_diayn.zoo.environments import find_environment, split_id, why_not_made
 from sb3_diayn.zoo.failures import naming_failures
-from sb3_diayn.zoo.hyperparams import CLASS_KEYS, class_entries, get_arguments, import_zoo
+from sb3_diayn.zoo.hyperparams import (
+    CLASS_KEYS,
+    check_classes,
+    class_entries,
+    get_arguments,
+    import_zoo,
+)
 
 VERSION = metadata.version("sb3-diayn")
 SYSTEM_INFO = ("Python", "Stable-Baselines3", "PyTorch", "Gymnasium", "Numpy")  # SB3's names
@@ -154,13 +160,14 @@ class Run:
         :param render_mode: None, "human" or "rgb_array"
         :param normalize: with ``VecNormalize`` where the run had it
         :return: environments as in training
-        :raises ValueError: if the environment cannot be made or does not take its arguments, or the
-            statistics of ``VecNormalize`` are missing
+        :raises ValueError: if the environment or a wrapper cannot be made, or the statistics of
+            ``VecNormalize`` are missing
         """
         env_kwargs = dict(self.env_kwargs)
         if render_mode is not None:
             env_kwargs["render_mode"] = render_mode
         find_environment(self.env_id, self.gym_packages)
+        check_classes(self.hyperparams, "env_wrapper", "vec_env_wrapper")
         create = import_zoo().create_test_env
         stats_path, hyperparams = self._normalization() if normalize else (None, self.hyperparams)
         if stats_path is not None and hyperparams.get("normalize"):

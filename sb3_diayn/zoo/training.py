@@ -61,7 +61,9 @@ from sb3_diayn.zoo.failures import (
     in_words,
 )
 from sb3_diayn.zoo.hyperparams import (
+    CLASS_KEYS,
     UPDATES,
+    check_classes,
     default_algo,
     import_zoo,
     ppo_hint,
@@ -219,6 +221,7 @@ def complete(
         hyperparams={k: v for k, v in options.hyperparams.items() if (k, v) != ("n_envs", AUTO)},
         resumed=None if resumed is None else resumed.hyperparams,
     )
+    check_classes(hyperparams, *CLASS_KEYS)
     env_kwargs = options.env_kwargs or hyperparams.get("env_kwargs")
     check_observations(algo, hyperparams, env_id, env_kwargs)
     options = replace(options, algo=algo, env=env_id, env_kwargs=env_kwargs, gym_packages=packages)

@@ -113,6 +113,8 @@ VALUES = [
     ("callback", [{CALLBACK: {}, "hold": 1}], NO_CLASS.format(".*")),
     ("callback", [{5: {}}], NO_CLASS.format(".*")),
     ("env_wrapper", {WRAPPER: [3]}, NO_CLASS.format(".*")),
+    ("env_wrapper", "x", NO_CLASS.format("'x'")),
+    ("env_wrapper", "a..b", NO_CLASS.format("'a..b'")),
     ("vec_env_wrapper", 5, NO_CLASS.format("5")),
 ]
 
@@ -154,7 +156,8 @@ BUILT = [
     ({"noise_type": "pink", "noise_std": 0.1}, 'Unknown noise type "pink"'),
     ({"env_kwargs": {"nope": 1}}, "unexpected keyword argument 'nope'"),
     ({"callback": ["sb3_diayn.Nope"]}, "no attribute 'Nope'"),
-    ({"callback": ["nopackage.Nope"]}, "No module named 'nopackage'"),
+    ({"callback": ["nopackage.Nope"]}, "callback='nopackage.Nope' cannot be imported"),
+    ({"env_wrapper": "sb3_diayn.Nope"}, "env_wrapper='sb3_diayn.Nope' cannot be imported"),
     ({"callback": [{CALLBACK: {"nope": 2}}]}, "unexpected keyword argument 'nope'"),
     ({"callback": [{CALLBACK: {"n_updates": "x"}}]}, "n_updates='x' is out of range"),
     ({"env_wrapper": [{WRAPPER: {"n_skills": "x"}}]}, "n_skills='x' is not a number of skills"),

@@ -1,11 +1,14 @@
 """How a skill is played: the same way for evaluations, films, controllers and compositions."""
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
+import torch
 from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
@@ -24,8 +27,9 @@ class SkillPolicy:
     """
     The policy of a model, which plays skills as in training: with the action masks of the
     environment (MaskablePPO), a memory that is cleared where an episode or a skill begins
-    (RecurrentPPO), and normalised observations. It has ``predict`` as SB3's models do, so
-    ``evaluate_policy`` and loops written by hand can play it in place of the model.
+    (RecurrentPPO), new noise where an episode begins (gSDE), and normalised observations. It has
+    ``predict`` as SB3's models do, so ``evaluate_policy`` and loops written by hand can play it in
+    place of the model.
     Paper: https://arxiv.org/abs/1802.06070
 
     Example::
@@ -71,6 +75,7 @@ class SkillPolicy:
         self._n_skills = int(state["n_skills"] if state else _attribute(env, "n_skills"))
         takes_masks = "action_masks" in inspect.signature(model.predict).parameters
         self._has_masks = takes_masks and is_masking_supported(env)
+        self._noise = _StateDependentNoise(model) if getattr(model, "use_sde", False) else None
 
     def predict(
         self,
@@ -95,7 +100,8 @@ class SkillPolicy:
         if self._normalizer is not None:
             obs = self._normalizer.normalize_obs(observation)
         masks = {"action_masks": get_action_masks(self._env)} if self._has_masks else {}
-        actions, memory = self._model.predict(obs, memory, starts, deterministic, **masks)
+        with nullcontext() if self._noise is None else self._noise.of(episode_start):
+            actions, memory = self._model.predict(obs, memory, starts, deterministic, **masks)
         return actions, None if memory is None else (self._one_hots(observation), memory)
 
     def _remember(self, observation: Obs, state: Any, episode_start: Any) -> tuple[Any, Any]:
@@ -111,6 +117,38 @@ class SkillPolicy:
             raw = self._within.unnormalize_obs(observation)
         part = raw[SKILL_KEY] if isinstance(raw, dict) else raw
         return np.atleast_2d(np.array(part[..., -self._n_skills :]))
+
+
+class _StateDependentNoise:
+    """
+    The noise of gSDE, a matrix that SB3 draws anew for each rollout of a training: ``predict`` of a
+    model alone repeats the last one forever. This noise belongs to the episodes that are played;
+    the model's own is untouched.
+    """
+
+    def __init__(self, model: BaseAlgorithm) -> None:
+        self._policy: Any = model.policy
+        self._distribution: Any = getattr(self._policy, "actor", self._policy).action_dist
+        self._matrices: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    @contextmanager
+    def of(self, episode_start: npt.NDArray[np.bool_] | None) -> Iterator[None]:
+        """:param episode_start: which episodes begin; None if nobody knows"""
+        trained = self._get()
+        if self._matrices is None or (episode_start is not None and episode_start.any()):
+            self._policy.reset_noise(1 if episode_start is None else len(episode_start))
+            self._matrices = self._get()
+        self._set(self._matrices)
+        try:
+            yield
+        finally:
+            self._set(trained)
+
+    def _get(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return self._distribution.exploration_mat, self._distribution.exploration_matrices
+
+    def _set(self, matrices: tuple[torch.Tensor, torch.Tensor]) -> None:
+        self._distribution.exploration_mat, self._distribution.exploration_matrices = matrices
 
 
 def check_vec_normalize(model: BaseAlgorithm, vec_normalize: VecNormalize | None) -> None:

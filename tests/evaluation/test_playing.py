@@ -117,6 +117,25 @@ def test_a_memory_in_normalised_environments():
     assert np.argwhere(cleared).tolist() == [[30, 0]]
 
 
+@pytest.mark.parametrize("make", [PPO, SAC])
+def test_each_episode_has_its_own_noise(make):
+    """gSDE: the same within an episode, whose observations are all the same here."""
+    env = DIAYNWrapper(ActionEnv(), 2)
+    model = make("MlpPolicy", env, use_sde=True, policy_kwargs={"net_arch": [4]}, device="cpu")
+    policy = SkillPolicy(model, env)
+    distribution = getattr(model.policy, "actor", model.policy).action_dist
+    before = distribution.exploration_mat, distribution.exploration_matrices
+    obs = np.stack([env.reset(seed=0)[0]] * 3)
+    starts = [np.full(3, start) for start in (True, False, True)]
+    first, second, third = (policy.predict(obs, None, start)[0] for start in starts)
+    np.testing.assert_array_equal(first, second)
+    assert len(np.unique([*first, *third], axis=0)) == 6
+    assert distribution.exploration_mat is before[0]
+    assert distribution.exploration_matrices is before[1]
+    alone = policy.predict(obs, None, starts[0], deterministic=True)[0]
+    np.testing.assert_array_equal(alone, model.predict(obs, deterministic=True)[0])
+
+
 @pytest.mark.parametrize("vectorised", [False, True])
 def test_a_skill_is_played_for_the_whole_episode(vectorised):
     """In training environments that draw a new one every two steps."""

@@ -51,20 +51,25 @@ LEARNING_STARTS = 2000
 
 def collect(logs: Path) -> None:
     """
+    Add runs, or replace those of the same settings and seeds.
+
     :param logs: with the folders of the sweeps
     """
-    runs, curves = [], []
+    found, their_curves = [], []
     for folder in run_folders(logs):
         arm = _arm(folder)
         history = training_history(load_state(next(folder.glob("*.zip"))))
         curve = _curve(folder, history, arm["steps_per_update"])
         last = {"updates": int(curve["updates"].iloc[-1])}
         replayed = {"replayed": history["diayn/accuracy"][-1]}
-        runs.append(arm | last | replayed | numbers_of(folder, GOOD_RETURN))
-        curves.append(curve.assign(**arm)[[*arm, *curve.columns]])
+        found.append(arm | last | replayed | numbers_of(folder, GOOD_RETURN))
+        their_curves.append(curve.assign(**arm)[[*arm, *curve.columns]])
     by = [*BASE, "seed"]
-    write(pd.DataFrame(runs).sort_values(by), FOLDER / "runs.csv")
-    write(pd.concat(curves).sort_values([*by, "updates"]), FOLDER / "curves.csv")
+    of_runs = pd.concat([runs(), pd.DataFrame(found)]).drop_duplicates(by, keep="last")
+    of_curves = pd.concat([curves(), *their_curves])
+    of_curves = of_curves.drop_duplicates([*by, "updates"], keep="last")
+    write(of_runs.sort_values(by), FOLDER / "runs.csv")
+    write(of_curves.sort_values([*by, "updates"]), FOLDER / "curves.csv")
 
 
 def _arm(folder: Path) -> dict[str, Any]:

@@ -626,6 +626,14 @@ def heeds_ctrl_c():
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.fixture
+def heeds_sighup():
+    """What ``nohup`` runs ignores that its terminal is closed, and so does all that it starts."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def interrupted(log_folder, return_code, interrupt):
     """A training in another process that has been interrupted after its first checkpoint."""
     pytest.importorskip("rl_zoo3")
@@ -666,6 +674,7 @@ def test_sigterm_saves(tmp_path, to_all):
 
 
 @pytest.mark.skipif(ON_WINDOWS, reason="Windows has no such signal")
+@pytest.mark.usefixtures("heeds_sighup")
 def test_a_terminal_that_is_closed_saves(tmp_path):
     """Its processes get SIGHUP, and what they print fails."""
     pytest.importorskip("rl_zoo3")
@@ -680,7 +689,10 @@ def test_a_terminal_that_is_closed_saves(tmp_path):
             time.sleep(0.05)
         os.close(terminal)
         os.killpg(process.pid, signal.SIGHUP)
-        assert process.wait(timeout=120) == 129
+        try:
+            assert process.wait(timeout=120) == 129
+        finally:
+            process.kill()
     assert load_discriminator(run / "Pendulum-v1.zip").n_skills == 3
     assert not (run / "run.json").exists()
 

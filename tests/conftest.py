@@ -1,6 +1,8 @@
 """What all tests share: which of them run, settings, and fakes."""
 
+import multiprocessing
 import re
+import sys
 
 import gymnasium as gym
 import hypothesis
@@ -8,6 +10,8 @@ import pytest
 import torch as th
 
 th.set_num_threads(1)
+if sys.platform == "linux":  # processes of environments start in less than a second
+    multiprocessing.set_forkserver_preload(["stable_baselines3", "sb3_diayn.wrappers"])
 # The same examples everywhere, and no failure because a machine is busy.
 hypothesis.settings.register_profile("steady", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("steady")

@@ -1,6 +1,8 @@
 """How many environments a training has, and in which processes they run."""
 
+import multiprocessing
 import os
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -23,6 +25,8 @@ AUTO = "auto"
 WRAPPER, MESSAGE_MAIN, MESSAGE_WORKER = 0.15, 0.17, 0.4
 MIN_GAIN = 1.5  # processes take memory, and seconds to start
 WARM_UP, SLICES, SLICE = 10, 5, 20  # steps
+# What the process of an environment imports, whatever the environment is.
+SHARED_IMPORTS = ("__main__", "rl_zoo3", "sb3_diayn.wrappers")
 
 
 def choose_envs(
@@ -87,6 +91,16 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def share_imports() -> None:
+    """
+    Import once what each process of ``SubprocVecEnv`` needs: they are forked from a server that has
+    imported it. Only on Linux, since a fork after imports is not safe on macOS and Windows has
+    none, and only before the first such process.
+    """
+    if sys.platform == "linux":
+        multiprocessing.set_forkserver_preload(list(SHARED_IMPORTS))
 
 
 def time_step(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> float:

@@ -70,7 +70,7 @@ from sb3_diayn.zoo.hyperparams import (
     read_config,
     vectorize_skills,
 )
-from sb3_diayn.zoo.parallel import AUTO, choose_envs
+from sb3_diayn.zoo.parallel import AUTO, choose_envs, share_imports
 from sb3_diayn.zoo.runs import OF_SB3, Run, check_statistics, find_run
 
 # By default. A checkpoint in the very beginning is worth little.
@@ -415,6 +415,7 @@ def make_manager(
             assert options.env is not None
             make_envs = of_envpool(options.env, options.env_kwargs, options.seed)
         else:
+            share_imports()
             make_envs = importing(manager.vec_env_class, options.gym_packages)
         manager.vec_env_class = make_envs
         yield manager

@@ -1,5 +1,7 @@
-"""``--n-envs auto``."""
+"""``--n-envs auto``, and processes of environments."""
 
+import subprocess
+import sys
 import time
 
 import gymnasium as gym
@@ -143,3 +145,22 @@ def test_the_option_takes_a_number_or_the_word(capsys):
         with pytest.raises(SystemExit):
             main(["train", "--env", "Pendulum-v1", "--n-envs", text])
         assert f"{text!r} is not a positive integer" in capsys.readouterr().err
+
+
+SCRIPT = """
+import multiprocessing
+from sb3_diayn.zoo.parallel import share_imports
+if __name__ == "__main__":
+    share_imports()
+    with multiprocessing.get_context("forkserver").Pool(1) as pool:
+        print(pool.apply(eval, ("'rl_zoo3' in __import__('sys').modules",)))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="nothing is shared elsewhere")
+def test_processes_begin_with_what_they_would_import(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT, encoding="utf-8")
+    command = [sys.executable, str(tmp_path / "script.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.stdout == "True\n", done.stderr

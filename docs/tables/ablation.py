@@ -79,7 +79,7 @@ def _arm(folder: Path) -> dict[str, Any]:
     return {
         "steps_per_update": config["n_envs"] // config["gradient_steps"],
         "cross_fit": options["cross_fit"],
-        "log_q_min": options["log_q_min"],
+        "log_q_min": math.nan if options["log_q_min"] is None else options["log_q_min"],
         "skill": get_arguments(config, "VecDIAYNWrapper")["skill"],
         **{name: config[name] for name in ("learning_rate", "buffer_size", "ent_coef")},
         "discriminator_batch_size": options["batch_size"],
@@ -124,6 +124,7 @@ HEAD = {
     "replayed": "accuracy, replayed",
     "fresh": "accuracy, fresh",
     "good_skills": "skills of 1,000",
+    "length": "steps of an episode",
 }
 
 
@@ -161,12 +162,12 @@ def with_tables() -> str:
 def draw() -> None:
     """The accuracy on replayed and on fresh states in each arm; thin lines are the seeds."""
     found = arms(curves())
-    n_columns = 5
+    n_columns = 4
     n_rows = math.ceil(len(found) / n_columns)
     figure, axes = plt.subplots(
         n_rows,
         n_columns,
-        figsize=(13, 2.8 * n_rows),
+        figsize=(11, 2.8 * n_rows),
         layout="constrained",
         sharey=True,
         squeeze=False,

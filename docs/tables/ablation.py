@@ -51,7 +51,7 @@ LEARNING_STARTS = 2000
 
 def collect(logs: Path) -> None:
     """
-    Add runs, or replace those of the same settings and seeds.
+    Add runs. A run with the same settings and seed is replaced.
 
     :param logs: with the folders of the sweeps
     """

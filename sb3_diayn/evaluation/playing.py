@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
-import torch
+import torch as th
 from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
@@ -100,7 +100,8 @@ class SkillPolicy:
         if self._normalizer is not None:
             obs = self._normalizer.normalize_obs(observation)
         masks = {"action_masks": get_action_masks(self._env)} if self._has_masks else {}
-        with nullcontext() if self._noise is None else self._noise.of(episode_start):
+        noise = None if deterministic else self._noise
+        with nullcontext() if noise is None else noise.of(episode_start):
             actions, memory = self._model.predict(obs, memory, starts, deterministic, **masks)
         return actions, None if memory is None else (self._one_hots(observation), memory)
 
@@ -121,33 +122,33 @@ class SkillPolicy:
 
 class _StateDependentNoise:
     """
-    The noise of gSDE, a matrix that SB3 draws anew for each rollout of a training: ``predict`` of a
-    model alone repeats the last one forever. This noise belongs to the episodes that are played;
-    the model's own is untouched.
+    The noise of gSDE is a matrix. SB3 draws a new one for each rollout of a training, and
+    ``predict`` of a model alone repeats the last one. This noise belongs to the episodes that are
+    played; the model keeps its own.
     """
 
     def __init__(self, model: BaseAlgorithm) -> None:
         self._policy: Any = model.policy
         self._distribution: Any = getattr(self._policy, "actor", self._policy).action_dist
-        self._matrices: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._matrices: tuple[th.Tensor, th.Tensor] | None = None
 
     @contextmanager
     def of(self, episode_start: npt.NDArray[np.bool_] | None) -> Iterator[None]:
         """:param episode_start: which episodes begin; None if nobody knows"""
         trained = self._get()
-        if self._matrices is None or (episode_start is not None and episode_start.any()):
-            self._policy.reset_noise(1 if episode_start is None else len(episode_start))
-            self._matrices = self._get()
-        self._set(self._matrices)
         try:
+            if self._matrices is None or (episode_start is not None and episode_start.any()):
+                self._policy.reset_noise(1 if episode_start is None else len(episode_start))
+                self._matrices = self._get()
+            self._set(self._matrices)
             yield
         finally:
             self._set(trained)
 
-    def _get(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def _get(self) -> tuple[th.Tensor, th.Tensor]:
         return self._distribution.exploration_mat, self._distribution.exploration_matrices
 
-    def _set(self, matrices: tuple[torch.Tensor, torch.Tensor]) -> None:
+    def _set(self, matrices: tuple[th.Tensor, th.Tensor]) -> None:
         self._distribution.exploration_mat, self._distribution.exploration_matrices = matrices
 
 

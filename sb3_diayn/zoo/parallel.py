@@ -95,9 +95,9 @@ def available_cores() -> int:
 
 def share_imports() -> None:
     """
-    Import once what each process of ``SubprocVecEnv`` needs: they are forked from a server that has
-    imported it. Only on Linux, since a fork after imports is not safe on macOS and Windows has
-    none, and only before the first such process.
+    Import once what each process of ``SubprocVecEnv`` needs: a server imports it, and the processes
+    are forks of the server. It has to be called before the first of them starts. On Linux only: a
+    fork after imports is not safe on macOS, and Windows has none.
     """
     if sys.platform == "linux":
         multiprocessing.set_forkserver_preload(list(SHARED_IMPORTS))

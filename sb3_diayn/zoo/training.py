@@ -415,7 +415,8 @@ def make_manager(
             assert options.env is not None
             make_envs = of_envpool(options.env, options.env_kwargs, options.seed)
         else:
-            share_imports()
+            if options.vec_env == "subproc":
+                share_imports()
             make_envs = importing(manager.vec_env_class, options.gym_packages)
         manager.vec_env_class = make_envs
         yield manager

@@ -5,6 +5,7 @@ import warnings
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch as th
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers import TimeLimit, TransformObservation
@@ -132,7 +133,9 @@ def test_each_episode_has_its_own_noise(make):
     assert len(np.unique([*first, *third], axis=0)) == 6
     assert distribution.exploration_mat is before[0]
     assert distribution.exploration_matrices is before[1]
+    state = th.get_rng_state()
     alone = policy.predict(obs, None, starts[0], deterministic=True)[0]
+    assert th.equal(th.get_rng_state(), state)
     np.testing.assert_array_equal(alone, model.predict(obs, deterministic=True)[0])
 
 

@@ -28,7 +28,8 @@ def quiet_zoo() -> Iterator[None]:
     try:
         yield
     finally:
-        exp_manager.print, exp_manager.pprint = print, pprint
+        vars(exp_manager).pop("print", None)  # so that it is the builtin one again
+        exp_manager.pprint = pprint
 
 
 def _say_nothing(*args: object, **kwargs: object) -> None:

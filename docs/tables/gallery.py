@@ -18,7 +18,7 @@ import gymnasium as gym
 import numpy as np
 
 from docs.tables import tables
-from docs.tables.reference_tables import REFERENCES, RESULTS, ROOT
+from docs.tables.reference_tables import READS, REFERENCES, RESULTS, ROOT
 from docs.tables.tables import table, text
 from sb3_diayn.evaluation.results import SkillEvaluation
 
@@ -54,6 +54,10 @@ REMARKS = {
     "velocity_ppo_HalfCheetah-v5_1": (
         "Skills 0 and 2 move forward, skill 0 often on its face with the hind leg in the air. "
         "Skills 1, 3 and 4 run backward on their feet."
+    ),
+    "displacement_ppo_HalfCheetah-v5_1": (
+        "Skills 0, 1 and 2 run backward on their feet. Skill 3 slides forward on its face, and "
+        "skill 4 falls on its back here, as it seldom does in the evaluation."
     ),
     "sac_Hopper-v5_1": (
         "Skill 14 holds a pose, and skill 17 rocks on its foot. The others fall, each in its own "
@@ -202,7 +206,9 @@ def _sections() -> Iterator[str]:
 
 
 def _title(exhibit: Exhibit) -> str:
-    return f"{exhibit.evaluation.info['algo']}, {exhibit.evaluation.n_skills} skills"
+    reads = [name for name, results in READS.items() if exhibit.run.is_relative_to(results)]
+    skills = f"{exhibit.evaluation.n_skills} skills"
+    return ", ".join([exhibit.evaluation.info["algo"], skills, *(f"by {name}" for name in reads)])
 
 
 def _parts(exhibit: Exhibit) -> Iterator[str]:

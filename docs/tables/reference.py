@@ -5,6 +5,7 @@ The reference results: what the provided configurations learn, from the files in
     python -m docs.tables.reference collect logs/sweep              # take over the runs of a sweep
     python -m docs.tables.reference collect logs/K_5 K_5            # those with --n-skills 5
     python -m docs.tables.reference collect logs/velocity velocity  # those with ppo_travel
+    python -m docs.tables.reference collect logs/displacement displacement
     python -m docs.tables.reference collect logs/tried/x tried/x     # a run of another setting
     python -m docs.tables.reference collect tasks tasks              # our own environments
     python -m docs.tables.reference random                          # measure random policies
@@ -52,6 +53,7 @@ WITH_MODEL = (  # keep their zips
     "sac/Reacher-v5_1",
     "sac/Hopper-v5_1",
     "velocity/ppo/HalfCheetah-v5_1",
+    "displacement/ppo/HalfCheetah-v5_1",
     "position/ppo/Ant-v5_1",
     "films/ppo/BipedalWalker-v3_1",
     "ppo/Hopper-v5_1",

@@ -4,8 +4,8 @@ The tables of the reference results, from the files in ``zoo_configs/results``.
 A run of seed s is ``<algo>/<environment>_<s + 1>``, whether it went well or not. Below ``K_5`` are
 runs with ``--n-skills 5``, and so on. Below ``velocity`` and ``position`` are the runs of
 ``ppo_travel.yml``, whose discriminator reads nothing else, below ``everything`` the same with a
-discriminator that does, below ``tried`` single runs of other settings, below ``tasks`` and
-``films`` those that the gallery alone shows.
+discriminator that does, below ``displacement`` those of ``ppo_displacement.yml``, below ``tried``
+single runs of other settings, below ``tasks`` and ``films`` those that the gallery alone shows.
 """
 
 import json
@@ -23,12 +23,14 @@ from docs.tables import tables
 from docs.tables.tables import interval_text, table, text
 from sb3_diayn.evaluation.comparison import interval
 from sb3_diayn.evaluation.diagnosis import STATIC_MOVEMENT
+from sb3_diayn.evaluation.held_out import classify_held_out
+from sb3_diayn.evaluation.metrics import mutual_information
 from sb3_diayn.evaluation.results import SkillEvaluation
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "zoo_configs" / "results"
 # What the discriminator reads, and the log folder with such runs.
-READS = {name: RESULTS / name for name in ("everything", "position", "velocity")}
+READS = {name: RESULTS / name for name in ("everything", "position", "velocity", "displacement")}
 TRIED = RESULTS / "tried"
 RANDOM = RESULTS / "random_policy.json"
 ALGORITHMS = ["SAC", "PPO"]  # in the order of the tables
@@ -37,6 +39,7 @@ PAGE = ROOT / "docs" / "pages" / "results.md"
 # Runs of 0.1.0 were measured on deterministic episodes, without a held-out classifier.
 HELD_OUT = "distinct skills, held-out"
 OLD_MEASURE = "distinct skills by D (old measure)"
+DISTINCT_ENDS = "distinct ends, held-out"
 BEGIN = "<!-- table: python -m docs.tables.reference -->"
 CSV_FOLDER = PAGE.parent / "tables"  # every column; a page shows at most eight
 
@@ -213,6 +216,7 @@ def _travel(run: Path) -> dict[str, Any]:
         "fresh accuracy": row["fresh accuracy"],
         HELD_OUT: row[HELD_OUT],
         OLD_MEASURE: row[OLD_MEASURE],
+        DISTINCT_ENDS: distinct_ends(evaluation),
         "ends apart, largest (m)": apart.max(),
         "ends apart, mean (m)": apart.mean(),
         "cells": row["cells"],
@@ -239,11 +243,28 @@ def ends_apart(evaluation: SkillEvaluation) -> npt.NDArray[np.float64]:
     :return: distances between the places where two skills end, means over episodes, in the unit of
         the positions, one for each pair
     """
-    axes = ["position" in name for name in evaluation.info["coordinates"]]
-    ends = evaluation.paths[:, :, -1, axes].mean(axis=1)
+    ends = _ends(evaluation).mean(axis=1)
     first, second = np.triu_indices(len(ends), 1)
     distances: npt.NDArray[np.float64] = np.linalg.norm(ends[first] - ends[second], axis=-1)
     return distances
+
+
+def distinct_ends(evaluation: SkillEvaluation) -> float:
+    """
+    :param evaluation: of skills whose positions ``info`` tells
+    :return: how many skills a held-out classifier distinguishes by the place where an episode
+        ends; where all episodes have the same length, that is the mean velocity as well
+    """
+    episodes = [[place[None] for place in skill] for skill in _ends(evaluation)]
+    bound = mutual_information(classify_held_out(episodes).log_q, evaluation.n_skills)
+    return float(np.exp(bound))
+
+
+def _ends(evaluation: SkillEvaluation) -> npt.NDArray[np.float64]:
+    """Where each episode of each skill ends, shape (K, episodes, coordinates)."""
+    axes = ["position" in name for name in evaluation.info["coordinates"]]
+    ends: npt.NDArray[np.float64] = evaluation.paths[:, :, -1, axes]
+    return ends
 
 
 def _cell(values: pd.Series) -> str:
@@ -272,7 +293,7 @@ TABLES: dict[str, tuple[Callable[[], pd.DataFrame], tuple[str, ...]]] = {
             "environment",
             "D reads",
             "seed",
-            "fresh accuracy",
+            DISTINCT_ENDS,
             OLD_MEASURE,
             "ends apart, largest (m)",
             "static skills",

@@ -11,6 +11,7 @@ single runs of other settings, below ``tasks`` and ``films`` those that the gall
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,7 @@ def each_run() -> pd.DataFrame:
     return _as_text(runs().to_dict("records"))
 
 
+@cache  # classifiers are trained
 def travelling() -> pd.DataFrame:
     """
     :return: how far apart skills end, one row per run of the environments that have a travelling

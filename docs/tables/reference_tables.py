@@ -4,7 +4,7 @@ The tables of the reference results, from the files in ``zoo_configs/results``.
 A run of seed s is ``<algo>/<environment>_<s + 1>``, whether it went well or not. Below ``K_5`` are
 runs with ``--n-skills 5``, and so on. Below ``velocity`` and ``position`` are the runs of
 ``ppo_travel.yml``, whose discriminator reads nothing else, below ``everything`` the same with a
-discriminator that does, below ``displacement`` those of ``ppo_displacement.yml``, below ``tried``
+discriminator that does, below ``displacement`` runs of ``ppo_displacement.yml``, below ``tried``
 single runs of other settings, below ``tasks`` and ``films`` those that the gallery alone shows.
 """
 

@@ -62,9 +62,13 @@ class Successes(BaseCallback):
 class HeldAction(gym.Wrapper[Any, Any, Any, Any]):
     """A controller without skills: one decision every so many steps."""
 
+    def __init__(self, env: gym.Env[Any, Any], n_steps: int = STEPS_PER_SKILL) -> None:
+        super().__init__(env)
+        self.n_steps = n_steps
+
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         total, steps, done = 0.0, 0, False
-        while steps < STEPS_PER_SKILL and not done:
+        while steps < self.n_steps and not done:
             obs, reward, terminated, truncated, info = self.env.step(action)
             total, steps, done = total + float(reward), steps + 1, terminated or truncated
         return obs, total, terminated, truncated, {**info, "primitive_steps": steps}

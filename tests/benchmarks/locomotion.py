@@ -1,0 +1,241 @@
+"""
+The paper's downstream tasks on MuJoCo, from the skills in ``zoo_configs/results``: does a skill
+help to learn a task, and does a controller of skills solve a sparse one?
+
+    python -m tests.benchmarks.locomotion finetuning
+    python -m tests.benchmarks.locomotion hierarchy
+
+The returns go into ``zoo_configs/results/downstream/finetuning.csv`` and ``hierarchy.csv``. What a
+file already has is not done again: run the command again to continue. ``python -m
+docs.tables.downstream`` makes the tables and the figures.
+"""
+
+import csv
+import itertools
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import torch as th
+from stable_baselines3 import PPO, SAC
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import (
+    VecEnv,
+    VecNormalize,
+    sync_envs_normalization,
+    unwrap_vec_normalize,
+)
+
+from sb3_diayn import DisplacementObservation, SkillEvaluation, best_skill, export_skill
+from sb3_diayn.downstream.export import export_vec_normalize
+from sb3_diayn.downstream.hierarchy import SkillActionVecEnv, WaitAtEnd
+from sb3_diayn.zoo import Run, find_run
+from tests.benchmarks.hierarchy import HeldAction
+from tests.benchmarks.timing import command_line
+
+RESULTS = Path("zoo_configs/results")
+COLUMNS = ["env", "method", "seed", "steps", "return"]
+GAMMA = 0.99
+CHEETAH = "displacement/ppo/HalfCheetah-v5_1"
+HOPPER = "ppo/Hopper-v5_1"
+ANT = "position/ppo/Ant-v5_1"
+Returns = list[tuple[int, float]]  # steps of the environment since the start, return
+
+
+class Task(NamedTuple):
+    """The run whose skills are used, and the steps that each method may learn."""
+
+    skills: str
+    n_steps: int
+    steps_per_skill: int = 1
+
+
+FINETUNING = {
+    "HalfCheetah-v5": Task(CHEETAH, 200_000),
+    "Hopper-v5": Task(HOPPER, 200_000),
+    "Ant-v5": Task(ANT, 200_000),
+}
+HIERARCHY = {
+    "sb3_diayn/HalfCheetahHurdle-v0": Task(CHEETAH, 300_000, steps_per_skill=10),
+    "sb3_diayn/AntWaypoints-v0": Task(ANT, 300_000, steps_per_skill=20),
+}
+STARTS = ("best skill, value function reset", "best skill, value function kept", "scratch")
+CONTROLLERS = ("controller of skills", "flat PPO", "flat PPO, actions held", "flat SAC")
+
+
+def plain_envs(task: str, run: Run, n_envs: int, seed: int, *wrappers: Any) -> VecEnv:
+    """The environments of a task, observed as by the skills of ``run``, but without skills."""
+
+    def wrap(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+        if "displacement" in run.folder.parts:
+            env = DisplacementObservation(env, [0], n_steps=50, keep=False)
+        for wrapper in wrappers:
+            env = wrapper(env)
+        return env
+
+    kwargs = {key: value for key, value in run.env_kwargs.items() if key != "max_episode_steps"}
+    return make_vec_env(task, n_envs, seed, wrapper_class=wrap, env_kwargs=kwargs)
+
+
+def statistics_of(run: Run) -> VecNormalize:
+    """What the policy of a run was trained with."""
+    statistics = unwrap_vec_normalize(run.make_env())
+    assert statistics is not None
+    return statistics
+
+
+class DeterministicReturns(BaseCallback):
+    """Mean returns of five episodes before the training, every 20,000 steps, and at the end."""
+
+    def __init__(self, env: VecEnv, every: int = 20_000) -> None:
+        super().__init__()
+        self.env, self.every = env, every
+        self.returns: Returns = []
+
+    def _measure(self) -> None:
+        sync_envs_normalization(self.training_env, self.env)
+        mean, _ = evaluate_policy(self.model, self.env, self.env.num_envs, warn=False)
+        self.returns.append((self.num_timesteps, float(mean)))  # type: ignore[arg-type]
+
+    def _on_training_start(self) -> None:
+        self._measure()
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps % self.every == 0:
+            self._measure()
+        return True
+
+
+class PlayedReturns(BaseCallback):
+    """Return of each episode of the training; ends the training after ``n_steps`` steps."""
+
+    def __init__(self, n_steps: int) -> None:
+        super().__init__()
+        self.steps, self.n_steps = 0, n_steps
+        self.returns: Returns = []
+
+    def _on_step(self) -> bool:
+        infos = self.locals["infos"]
+        self.steps += sum(info.get("primitive_steps", 1) for info in infos)
+        ended = [info["episode"] for info in infos if "episode" in info]
+        self.returns += [(self.steps, float(episode["r"])) for episode in ended]
+        return self.steps < self.n_steps
+
+
+def ppo(env: VecEnv, seed: int, **kwargs: Any) -> PPO:
+    options = {"n_steps": 100, "batch_size": 500, "gamma": GAMMA, "device": "cpu"}
+    return PPO("MlpPolicy", env, seed=seed, **(options | kwargs))
+
+
+def finetune(env_id: str, start: str, seed: int) -> Returns:
+    """PPO on the task, with the same hyperparameters from a skill and from scratch."""
+    task = FINETUNING[env_id]
+    run = find_run(RESULTS / task.skills)
+    env, test_env = plain_envs(env_id, run, 20, seed), plain_envs(env_id, run, 5, seed + 1000)
+    normalized = VecNormalize(env, gamma=GAMMA)
+    model = ppo(normalized, seed)
+    if start != "scratch":
+        statistics, trained = statistics_of(run), run.load_model(device="cpu")
+        skill = best_skill(SkillEvaluation.load(run.folder / "evaluation.json"))
+        normalized.obs_rms = export_vec_normalize(statistics, env).obs_rms
+        exported = export_skill(
+            trained,
+            skill,
+            env=normalized,
+            vec_normalize=statistics,
+            reset_critics=start == "best skill, value function reset",
+        )
+        model.policy.load_state_dict(exported.policy.state_dict())
+    test = VecNormalize(test_env, training=False, norm_reward=False)
+    callback = DeterministicReturns(test)
+    model.learn(task.n_steps, callback=callback)
+    return callback.returns
+
+
+def control(env_id: str, method: str, seed: int) -> Returns:
+    """A sparse task, by a controller of skills or without skills."""
+    task = HIERARCHY[env_id]
+    run = find_run(RESULTS / task.skills)
+    decisions = {
+        "gamma": GAMMA**task.steps_per_skill,
+        "n_steps": 2_000 // task.steps_per_skill,
+        "batch_size": 2_000 // task.steps_per_skill,
+    }
+    model: BaseAlgorithm
+    if method == "flat SAC":
+        env = plain_envs(env_id, run, 20, seed)  # one update for 20 steps
+        model = SAC(
+            "MlpPolicy",
+            env,
+            seed=seed,
+            train_freq=1,
+            learning_starts=10_000,
+            policy_kwargs={"net_arch": [128, 128]},
+            device="cpu",
+        )
+    elif method == "flat PPO":
+        env = plain_envs(env_id, run, 20, seed)
+        model = ppo(VecNormalize(env, norm_reward=False), seed, ent_coef=0.01)
+    else:
+        if method == "controller of skills":
+            env = SkillActionVecEnv(
+                plain_envs(env_id, run, 20, seed, WaitAtEnd),
+                run.load_model(device="cpu"),
+                steps_per_skill=task.steps_per_skill,
+                gamma=GAMMA,
+                vec_normalize=statistics_of(run),
+            )
+        else:
+            env = plain_envs(
+                env_id, run, 20, seed, partial(HeldAction, n_steps=task.steps_per_skill)
+            )
+        model = ppo(VecNormalize(env, norm_reward=False), seed, ent_coef=0.01, **decisions)
+    callback = PlayedReturns(task.n_steps)
+    model.learn(10**9, callback=callback)
+    return callback.returns
+
+
+EXPERIMENTS: dict[str, tuple[dict[str, Task], Sequence[str], Callable[..., Returns]]] = {
+    "finetuning": (FINETUNING, STARTS, finetune),
+    "hierarchy": (HIERARCHY, CONTROLLERS, control),
+}
+
+
+def main() -> None:
+    parser = command_line()
+    parser.add_argument("experiment", choices=EXPERIMENTS)
+    parser.add_argument("--envs", nargs="+", help="default: all")
+    parser.add_argument("--methods", nargs="+", help="default: all")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("-o", "--output", type=Path, default=RESULTS / "downstream")
+    args = parser.parse_args()
+    th.set_num_threads(1)
+    tasks, methods, learn = EXPERIMENTS[args.experiment]
+    file = args.output / f"{args.experiment}.csv"
+    args.output.mkdir(parents=True, exist_ok=True)
+    done = set()
+    if file.is_file():
+        with file.open(newline="") as lines:
+            done = {(row["env"], row["method"], row["seed"]) for row in csv.DictReader(lines)}
+    else:
+        file.write_text(",".join(COLUMNS) + "\n")
+    for seed, env_id, method in itertools.product(
+        args.seeds, args.envs or tasks, args.methods or methods
+    ):
+        if (env_id, method, str(seed)) in done:
+            continue
+        returns = learn(env_id, method, seed)
+        with file.open("a", newline="") as lines:
+            csv.writer(lines).writerows(
+                [env_id, method, seed, steps, f"{value:.5g}"] for steps, value in returns
+            )
+        print(env_id, method, seed, [round(value, 1) for _, value in returns[-5:]], flush=True)
+
+
+if __name__ == "__main__":
+    main()

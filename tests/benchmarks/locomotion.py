@@ -1,24 +1,30 @@
 """
 The paper's downstream tasks on MuJoCo, from the skills in ``zoo_configs/results``: does a skill
-help to learn a task, and does a controller of skills solve a sparse one?
+help to learn a task, does a controller of skills solve a sparse one, and which skill imitates an
+expert?
 
     python -m tests.benchmarks.locomotion finetuning
     python -m tests.benchmarks.locomotion hierarchy
+    python -m tests.benchmarks.locomotion imitation
 
-The returns go into ``zoo_configs/results/downstream/finetuning.csv`` and ``hierarchy.csv``. What a
-file already has is not done again: run the command again to continue. ``python -m
+The experts of ``imitation`` are the policies that ``finetuning`` learns from scratch, so that goes
+first. The results go into ``zoo_configs/results/downstream``, one file for each. What a file
+already has is not done again: run the command again to continue. ``python -m
 docs.tables.downstream`` makes the tables and the figures.
 """
 
 import csv
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
 import torch as th
+from scipy.spatial import KDTree  # type: ignore[import-untyped]
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
@@ -32,19 +38,24 @@ from stable_baselines3.common.vec_env import (
 )
 
 from sb3_diayn import DisplacementObservation, SkillEvaluation, best_skill, export_skill
+from sb3_diayn.downstream import infer_skill
 from sb3_diayn.downstream.export import export_vec_normalize
 from sb3_diayn.downstream.hierarchy import SkillActionVecEnv, WaitAtEnd
+from sb3_diayn.evaluation.trajectories import play_skills
 from sb3_diayn.zoo import Run, find_run
 from tests.benchmarks.hierarchy import HeldAction
 from tests.benchmarks.timing import command_line
 
 RESULTS = Path("zoo_configs/results")
-COLUMNS = ["env", "method", "seed", "steps", "return"]
+EXPERTS = "experts"  # folder of their states, below the output
+N_EPISODES = 4  # of each expert
 GAMMA = 0.99
 CHEETAH = "displacement/ppo/HalfCheetah-v5_1"
 HOPPER = "ppo/Hopper-v5_1"
 ANT = "position/ppo/Ant-v5_1"
 Returns = list[tuple[int, float]]  # steps of the environment since the start, return
+Array = npt.NDArray[Any]
+Row = dict[str, Any]
 
 
 class Task(NamedTuple):
@@ -65,6 +76,7 @@ HIERARCHY = {
     "sb3_diayn/AntWaypoints-v0": Task(ANT, 300_000, steps_per_skill=20),
 }
 STARTS = ("best skill, value function reset", "best skill, value function kept", "scratch")
+IMITATION = ("HalfCheetah-v5", "Hopper-v5")
 CONTROLLERS = ("controller of skills", "flat PPO", "flat PPO, actions held", "flat SAC")
 
 
@@ -132,7 +144,7 @@ def ppo(env: VecEnv, seed: int, **kwargs: Any) -> PPO:
     return PPO("MlpPolicy", env, seed=seed, **(options | kwargs))
 
 
-def finetune(env_id: str, start: str, seed: int) -> Returns:
+def finetune(folder: Path, env_id: str, seed: int, start: str) -> list[Row]:
     """PPO on the task, with the same hyperparameters from a skill and from scratch."""
     task = FINETUNING[env_id]
     run = find_run(RESULTS / task.skills)
@@ -154,10 +166,62 @@ def finetune(env_id: str, start: str, seed: int) -> Returns:
     test = VecNormalize(test_env, training=False, norm_reward=False)
     callback = DeterministicReturns(test)
     model.learn(task.n_steps, callback=callback)
-    return callback.returns
+    if start == "scratch":
+        states = play(model, normalized, plain_envs(env_id, run, N_EPISODES, seed + 2000))
+        (folder / EXPERTS).mkdir(exist_ok=True)
+        np.savez(folder / EXPERTS / f"{env_id}_{seed}.npz", *states)
+    return as_rows(callback.returns)
 
 
-def control(env_id: str, method: str, seed: int) -> Returns:
+def play(model: PPO, normalizer: VecNormalize, env: VecEnv) -> list[Array]:
+    """The states of an episode of each environment, with sampled actions."""
+    obs, playing = env.reset(), np.ones(env.num_envs, bool)
+    states: list[list[Array]] = [[] for _ in playing]
+    while playing.any():
+        actions, _ = model.predict(normalizer.normalize_obs(obs))  # type: ignore[arg-type]
+        obs, _, dones, infos = env.step(actions)
+        for i in np.flatnonzero(playing):
+            states[i].append(infos[i]["terminal_observation"] if dones[i] else obs[i])  # type: ignore[index]
+        playing &= ~dones
+    return [np.array(each, np.float32) for each in states]
+
+
+def imitate(folder: Path, env_id: str, seed: int, _: str) -> list[Row]:
+    """
+    Which skill is retrieved for each episode of an expert, and how near it is: the mean distance
+    of the expert's states to the nearest state of the skill, each coordinate divided by its
+    standard deviation over all of these states. It does not ask for the same state at the same
+    step, since a gait has no fixed phase.
+    """
+    run = find_run(RESULTS / FINETUNING[env_id].skills)
+    with run.open(run.n_skills, device="cpu") as (model, env):
+        skills = range(run.n_skills)
+        episodes = list(play_skills(model, env, skills, seed=0, deterministic=False))
+    experts = np.load(folder / EXPERTS / f"{env_id}_{seed}.npz")
+    every = [*(episode.states for episode in episodes), *experts.values()]
+    scale = np.concatenate(every).std(axis=0)
+    trees = {episode.skill: KDTree(episode.states / scale) for episode in episodes}
+    discriminator = run.load_discriminator()
+    rows = []
+    for name, states in experts.items():
+        distances = [trees[skill].query(states / scale)[0].mean() for skill in skills]
+        skill = infer_skill(discriminator, states).skill
+        found = {
+            "skill": skill,
+            "retrieved": distances[skill],
+            "nearest": min(distances),
+            "mean": np.mean(distances),
+            "rank": 1 + sum(distance < distances[skill] for distance in distances),
+        }
+        rows.append({"episode": name.removeprefix("arr_"), "length": len(states)} | found)
+    return rows
+
+
+def as_rows(returns: Returns) -> list[Row]:
+    return [{"steps": steps, "return": value} for steps, value in returns]
+
+
+def control(_: Path, env_id: str, seed: int, method: str) -> list[Row]:
     """A sparse task, by a controller of skills or without skills."""
     task = HIERARCHY[env_id]
     run = find_run(RESULTS / task.skills)
@@ -197,12 +261,14 @@ def control(env_id: str, method: str, seed: int) -> Returns:
         model = ppo(VecNormalize(env, norm_reward=False), seed, ent_coef=0.01, **decisions)
     callback = PlayedReturns(task.n_steps)
     model.learn(10**9, callback=callback)
-    return callback.returns
+    return as_rows(callback.returns)
 
 
-EXPERIMENTS: dict[str, tuple[dict[str, Task], Sequence[str], Callable[..., Returns]]] = {
+# Of each experiment the environments, the methods, and what makes the rows of one seed.
+EXPERIMENTS: dict[str, tuple[Iterable[str], Sequence[str], Callable[..., list[Row]]]] = {
     "finetuning": (FINETUNING, STARTS, finetune),
     "hierarchy": (HIERARCHY, CONTROLLERS, control),
+    "imitation": (IMITATION, ("retrieved skill",), imitate),
 }
 
 
@@ -215,26 +281,30 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=RESULTS / "downstream")
     args = parser.parse_args()
     th.set_num_threads(1)
-    tasks, methods, learn = EXPERIMENTS[args.experiment]
+    envs, methods, make_rows = EXPERIMENTS[args.experiment]
     file = args.output / f"{args.experiment}.csv"
     args.output.mkdir(parents=True, exist_ok=True)
     done = set()
     if file.is_file():
         with file.open(newline="") as lines:
             done = {(row["env"], row["method"], row["seed"]) for row in csv.DictReader(lines)}
-    else:
-        file.write_text(",".join(COLUMNS) + "\n")
-    for seed, env_id, method in itertools.product(
-        args.seeds, args.envs or tasks, args.methods or methods
-    ):
-        if (env_id, method, str(seed)) in done:
-            continue
-        returns = learn(env_id, method, seed)
-        with file.open("a", newline="") as lines:
-            csv.writer(lines).writerows(
-                [env_id, method, seed, steps, f"{value:.5g}"] for steps, value in returns
-            )
-        print(env_id, method, seed, [round(value, 1) for _, value in returns[-5:]], flush=True)
+    wanted = itertools.product(args.seeds, args.envs or envs, args.methods or methods)
+    for seed, env_id, method in wanted:
+        if (env_id, method, str(seed)) not in done:
+            found = make_rows(args.output, env_id, seed, method)
+            append(file, [{"env": env_id, "method": method, "seed": seed} | row for row in found])
+            print(env_id, method, seed, found[-1], flush=True)
+
+
+def append(file: Path, rows: list[Row]) -> None:
+    is_new = not file.is_file()
+    with file.open("a", newline="") as lines:
+        writer = csv.DictWriter(lines, rows[0], lineterminator="\n")
+        if is_new:
+            writer.writeheader()
+        for row in rows:
+            numbers = {k: f"{v:.5g}" for k, v in row.items() if isinstance(v, float)}
+            writer.writerow(row | numbers)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,126 @@
+"""
+The paper's downstream tasks, from the files that ``tests/benchmarks/locomotion.py`` writes into
+``zoo_configs/results/downstream``.
+
+    python -m docs.tables.downstream  # write the tables and the pictures
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from docs.tables import tables
+from docs.tables.sweeps import ROOT
+from docs.tables.tables import interval_text, table, text
+from sb3_diayn.evaluation.comparison import interval
+
+FOLDER = ROOT / "zoo_configs" / "results" / "downstream"
+PAGES = ROOT / "docs" / "pages"
+PICTURES = PAGES / "images" / "results"
+BEGIN = "<!-- table: python -m docs.tables.downstream -->"
+THRESHOLDS = {"HalfCheetah-v5": 2000, "Hopper-v5": 2000}  # returns that count as learned
+BIN = 30_000  # steps of the environment: longer than an episode of all 20 environments
+
+
+def returns_of(experiment: str) -> pd.DataFrame:
+    """
+    :param experiment: "finetuning" or "hierarchy"
+    :return: one row per measurement: ``env``, ``method``, ``seed``, ``steps``, ``return``
+    """
+    return pd.read_csv(FOLDER / f"{experiment}.csv")
+
+
+def curves(frame: pd.DataFrame) -> pd.DataFrame:
+    """
+    :param frame: the rows of one environment and method
+    :return: returns, one row for each number of steps, one column for each seed
+    """
+    return frame.pivot_table(index="steps", columns="seed", values="return")
+
+
+def binned(frame: pd.DataFrame) -> pd.DataFrame:
+    """
+    :param frame: rows of training episodes
+    :return: the same, with the means of the episodes that end within each bin of steps
+    """
+    steps = np.ceil(frame["steps"] / BIN).astype(int) * BIN
+    by = ["env", "method", "seed", "steps"]
+    return frame.assign(steps=steps).groupby(by, sort=False)["return"].mean().reset_index()
+
+
+def finetuning_table() -> str:
+    """:return: one row per environment and start in Markdown"""
+    rows = []
+    for (env, method), part in returns_of("finetuning").groupby(["env", "method"], sort=False):
+        returns, threshold = curves(part), THRESHOLDS[env]
+        is_over = returns >= threshold
+        first = is_over.idxmax().where(is_over.any())
+        by_seed = ", ".join("never" if s != s else f"{s:,.0f}" for s in first)
+        ends = [text(float(value)) for value in returns.iloc[-1]]
+        means = interval_text(interval(returns.mean()))
+        before = text(float(returns.iloc[0].mean()))
+        rows.append([env, method, before, f"{threshold:,}: {by_seed}", ", ".join(ends), means])
+    head = ["environment", "start", "return before", "steps to a return of, by seed"]
+    return table([*head, "return at the end, by seed", "mean return of the whole training"], rows)
+
+
+def hierarchy_table() -> str:
+    """:return: one row per task and method in Markdown"""
+    rows = []
+    for (env, method), part in returns_of("hierarchy").groupby(["env", "method"], sort=False):
+        late = part[part["steps"] > part["steps"].max() - 2 * BIN]
+        by_seed = late.groupby("seed")["return"].mean()
+        best = part.groupby("seed")["return"].max()
+        numbers = [", ".join(text(float(round(v, 2))) for v in each) for each in (by_seed, best)]
+        rows.append(
+            [env.removeprefix("sb3_diayn/"), method, *numbers, interval_text(interval(by_seed))]
+        )
+    head = ["task", "method", "return at the end, by seed", "best episode, by seed"]
+    return table([*head, "mean"], rows)
+
+
+def draw(experiment: str) -> None:
+    """
+    Mean returns with their 95 % bootstrap band, one panel for each environment.
+
+    :param experiment: see :func:`returns_of`
+    """
+    frame = returns_of(experiment)
+    if experiment == "hierarchy":
+        frame = binned(frame)
+    envs = list(dict.fromkeys(frame["env"]))
+    figure, axes = plt.subplots(
+        1, len(envs), figsize=(4.6 * len(envs), 3.4), layout="constrained", squeeze=False
+    )
+    for ax, env in zip(axes[0], envs, strict=True):
+        for method, part in frame[frame["env"] == env].groupby("method", sort=False):
+            _band(ax, curves(part), str(method))
+        ax.set(title=env, xlabel="steps of the environment", ylabel="task return")
+    axes[0, 0].legend(frameon=False, fontsize="small")
+    figure.savefig(PICTURES / f"{experiment}.png", dpi=80)
+    plt.close(figure)
+
+
+def _band(ax: Axes, returns: pd.DataFrame, label: str) -> None:
+    ends = pd.DataFrame([interval(row.dropna()) for _, row in returns.iterrows()], returns.index)
+    (line,) = ax.plot(ends.index, ends["mean"], label=label)
+    ax.fill_between(ends.index, ends["low"], ends["high"], color=line.get_color(), alpha=0.2)
+
+
+PAGE_TABLES = {"finetune.md": finetuning_table, "hierarchy.md": hierarchy_table}
+
+
+def with_tables(page: str) -> str:
+    """
+    :param page: "finetune.md" or "hierarchy.md"
+    :return: the page as it has to be
+    """
+    return tables.with_tables(PAGES / page, BEGIN, [PAGE_TABLES[page]()])
+
+
+if __name__ == "__main__":
+    for name in PAGE_TABLES:
+        (PAGES / name).write_text(with_tables(name), encoding="utf-8")
+    for name in ("finetuning", "hierarchy"):
+        draw(name)

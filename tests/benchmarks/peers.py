@@ -6,10 +6,10 @@ Other implementations side by side: updates and steps a second, bytes per transi
         [--arms ARM ...] [--venvs FOLDER]
 
 K = 20, nets of 300x2, batch 256, one environment and one update per step, one thread for PyTorch;
-``provided`` has the settings of the provided configuration. Each arm is a process of its own, and
-all take turns. SBX and QDax get virtual environments in FOLDER, which see this one's packages;
-what cannot be installed is left out. QDax's DIAYN is for Brax: only its update is timed, on
-transitions of the same sizes.
+``provided SAC`` and ``provided PPO`` have the settings of the provided configurations. Each arm is
+a process of its own, and all take turns. SBX and QDax get virtual environments in FOLDER, which
+see this one's packages; what cannot be installed is left out. QDax's DIAYN is for Brax: only its
+update is timed, on transitions of the same sizes.
 
 The time to distinct skills counts learning alone, as wall time and as processor time, which does
 not count other programs. Every STEPS three episodes of each skill are played, with sampled
@@ -34,6 +34,8 @@ import numpy as np
 import psutil
 import torch as th
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_diayn import DIAYNCallback, DIAYNWrapper
 from sb3_diayn.evaluation.held_out import classify_held_out
@@ -53,7 +55,7 @@ Act = Callable[[Any, Any], Any]
 
 
 class SB3Arm:
-    """SAC of SB3 or of SBX, with ``DIAYNCallback`` or without."""
+    """An algorithm of SB3 or of SBX, with ``DIAYNCallback`` or without."""
 
     def __init__(
         self,
@@ -61,13 +63,13 @@ class SB3Arm:
         callback: dict[str, Any] | None,
         n_envs: int = 1,
         skill: str = "balanced",
+        algo: str = "SAC",
         **options: Any,
     ) -> None:
         env = make_vec_env(partial(self._make, skill), n_envs, seed=0)
-        common = {"learning_starts": BATCH, "ent_coef": 0.1, "gradient_steps": 1, "seed": 0}
-        common |= {"device": "cpu", "policy_kwargs": {"net_arch": NETS}}
-        cls = __import__("sbx" if package == "sbx" else "stable_baselines3").SAC
-        self.model = cls("MlpPolicy", env, **(common | options))
+        self.normalizer = VecNormalize(env, norm_reward=False) if algo == "PPO" else None
+        cls = getattr(__import__("sbx" if package == "sbx" else "stable_baselines3"), algo)
+        self.model = cls("MlpPolicy", self.normalizer or env, seed=0, device="cpu", **options)
         self.callback = None if callback is None else DIAYNCallback(**callback)
         self.n_played = 0
 
@@ -82,12 +84,16 @@ class SB3Arm:
         return self.model.num_timesteps, self.model._n_updates
 
     def bytes_per_transition(self) -> float:
+        if not isinstance(self.model, OffPolicyAlgorithm):
+            return math.nan  # it keeps none
         buffer = self.model.replay_buffer
         arrays = [value for value in vars(buffer).values() if isinstance(value, np.ndarray)]
         return sum(array.nbytes for array in arrays) / (buffer.buffer_size * buffer.n_envs)
 
     def act(self, obs: Any, skills: Any) -> Any:
         seen = np.concatenate([obs, np.eye(K)[skills]], axis=1).astype(np.float32)
+        if self.normalizer is not None:
+            seen = self.normalizer.normalize_obs(seen)
         return self.model.predict(seen, deterministic=False)[0]
 
 
@@ -157,26 +163,31 @@ class QDaxArm:
         return self.buffer.data.nbytes / MEMORY
 
 
-def provided() -> dict[str, Any]:
-    """:return: arguments of an arm with the provided configuration"""
-    entry = read_entry(config_path("sac"), ENV)
+def provided(algo: str) -> SB3Arm:
+    """:return: an arm with the provided configuration"""
+    entry = read_entry(config_path(algo.lower()), ENV)
     # What is not the model's: the length of the training, and what is built here.
-    others = ("n_timesteps", "policy", "env_wrapper", "callback")
+    others = ("n_timesteps", "policy", "env_wrapper", "callback", "normalize")
     options = {name: value for name, value in entry.items() if name not in others}
-    options["policy_kwargs"] = eval(options["policy_kwargs"])  # a string in a file of the zoo
+    if "policy_kwargs" in options:
+        options["policy_kwargs"] = eval(options["policy_kwargs"])  # a string in a file of the zoo
     # It falls until the end of a training. An arm has no end that it knows.
     options["learning_rate"] = float(options["learning_rate"].removeprefix("lin_"))
-    options["skill"] = get_arguments(entry, "DIAYNWrapper")["skill"]
-    return options | {"callback": get_arguments(entry, "DIAYNCallback")}
+    skill = get_arguments(entry, "DIAYNWrapper")["skill"]
+    callback = get_arguments(entry, "DIAYNCallback")
+    return SB3Arm("sb3", callback, skill=skill, algo=algo, **options)
 
 
+PLAIN = {"learning_starts": BATCH, "ent_coef": 0.1, "policy_kwargs": {"net_arch": NETS}}
+OURS = {"net_arch": NETS}
 ARMS: dict[str, tuple[str, Callable[[], Any]]] = {
     "main.py": ("", MainPyArm),
-    "SB3": ("", lambda: SB3Arm("sb3", None)),
-    "SB3 + ours": ("", lambda: SB3Arm("sb3", {"net_arch": NETS})),
-    "provided": ("", lambda: SB3Arm("sb3", **provided())),
-    "SBX": ("sbx", lambda: SB3Arm("sbx", None)),
-    "SBX + ours": ("sbx", lambda: SB3Arm("sbx", {"net_arch": NETS})),
+    "SB3": ("", partial(SB3Arm, "sb3", None, **PLAIN)),
+    "SB3 + ours": ("", partial(SB3Arm, "sb3", OURS, **PLAIN)),
+    "provided SAC": ("", partial(provided, "SAC")),
+    "provided PPO": ("", partial(provided, "PPO")),
+    "SBX": ("sbx", partial(SB3Arm, "sbx", None, **PLAIN)),
+    "SBX + ours": ("sbx", partial(SB3Arm, "sbx", OURS, **PLAIN)),
     "QDax": ("qdax", QDaxArm),
 }
 WITHOUT_SKILLS = ("SB3", "SBX", "QDax")

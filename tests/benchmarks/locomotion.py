@@ -63,7 +63,13 @@ class Task(NamedTuple):
 
     skills: str
     n_steps: int
-    steps_per_skill: int = 1
+
+
+class Decisions(NamedTuple):
+    """How long each decision lasts, and arguments of the PPO that decides."""
+
+    n_steps: int
+    ppo: dict[str, Any]
 
 
 FINETUNING = {
@@ -72,12 +78,21 @@ FINETUNING = {
     "Ant-v5": Task(ANT, 200_000),
 }
 HIERARCHY = {
-    "sb3_diayn/HalfCheetahHurdle-v0": Task(CHEETAH, 300_000, steps_per_skill=10),
-    "sb3_diayn/AntWaypoints-v0": Task(ANT, 300_000, steps_per_skill=20),
+    "sb3_diayn/HalfCheetahHurdle-v0": Task(CHEETAH, 300_000),
+    "sb3_diayn/AntWaypoints-v0": Task(ANT, 300_000),
 }
 STARTS = ("best skill, value function reset", "best skill, value function kept", "scratch")
 IMITATION = ("HalfCheetah-v5", "Hopper-v5")
-CONTROLLERS = ("controller of skills", "flat PPO", "flat PPO, actions held", "flat SAC")
+BRIEF = {"n_steps": 20, "batch_size": 100, "learning_rate": 3e-4}
+LONG = {"n_steps": 10, "batch_size": 100, "learning_rate": 1e-3}
+CONTROLLERS = {
+    "controller, a skill for 50 steps": Decisions(50, LONG),
+    "controller, a skill for 10 steps": Decisions(10, BRIEF),
+    "best skill alone": Decisions(50, {}),
+    "flat PPO": Decisions(1, {}),
+    "flat PPO, an action for 10 steps": Decisions(10, BRIEF),
+    "flat SAC": Decisions(1, {}),
+}
 
 
 def plain_envs(task: str, run: Run, n_envs: int, seed: int, *wrappers: Any) -> VecEnv:
@@ -223,45 +238,61 @@ def as_rows(returns: Returns) -> list[Row]:
 
 def control(_: Path, env_id: str, seed: int, method: str) -> list[Row]:
     """A sparse task, by a controller of skills or without skills."""
-    task = HIERARCHY[env_id]
+    task, (k, options) = HIERARCHY[env_id], CONTROLLERS[method]
     run = find_run(RESULTS / task.skills)
-    decisions = {
-        "gamma": GAMMA**task.steps_per_skill,
-        "n_steps": 2_000 // task.steps_per_skill,
-        "batch_size": 2_000 // task.steps_per_skill,
-    }
+    if method == "best skill alone":
+        return as_rows(best_alone(skills_env(env_id, run, seed, k), run.n_skills, task.n_steps))
     model: BaseAlgorithm
-    if method == "flat SAC":
-        env = plain_envs(env_id, run, 20, seed)  # one update for 20 steps
+    if method == "flat SAC":  # one update for 20 steps
         model = SAC(
             "MlpPolicy",
-            env,
-            seed=seed,
+            plain_envs(env_id, run, 20, seed),
             train_freq=1,
             learning_starts=10_000,
             policy_kwargs={"net_arch": [128, 128]},
+            seed=seed,
             device="cpu",
         )
-    elif method == "flat PPO":
-        env = plain_envs(env_id, run, 20, seed)
-        model = ppo(VecNormalize(env, norm_reward=False), seed, ent_coef=0.01)
     else:
-        if method == "controller of skills":
-            env = SkillActionVecEnv(
-                plain_envs(env_id, run, 20, seed, WaitAtEnd),
-                run.load_model(device="cpu"),
-                steps_per_skill=task.steps_per_skill,
-                gamma=GAMMA,
-                vec_normalize=statistics_of(run),
-            )
-        else:
-            env = plain_envs(
-                env_id, run, 20, seed, partial(HeldAction, n_steps=task.steps_per_skill)
-            )
-        model = ppo(VecNormalize(env, norm_reward=False), seed, ent_coef=0.01, **decisions)
+        is_flat = method.startswith("flat")
+        held = partial(HeldAction, n_steps=k)
+        env = (
+            plain_envs(env_id, run, 20, seed, held) if is_flat else skills_env(env_id, run, seed, k)
+        )
+        normalized = VecNormalize(env, norm_reward=False)
+        model = ppo(normalized, seed, gamma=GAMMA**k, ent_coef=0.01, **options)
     callback = PlayedReturns(task.n_steps)
     model.learn(10**9, callback=callback)
     return as_rows(callback.returns)
+
+
+def skills_env(env_id: str, run: Run, seed: int, steps_per_skill: int) -> SkillActionVecEnv:
+    """Twenty environments whose actions are skills, played as they were trained: with samples."""
+    return SkillActionVecEnv(
+        plain_envs(env_id, run, 20, seed, WaitAtEnd),
+        run.load_model(device="cpu"),
+        steps_per_skill=steps_per_skill,
+        gamma=GAMMA,
+        deterministic=False,
+        vec_normalize=statistics_of(run),
+    )
+
+
+def best_alone(env: SkillActionVecEnv, n_skills: int, n_steps: int) -> Returns:
+    """Returns of the skill that is best in twenty episodes, in twenty others."""
+    means = [np.mean(play_alone(env, skill)) for skill in range(n_skills)]
+    return [(n_steps, value) for value in play_alone(env, int(np.argmax(means)))]
+
+
+def play_alone(env: SkillActionVecEnv, skill: int) -> list[float]:
+    """The return of an episode of each environment."""
+    env.reset()
+    returns: dict[int, float] = {}
+    while len(returns) < env.num_envs:
+        infos = env.step(np.full(env.num_envs, skill))[3]
+        ended = {i: info["episode"]["r"] for i, info in enumerate(infos) if "episode" in info}
+        returns = ended | returns
+    return list(returns.values())
 
 
 # Of each experiment the environments, the methods, and what makes the rows of one seed.

@@ -19,7 +19,7 @@ FOLDER = ROOT / "zoo_configs" / "results" / "downstream"
 PAGES = ROOT / "docs" / "pages"
 PICTURES = PAGES / "images" / "results"
 BEGIN = "<!-- table: python -m docs.tables.downstream -->"
-THRESHOLDS = {"HalfCheetah-v5": 2000, "Hopper-v5": 2000}  # returns that count as learned
+THRESHOLDS = {"HalfCheetah-v5": 2000, "Hopper-v5": 1000}  # running, standing
 BIN = 30_000  # steps of the environment: longer than an episode of all 20 environments
 
 
@@ -66,18 +66,34 @@ def finetuning_table() -> str:
 
 
 def hierarchy_table() -> str:
-    """:return: one row per task and method in Markdown"""
+    """:return: one row per task and method in Markdown, the best method first"""
     rows = []
     for (env, method), part in returns_of("hierarchy").groupby(["env", "method"], sort=False):
         late = part[part["steps"] > part["steps"].max() - 2 * BIN]
         by_seed = late.groupby("seed")["return"].mean()
         best = part.groupby("seed")["return"].max()
-        numbers = [", ".join(text(float(round(v, 2))) for v in each) for each in (by_seed, best)]
-        rows.append(
-            [env.removeprefix("sb3_diayn/"), method, *numbers, interval_text(interval(by_seed))]
+        numbers = [", ".join(f"{v:.2g}" for v in each) for each in (by_seed, best)]
+        row = [env.removeprefix("sb3_diayn/"), method, *numbers, interval_text(interval(by_seed))]
+        rows.append((env, -by_seed.mean(), row))
+    head = ["task", "method", "return at the end, by seed", "best episode, by seed", "mean"]
+    return table(head, [row for *_, row in sorted(rows, key=lambda each: each[:2])])
+
+
+def imitation_table() -> str:
+    """:return: one row per environment in Markdown"""
+    frame = pd.read_csv(FOLDER / "imitation.csv")
+    rows = []
+    for env, part in frame.groupby("env", sort=False):
+        closer = part["retrieved"] < part["mean"]
+        by_seed = closer.groupby(part["seed"]).sum()
+        distances = " / ".join(
+            text(float(part[k].median())) for k in ("retrieved", "mean", "nearest")
         )
-    head = ["task", "method", "return at the end, by seed", "best episode, by seed"]
-    return table([*head, "mean"], rows)
+        share = f"{closer.sum()} of {len(part)}"
+        nearest = f"{(part['rank'] == 1).sum()} of {len(part)}"
+        rows.append([env, share, ", ".join(map(str, by_seed)), nearest, distances])
+    head = ["environment", "closer than the mean skill", "by expert", "the nearest skill"]
+    return table([*head, "median distance: retrieved / mean skill / nearest skill"], rows)
 
 
 def draw(experiment: str) -> None:
@@ -91,29 +107,37 @@ def draw(experiment: str) -> None:
         frame = binned(frame)
     envs = list(dict.fromkeys(frame["env"]))
     figure, axes = plt.subplots(
-        1, len(envs), figsize=(4.6 * len(envs), 3.4), layout="constrained", squeeze=False
+        1, len(envs), figsize=(4 * len(envs) + 2, 3.4), layout="constrained", squeeze=False
     )
     for ax, env in zip(axes[0], envs, strict=True):
         for method, part in frame[frame["env"] == env].groupby("method", sort=False):
             _band(ax, curves(part), str(method))
-        ax.set(title=env, xlabel="steps of the environment", ylabel="task return")
-    axes[0, 0].legend(frameon=False, fontsize="small")
+        ax.set(title=env, xlabel="steps of the environment, thousands", ylabel="task return")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right", frameon=False)
     figure.savefig(PICTURES / f"{experiment}.png", dpi=80)
     plt.close(figure)
 
 
 def _band(ax: Axes, returns: pd.DataFrame, label: str) -> None:
     ends = pd.DataFrame([interval(row.dropna()) for _, row in returns.iterrows()], returns.index)
-    (line,) = ax.plot(ends.index, ends["mean"], label=label)
-    ax.fill_between(ends.index, ends["low"], ends["high"], color=line.get_color(), alpha=0.2)
+    if len(ends) == 1:  # of a method that learns nothing
+        ax.axhline(ends["mean"].iloc[0], label=label, color="gray", linestyle="--")
+        return
+    thousands = ends.index / 1000
+    (line,) = ax.plot(thousands, ends["mean"], label=label)
+    ax.fill_between(thousands, ends["low"], ends["high"], color=line.get_color(), alpha=0.2)
 
 
-PAGE_TABLES = {"finetune.md": finetuning_table, "hierarchy.md": hierarchy_table}
+PAGE_TABLES = {
+    "finetune.md": finetuning_table,
+    "hierarchy.md": hierarchy_table,
+    "imitation.md": imitation_table,
+}
 
 
 def with_tables(page: str) -> str:
     """
-    :param page: "finetune.md" or "hierarchy.md"
+    :param page: one of ``PAGE_TABLES``
     :return: the page as it has to be
     """
     return tables.with_tables(PAGES / page, BEGIN, [PAGE_TABLES[page]()])

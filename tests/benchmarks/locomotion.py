@@ -52,7 +52,6 @@ N_EPISODES = 4  # of each expert
 GAMMA = 0.99
 CHEETAH = "displacement/ppo/HalfCheetah-v5_1"
 HOPPER = "ppo/Hopper-v5_1"
-ANT = "position/ppo/Ant-v5_1"
 Returns = list[tuple[int, float]]  # steps of the environment since the start, return
 Array = npt.NDArray[Any]
 Row = dict[str, Any]
@@ -72,16 +71,9 @@ class Decisions(NamedTuple):
     ppo: dict[str, Any]
 
 
-FINETUNING = {
-    "HalfCheetah-v5": Task(CHEETAH, 200_000),
-    "Hopper-v5": Task(HOPPER, 200_000),
-    "Ant-v5": Task(ANT, 200_000),
-}
-HIERARCHY = {
-    "sb3_diayn/HalfCheetahHurdle-v0": Task(CHEETAH, 300_000),
-    "sb3_diayn/AntWaypoints-v0": Task(ANT, 300_000),
-}
-STARTS = ("best skill, value function reset", "best skill, value function kept", "scratch")
+FINETUNING = {"HalfCheetah-v5": Task(CHEETAH, 200_000), "Hopper-v5": Task(HOPPER, 200_000)}
+HIERARCHY = {"sb3_diayn/HalfCheetahHurdle-v0": Task(CHEETAH, 300_000)}
+STARTS = ("best skill, value function reset", "scratch")
 IMITATION = ("HalfCheetah-v5", "Hopper-v5")
 BRIEF = {"n_steps": 20, "batch_size": 100, "learning_rate": 3e-4}
 LONG = {"n_steps": 10, "batch_size": 100, "learning_rate": 1e-3}
@@ -175,7 +167,7 @@ def finetune(folder: Path, env_id: str, seed: int, start: str) -> list[Row]:
             skill,
             env=normalized,
             vec_normalize=statistics,
-            reset_critics=start == "best skill, value function reset",
+            reset_critics=True,
         )
         model.policy.load_state_dict(exported.policy.state_dict())
     test = VecNormalize(test_env, training=False, norm_reward=False)

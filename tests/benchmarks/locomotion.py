@@ -43,6 +43,7 @@ from sb3_diayn.downstream.export import export_vec_normalize
 from sb3_diayn.downstream.hierarchy import SkillActionVecEnv, WaitAtEnd
 from sb3_diayn.evaluation.trajectories import play_skills
 from sb3_diayn.zoo import Run, find_run
+from sb3_diayn.zoo.hyperparams import class_entries
 from tests.benchmarks.hierarchy import HeldAction
 from tests.benchmarks.timing import command_line
 
@@ -89,10 +90,12 @@ CONTROLLERS = {
 
 def plain_envs(task: str, run: Run, n_envs: int, seed: int, *wrappers: Any) -> VecEnv:
     """The environments of a task, observed as by the skills of ``run``, but without skills."""
+    wrappers_of_run = dict(class_entries(run.hyperparams, "env_wrapper"))
+    displacement = wrappers_of_run.get("sb3_diayn.DisplacementObservation")
 
     def wrap(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
-        if "displacement" in run.folder.parts:
-            env = DisplacementObservation(env, [0], n_steps=50, keep=False)
+        if displacement is not None:
+            env = DisplacementObservation(env, **displacement)
         for wrapper in wrappers:
             env = wrapper(env)
         return env

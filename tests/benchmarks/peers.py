@@ -71,7 +71,6 @@ class SB3Arm:
         cls = getattr(__import__("sbx" if package == "sbx" else "stable_baselines3"), algo)
         self.model = cls("MlpPolicy", self.normalizer or env, seed=0, device="cpu", **options)
         self.callback = None if callback is None else DIAYNCallback(**callback)
-        self.n_played = 0
 
     @staticmethod
     def _make(skill: str) -> gym.Env[Any, Any]:

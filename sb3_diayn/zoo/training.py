@@ -2,13 +2,11 @@
 
 import argparse
 import tempfile
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -22,9 +20,7 @@ from stable_baselines3.common.callbacks import (
 )
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.utils import set_random_seed
-from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_diayn.callbacks import DIAYNCallback
 from sb3_diayn.checkpoints import (
     BUFFER_FILE,
     CHECKPOINTS_FOLDER,
@@ -36,13 +32,12 @@ from sb3_diayn.checkpoints import (
     attach_training_state,
     list_checkpoints,
     load_training_state,
-    write_replay_buffer,
 )
-from sb3_diayn.checks import callbacks_in, find_bad_parameter
+from sb3_diayn.checks import callbacks_in
 from sb3_diayn.evaluation.callback import SkillEvaluationCallback
 from sb3_diayn.evaluation.dashboard import SkillDashboardCallback
 from sb3_diayn.evaluation.monitoring import SkillProgressBarCallback
-from sb3_diayn.files import reading, replacing, write_through_memory
+from sb3_diayn.files import reading
 from sb3_diayn.threads import limited_threads
 from sb3_diayn.zoo.console import print_hyperparams, quiet_zoo
 from sb3_diayn.zoo.environments import (
@@ -55,10 +50,6 @@ from sb3_diayn.zoo.environments import (
 )
 from sb3_diayn.zoo.failures import (
     TerminationHandler,
-    TrainingError,
-    close_envs,
-    failure_in_words,
-    in_words,
 )
 from sb3_diayn.zoo.hyperparams import (
     CLASS_KEYS,
@@ -72,10 +63,10 @@ from sb3_diayn.zoo.hyperparams import (
 )
 from sb3_diayn.zoo.parallel import AUTO, choose_envs, share_imports
 from sb3_diayn.zoo.runs import OF_SB3, Run, check_statistics, find_run
+from sb3_diayn.zoo.saving import close_all_envs, learns_skills, save, save_and_raise
 
 # By default. A checkpoint in the very beginning is worth little.
 N_CHECKPOINTS, MIN_SAVE_FREQ = 10, 10_000
-TRACEBACK_FILE = "traceback.txt"  # in the folder of a run that has failed
 LIVE_FILE = "live.html"  # in a run's folder
 LIVE_FILMS = 3  # of skills, on that page
 
@@ -297,14 +288,14 @@ def learn_and_save(
                 _check_files(options, trained_agent)
             raise _why_not_set_up(options, agent, error) from error
     print_hyperparams(_title(manager, options), hyperparams)
-    if _learns_skills(manager) and trained_agent is None:
+    if learns_skills(manager) and trained_agent is None:
         assert options.algo is not None and options.env is not None
         if hint := ppo_hint(options.algo, options.env, options.conf_file):
             print(hint)
     print(f"Saving to {manager.save_path}")
     manager.callbacks.extend(callbacks)
     _name_folders(manager)
-    if _learns_skills(manager):
+    if learns_skills(manager):
         manager.callbacks.extend(displays)
     elif options.progress_bar:
         manager.callbacks.append(ProgressBarCallback())
@@ -319,9 +310,9 @@ def learn_and_save(
         except BaseException as error:
             if not has_failed:
                 raise
-            _fail(manager, model, error)
+            save_and_raise(manager, model, error)
         finally:
-            _close(manager, model, has_failed)
+            close_all_envs(manager, model, has_failed)
     return Path(manager.save_path)
 
 
@@ -442,7 +433,7 @@ def learn(manager: Any, model: BaseAlgorithm, options: TrainingOptions) -> None:
     :param model: what that returned
     :param options: complete ones
     """
-    resumes = manager.continue_training and _learns_skills(manager)
+    resumes = manager.continue_training and learns_skills(manager)
     n_timesteps = manager.n_timesteps
     model._num_timesteps_at_start = model.num_timesteps  # until learn() says so, too
     if resumes:
@@ -450,7 +441,7 @@ def learn(manager: Any, model: BaseAlgorithm, options: TrainingOptions) -> None:
         n_timesteps = _remaining(model, options.n_timesteps, n_timesteps)
         last = model.num_timesteps + n_timesteps
         print(f"Resuming at step {model.num_timesteps}, until step {last}")
-    if _learns_skills(manager):
+    if learns_skills(manager):
         _replace_checkpoints(manager, options, n_timesteps)
     first_step = model.num_timesteps if resumes else 0
     _say_if_nothing_is_learned(model, first_step + n_timesteps)
@@ -472,117 +463,6 @@ def _say_if_nothing_is_learned(model: BaseAlgorithm, last_step: int) -> None:
             f"after learning_starts={model.learning_starts:,} steps. Train longer with -n, or "
             "lower it: --hyperparams learning_starts:100"
         )
-
-
-def save(manager: Any, model: BaseAlgorithm) -> None:
-    """
-    What the zoo's ``save_trained_model`` saves, the most precious first. Each file is whole or
-    absent, and one that cannot be saved does not keep the next ones from it.
-
-    :param manager: the zoo's
-    :param model: what it trained
-    :raises OSError: if some files could not be saved; older ones stay as they were
-    """
-    folder = Path(manager.save_path)
-    writers: dict[Path, Callable[[Path], object]] = {
-        folder / f"{manager.env_name}.zip": lambda file: write_through_memory(file, model.save)
-    }
-    normalizer = model.get_vec_normalize_env()
-    if normalizer is not None:
-        writers[Path(manager.params_path, STATISTICS)] = lambda file: normalizer.save(str(file))
-    if manager.save_replay_buffer and isinstance(model, OffPolicyAlgorithm):
-        writers[folder / BUFFER_FILE] = partial(write_replay_buffer, model)
-    failed = []
-    for file, write in writers.items():
-        try:
-            with replacing(file) as temporary:
-                write(temporary)
-        except Exception as error:  # a library may answer a full disk with nearly anything
-            failed.append(f"{file.name} ({error})")
-    if failed:
-        names = [file.name for file in writers if file.is_file()]
-        raise OSError(
-            f"Could not be saved: {', '.join(failed)}. In {folder} there is now: "
-            f"{', '.join(names) or 'none of the files'}."
-        )
-
-
-def _fail(manager: Any, model: BaseAlgorithm, error: BaseException) -> NoReturn:
-    """Save what was learned, and raise what says so."""
-    reason = _reason(manager, model, error)
-    own = (DIAYNCallback, ProgressBarCallback, SkillDashboardCallback)
-    for callback in manager.callbacks:
-        if isinstance(callback, own):
-            with suppress(Exception):
-                callback.on_training_end()  # leaves the model's options as they were
-    has_learned = model.num_timesteps > model._num_timesteps_at_start
-    if not has_learned and reason is None:
-        raise error
-    outcome = "Nothing was learned yet."
-    if has_learned:
-        if _has_diverged(manager, model):
-            raise error
-        outcome = _save_unfinished(manager, model)
-    if isinstance(error, KeyboardInterrupt):
-        with suppress(OSError):  # the terminal may be gone
-            print(outcome, flush=True)
-        raise error
-    with suppress(OSError):
-        file = Path(manager.save_path, TRACEBACK_FILE)
-        file.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-        outcome += f"\nTraceback:    {file}"
-    if reason is None:
-        is_sentence = isinstance(error, (ValueError, OSError, ImportError))
-        reason = f"The training has failed: {error if is_sentence else in_words(error)}"
-    raise TrainingError(f"{reason}\n{outcome}") from error
-
-
-def _reason(manager: Any, model: BaseAlgorithm, error: BaseException) -> str | None:
-    """Which environment has failed, when and how, if one has."""
-    if isinstance(error, KeyboardInterrupt):
-        return None  # Ctrl-C ends the processes of the environments, too
-    n_steps = model.num_timesteps - model._num_timesteps_at_start
-    for env in _envs(manager, model):
-        is_training = env is model.env
-        moment = f" in step {n_steps // model.n_envs + 1}" if is_training else " in an evaluation"
-        reason = failure_in_words(manager.env_name.gym_id, env, error, moment)
-        if reason is not None:
-            return f"{reason} The training was at step {model.num_timesteps}."
-    return None
-
-
-def _envs(manager: Any, model: BaseAlgorithm) -> list[VecEnv]:
-    """Of the training, and of evaluations in its course."""
-    callbacks = [each for outer in manager.callbacks for each in callbacks_in(outer)]
-    names = ("eval_env", "own_env")  # of SB3's callback and of ours
-    evaluating = [getattr(callback, name, None) for callback in callbacks for name in names]
-    return [env for env in (model.env, *evaluating) if isinstance(env, VecEnv)]
-
-
-def _has_diverged(manager: Any, model: BaseAlgorithm) -> bool:
-    """A model that is not finite is no model to save: an older checkpoint is worth more."""
-    modules: list[Any] = [model.policy]
-    modules += [c.discriminator for c in manager.callbacks if hasattr(c, "discriminator")]
-    return any(find_bad_parameter(module) is not None for module in modules)
-
-
-def _save_unfinished(manager: Any, model: BaseAlgorithm) -> str:
-    try:
-        save(manager, model)
-    except OSError as error:
-        return str(error)
-    folder = manager.save_path
-    resume = f"\nResume it:    sb3-diayn train --resume {folder}" if _learns_skills(manager) else ""
-    return f"Run saved in {folder}, unfinished{resume}"
-
-
-def _close(manager: Any, model: BaseAlgorithm, has_failed: bool) -> None:
-    for env in _envs(manager, model):
-        close_envs(env, has_failed=has_failed)
-
-
-def _learns_skills(manager: Any) -> bool:
-    return any(isinstance(callback, DIAYNCallback) for callback in manager.callbacks)
 
 
 def _replace_checkpoints(manager: Any, options: TrainingOptions, n_timesteps: int) -> None:

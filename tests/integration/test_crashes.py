@@ -309,11 +309,11 @@ SAVED = ["Point.zip", "vecnormalize.pkl", "replay_buffer.pkl"]  # the most preci
 @pytest.mark.parametrize("failing", SAVED)
 def test_each_file_of_a_run_is_saved_on_its_own(tmp_path, monkeypatch, failing):
     pytest.importorskip("rl_zoo3")
-    from sb3_diayn.zoo import training
+    from sb3_diayn.zoo import saving
 
     model = make_sac(VecNormalize(DummyVecEnv([make_env]), norm_reward=False))
     model.learn(20, callback=make_callback())
-    order, replacing = [], training.replacing
+    order, replacing = [], saving.replacing
 
     def replace(file: Path) -> Any:
         order.append(file.name)
@@ -321,10 +321,10 @@ def test_each_file_of_a_run_is_saved_on_its_own(tmp_path, monkeypatch, failing):
             full_disk()
         return replacing(file)
 
-    monkeypatch.setattr(training, "replacing", replace)
+    monkeypatch.setattr(saving, "replacing", replace)
     rest = [name for name in SAVED if name != failing]
     with pytest.raises(OSError, match=re.escape(failing)) as caught:
-        training.save(make_manager(tmp_path, model), model)
+        saving.save(make_manager(tmp_path, model), model)
     assert order == SAVED
     assert sorted(file.name for file in tmp_path.rglob("*.*")) == sorted(rest)
     assert f"there is now: {', '.join(rest)}" in str(caught.value)
@@ -332,13 +332,13 @@ def test_each_file_of_a_run_is_saved_on_its_own(tmp_path, monkeypatch, failing):
 
 def test_a_disk_with_room_for_the_model_alone(small_disk):
     pytest.importorskip("rl_zoo3")
-    from sb3_diayn.zoo import training
+    from sb3_diayn.zoo import saving
 
     model = make_sac(make_env(), buffer_size=50_000)
     model.learn(20, callback=make_callback())
     disk = small_disk(1_000_000)
     with pytest.raises(OSError, match=r"replay_buffer.pkl \(.*No space left"):
-        training.save(make_manager(disk, model), model)
+        saving.save(make_manager(disk, model), model)
     assert load_discriminator(disk / "Point.zip").n_skills == K
     assert files_in(disk) == ["Point", "Point.zip"]
 

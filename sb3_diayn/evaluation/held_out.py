@@ -28,6 +28,9 @@ MAX_STATES = 1000
 MAX_ALL_STATES = 50_000
 # 100 trees find the same on Hopper-v5 in twice the time.
 N_TREES = 50
+# A forest of few states takes longer to set up than to learn, and of many it takes much memory: up
+# to this many states times skills (50 MB) the trees are one forest.
+MAX_AT_ONCE = 60_000
 # The linear classifier is stopped early: 100 iterations find the same on Hopper-v5.
 MAX_ITERATIONS = 20
 # A classifier that is sure and wrong would cost log 0. With this share of a uniform guess, a
@@ -130,14 +133,15 @@ def _log_votes(states: Array, skills: Array, folds: Array, n_skills: int) -> Arr
 
 
 def _vote_of_trees(states: Array, skills: Array, tested: Array) -> Array:
-    """What one forest of ``N_TREES`` gives; one tree at a time, as a tree holds nodes times K."""
+    """What ``N_TREES`` trees give; of many states one at a time, as a tree holds nodes times K."""
     with require_extra("report"):
         from sklearn.ensemble import ExtraTreesClassifier  # type: ignore[import-untyped]
+    at_once = N_TREES if len(states) * len(np.unique(skills)) <= MAX_AT_ONCE else 1
     total, seeds = np.zeros(1), np.random.RandomState(0)  # a forest takes a seed for each tree
-    for _ in range(N_TREES):
-        tree = ExtraTreesClassifier(1, class_weight="balanced", random_state=seeds)
-        total = total + tree.fit(states, skills).predict_proba(tested)
-    votes: Array = total / N_TREES
+    for _ in range(N_TREES // at_once):
+        forest = ExtraTreesClassifier(at_once, class_weight="balanced", random_state=seeds)
+        total = total + forest.fit(states, skills).predict_proba(tested)
+    votes: Array = total / (N_TREES // at_once)
     return votes
 
 

@@ -120,7 +120,9 @@ def test_many_skills_have_fewer_states_each(monkeypatch):
 
 
 @pytest.mark.slow
-def test_one_tree_at_a_time_is_the_same_forest():
+@pytest.mark.parametrize("max_at_once", [0, 180])
+def test_one_tree_at_a_time_is_the_same_forest(max_at_once, monkeypatch):
+    monkeypatch.setattr(held_out, "MAX_AT_ONCE", max_at_once)
     from sklearn.ensemble import ExtraTreesClassifier
 
     rng = np.random.default_rng(0)

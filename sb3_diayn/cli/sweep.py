@@ -17,9 +17,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stderr, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,9 @@ from sb3_diayn.cli.evaluation import show_comparison
 from sb3_diayn.cli.training import settings_of
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.files import check_writable, require_extra
+from sb3_diayn.zoo.parallel import AUTO
 from sb3_diayn.zoo.provenance import PROVENANCE_FILE, load_provenance
+from sb3_diayn.zoo.runs import load_yaml
 from sb3_diayn.zoo.training import TrainingOptions, complete
 
 ATTEMPTS = 2
@@ -64,12 +66,15 @@ class SweepRun:
     :param seed: seed of everything
     :param folder: its own log folder, so that runs that start at once do not choose the same name
     :param command: words of the command that makes it, without ``sb3-diayn``
+    :param hyperparams: that the command has now, in the zoo's format; None if this machine's speed
+        chooses some of them
     """
 
     setting: str
     seed: int
     folder: Path
     command: tuple[str, ...]
+    hyperparams: Mapping[str, Any] | None = field(compare=False)
 
     @property
     def name(self) -> str:
@@ -92,7 +97,23 @@ class SweepRun:
                 f"{shlex.join(['sb3-diayn', *self.command])!r}. Choose another --output, or remove "
                 "that folder."
             )
+        self._check_hyperparams(found[-1])
         return found[-1]
+
+    def _check_hyperparams(self, folder: Path) -> None:
+        """The same command has others when the configuration file has changed."""
+        if self.hyperparams is None:
+            return
+        for config in folder.glob("*/config.yml"):
+            before, now = load_yaml(config), dict(self.hyperparams)
+            changed = [k for k in sorted({*before, *now}) if before.get(k) != now.get(k)]
+            if changed:
+                had, has = ({key: each.get(key) for key in changed} for each in (before, now))
+                raise ValueError(
+                    f"output={str(folder)!r} holds a run with {had}; expected {has}: the "
+                    "configuration has changed since. Choose another --output, or remove that "
+                    "folder."
+                )
 
 
 def _made_with(command: str) -> dict[str, object] | None:
@@ -125,14 +146,18 @@ def expand(args: argparse.Namespace) -> list[SweepRun]:
             f"param={args.param!r} and the other lists name a setting twice; expected different "
             "ones. Leave repeated values out."
         )
-    for options in settings.values():  # to refuse the last setting before the first run
-        complete(TrainingOptions(**settings_of(parse_train(["train", *options]))))
+    hyperparams = {}  # of all, to refuse the last setting before the first run
+    for setting, options in settings.items():
+        asked = TrainingOptions(**settings_of(parse_train(["train", *options])))
+        _, settled = complete(asked)
+        is_chosen_here = asked.hyperparams.get("n_envs") == AUTO
+        hyperparams[setting] = None if is_chosen_here else settled
     runs = []
     for setting, options in settings.items():
         for seed in range(args.seeds):
             folder = Path(args.output, setting, f"seed_{seed}")
             command = ("train", *options, "--seed", str(seed), "-f", str(folder))
-            runs.append(SweepRun(setting, seed, folder.resolve(), command))
+            runs.append(SweepRun(setting, seed, folder.resolve(), command, hyperparams[setting]))
     return runs
 
 

@@ -182,6 +182,21 @@ def test_a_folder_with_the_run_of_another_command_is_left_alone(swept, capsys):
 
 
 @pytest.mark.slow
+def test_a_run_of_a_file_that_has_changed_is_left_alone(swept, capsys, monkeypatch):
+    complete = sweep.complete
+
+    def changed(options):
+        options, hyperparams = complete(options)
+        return options, hyperparams | {"gamma": 0.5}
+
+    monkeypatch.setattr(sweep, "complete", changed)
+    assert main(words(swept[0], *COMPLETE)) == 2
+    message = capsys.readouterr().err
+    assert "{'gamma': 0.99}; expected {'gamma': 0.5}" in message
+    assert "Choose another --output" in message
+
+
+@pytest.mark.slow
 def test_a_run_ends_with_the_sweep(tmp_path):
     command = ["train", "--env", ENV, "-n", "1000000", "-f", str(tmp_path), "--no-progress"]
     child = subprocess.Popen(

@@ -50,6 +50,7 @@ from sb3_diayn.checks import (
     check_observations,
     check_read_actions,
     check_saved,
+    check_single,
     check_step,
     check_task_reward,
     has_even_strata,
@@ -314,6 +315,7 @@ class DIAYNCallback(BaseCallback):
 
     def _on_training_start(self) -> None:
         callback = self.locals.get("callback")
+        check_single(callback, DIAYNCallback)
         check_eval_envs(callback, self.training_env)
         quiet_evaluations(callback)
         self._first_timestep = self.model.num_timesteps

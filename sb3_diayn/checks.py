@@ -130,6 +130,20 @@ def check_not_nested(callback: BaseCallback) -> None:
         )
 
 
+def check_single(callback: Any, kind: type[BaseCallback]) -> None:
+    """
+    :param callback: of a ``learn``, with all that is inside of it
+    :param kind: a class of which it may have one
+    :raises ValueError: if it has more
+    """
+    n_found = sum(isinstance(each, kind) for each in callbacks_in(callback))
+    if n_found > 1:
+        raise ValueError(
+            f"callback has {kind.__name__} {n_found} times; expected once: a model has one "
+            "discriminator. Leave the others out; the configuration of a zoo may have one, too."
+        )
+
+
 def check_model(model: BaseAlgorithm) -> int:
     """
     :param model: a model with its training environment

@@ -14,6 +14,7 @@ from scipy.stats import chisquare
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.callbacks import (
     BaseCallback,
+    CallbackList,
     EvalCallback,
     EveryNTimesteps,
     StopTrainingOnMaxEpisodes,
@@ -492,6 +493,20 @@ def test_a_callback_that_is_called_from_time_to_time_only(make, tmp_path, monkey
         make_sac(DIAYNWrapper(StepEnv(), 3)).learn(
             100, callback=[*([] if name == "DIAYNCallback" else [make_callback()]), nested]
         )
+
+
+@pytest.mark.parametrize("make", [make_sac, make_ppo])
+@pytest.mark.parametrize("twice", ["the same", "another", "nested"])
+def test_a_second_callback_is_refused(make, twice):
+    """Two of them would get in each other's way, and neither would learn."""
+    callback = make_callback()
+    second = {
+        "the same": callback,
+        "another": make_callback(),
+        "nested": CallbackList([make_callback()]),
+    }
+    with pytest.raises(ValueError, match="has DIAYNCallback 2 times; expected once"):
+        make(DIAYNWrapper(StepEnv(), 3)).learn(100, callback=[callback, second[twice]])
 
 
 def test_an_own_replay_buffer_is_not_replaced_silently():

@@ -6,6 +6,7 @@ The reference results: what the provided configurations learn, from the files in
     python -m docs.tables.reference collect logs/K_5 K_5            # those with --n-skills 5
     python -m docs.tables.reference collect logs/velocity velocity  # those with ppo_travel
     python -m docs.tables.reference collect logs/displacement displacement
+    python -m docs.tables.reference collect logs/metra metra
     python -m docs.tables.reference collect logs/tried/x tried/x     # a run of another setting
     python -m docs.tables.reference collect tasks tasks              # our own environments
     python -m docs.tables.reference random                          # measure random policies
@@ -103,12 +104,10 @@ def _write_history(model: Path, file: Path) -> None:
     """As the zip has it, thinned to some hundred rows, and the end of the training."""
     state = load_state(model)
     history = training_history(state)
-    loss, accuracy, *held_out = unpack_arrays(state["arrays"])["running"]
-    end = {
-        HISTORY[0]: state["progress"]["total_timesteps"],
-        HISTORY[1]: held_out[0] if held_out else -loss,  # as SB3's log has it
-        HISTORY[2]: accuracy,
-    }
+    loss, accuracy, *more = unpack_arrays(state["arrays"])["running"]
+    end = {HISTORY[0]: state["progress"]["total_timesteps"], HISTORY[2]: accuracy}
+    if state["options"].get("objective") != "metra":  # which has no log q
+        end[HISTORY[1]] = more[0] if more else -loss  # held-out, as SB3's log has it
     with file.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(HISTORY)

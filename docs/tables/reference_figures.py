@@ -77,7 +77,7 @@ def _draw_training(folders: list[Path], evaluations: list[SkillEvaluation], ax: 
 def draw_travel(env_id: str) -> None:
     """
     :param env_id: an environment with a travelling variant: the paths of all skills of seed 0, for
-        each choice of what the discriminator reads
+        each variant
     """
     files = {name: folder / f"ppo/{env_id}_1/evaluation.json" for name, folder in READS.items()}
     files = {name: file for name, file in files.items() if file.is_file()}
@@ -85,7 +85,7 @@ def draw_travel(env_id: str) -> None:
     figure, (axes,) = plt.subplots(1, len(files), **size)
     for ax, (name, file) in zip(axes, files.items(), strict=True):
         plot_trajectories(SkillEvaluation.load(file), ax=ax)
-        ax.set_title(f"the discriminator reads {name}")
+        ax.set_title("METRA" if name == "metra" else f"the discriminator reads {name}")
     figure.suptitle(env_id)
     figure.savefig(IMAGES / f"{env_id}_travel.png", dpi=60)
     plt.close(figure)

@@ -4,8 +4,9 @@ The tables of the reference results, from the files in ``zoo_configs/results``.
 A run of seed s is ``<algo>/<environment>_<s + 1>``, whether it went well or not. Below ``K_5`` are
 runs with ``--n-skills 5``, and so on. Below ``velocity`` and ``position`` are the runs of
 ``ppo_travel.yml``, whose discriminator reads nothing else, below ``everything`` the same with a
-discriminator that does, below ``displacement`` runs of ``ppo_displacement.yml``, below ``tried``
-single runs of other settings, below ``tasks`` and ``films`` those that the gallery alone shows.
+discriminator that does, below ``displacement`` and ``metra`` runs of ``ppo_displacement.yml`` and
+``ppo_metra.yml``, below ``tried`` single runs of other settings, below ``tasks`` and ``films``
+those that the gallery alone shows.
 """
 
 import json
@@ -30,8 +31,9 @@ from sb3_diayn.evaluation.results import SkillEvaluation
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "zoo_configs" / "results"
-# What the discriminator reads, and the log folder with such runs.
-READS = {name: RESULTS / name for name in ("everything", "position", "velocity", "displacement")}
+# What the discriminator reads, or METRA in its place, and the log folder with such runs.
+READ = ("everything", "position", "velocity", "displacement", "metra")
+READS = {name: RESULTS / name for name in READ}
 TRIED = RESULTS / "tried"
 RANDOM = RESULTS / "random_policy.json"
 ALGORITHMS = ["SAC", "PPO"]  # in the order of the tables
@@ -160,7 +162,7 @@ def travelling() -> pd.DataFrame:
     for env_id in travellers():
         for name, results in READS.items():
             for file in sorted(results.glob(f"*/{env_id}_*/run.json")):
-                row = {"environment": env_id, "D reads": name, **_travel(file.parent)}
+                row = {"environment": env_id, "variant": name, **_travel(file.parent)}
                 rows.append(row | _long_returns(file.parent))
     return _as_text(rows)
 
@@ -293,7 +295,7 @@ TABLES: dict[str, tuple[Callable[[], pd.DataFrame], tuple[str, ...]]] = {
         travelling,
         (
             "environment",
-            "D reads",
+            "variant",
             "seed",
             DISTINCT_ENDS,
             OLD_MEASURE,

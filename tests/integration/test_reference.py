@@ -52,7 +52,7 @@ def test_no_seed_is_left_out(results):
 def test_a_run_used_the_provided_configuration(folder):
     env_id, logs = folder.name.rpartition("_")[0], folder.parent.parent
     travels, n_skills = logs in READS.values(), logs.name.removeprefix("K_")
-    variant = "displacement" if logs == READS["displacement"] else "travel"
+    variant = logs.name if logs.name in ("displacement", "metra") else "travel"
     name = folder.parent.name + (f"_{variant}" if travels else "")
     used = yaml.load((folder / env_id / "config.yml").read_text(), Loader=yaml.UnsafeLoader)
     provided = yaml.safe_load(config_path(name).read_text(encoding="utf-8"))[env_id]

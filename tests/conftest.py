@@ -16,7 +16,7 @@ if sys.platform == "linux":  # processes of environments start in less than a se
 hypothesis.settings.register_profile("steady", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("steady")
 
-for name in ("CountingEnv", "PointEnv", "TwoStateEnv"):
+for name in ("CountingEnv", "EchoEnv", "PointEnv", "TwoStateEnv"):
     gym.register(f"sb3_diayn_tests/{name}-v0", entry_point=f"tests.helpers.envs:{name}")
 
 

@@ -17,7 +17,7 @@ from sb3_diayn.evaluation.copies import copy_envs, copy_statistics, normalize_li
 from sb3_diayn.evaluation.evaluate import evaluate_skills
 from sb3_diayn.evaluation.media import TEXT_FORMATS, has_tensorboard, log_confusion
 from sb3_diayn.evaluation.results import SkillEvaluation
-from sb3_diayn.evaluation.trajectories import as_vec_env, preserve_state
+from sb3_diayn.evaluation.trajectories import as_vec_env, check_space, preserve_state
 from sb3_diayn.files import replacing, write_bytes, write_through_memory
 from sb3_diayn.model_zip import skill_state
 from sb3_diayn.representation import objective_class
@@ -138,6 +138,7 @@ class SkillEvaluationCallback(BaseCallback):
         if self._env is None:
             with preserve_state(self.model, self.training_env):
                 self._env = self._make_env()
+        check_space(self.model, self._env)
 
     def _check_objective(self, state: State) -> None:
         """Without probabilities there is no bound of the discriminator's own."""

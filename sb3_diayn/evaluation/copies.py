@@ -1,12 +1,29 @@
 """Copies of the environments of a training, to evaluate or to film in while it runs."""
 
 import copy
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+import gymnasium as gym
+from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize, unwrap_vec_normalize
+from stable_baselines3.common.vec_env import (
+    DummyVecEnv,
+    VecCheckNan,
+    VecEnv,
+    VecEnvWrapper,
+    VecExtractDictObs,
+    VecFrameStack,
+    VecMonitor,
+    VecNormalize,
+    VecTransposeImage,
+    VecVideoRecorder,
+    unwrap_vec_normalize,
+)
+from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
 
+from sb3_diayn.vec_env import VecDIAYNWrapper
 from sb3_diayn.wrappers import DIAYNWrapper
 
 # DIAYNWrapper is put around again; the others only record.
@@ -27,17 +44,51 @@ def copy_envs(
     :param render_mode: of the copies
     :param argument: what asks for copies, for the error
     :param remedy: what to do without copies, a sentence for the error
-    :return: copies of the first environment, made from its ``spec``, without recorders
+    :return: copies of the first environment, made from its ``spec``, without recorders, within the
+        same vectorised wrappers
     :raises ValueError: if the environment cannot be made again
     """
     n_skills = int(training_env.get_attr("n_skills")[0])
     spec = _spec_without_skills(training_env.get_attr("spec")[0], argument, remedy)
     options = {} if render_mode is None else {"render_mode": render_mode}
+    around = list(_wrappers(training_env))[::-1]
+    is_vectorized = any(isinstance(wrapper, VecDIAYNWrapper) for wrapper in around)
 
-    def make() -> DIAYNWrapper:
-        return DIAYNWrapper(spec.make(disable_env_checker=True, **options), n_skills)
+    def make() -> gym.Env[Any, Any]:
+        env = spec.make(disable_env_checker=True, **options)
+        return env if is_vectorized else DIAYNWrapper(env, n_skills)
 
-    return DummyVecEnv([make] * n_envs)
+    env: VecEnv = DummyVecEnv([make] * n_envs)
+    has_skills = not is_vectorized
+    for wrapper in around:
+        has_skills = has_skills or isinstance(wrapper, VecDIAYNWrapper)
+        wrap = COPIED_WRAPPERS.get(type(wrapper))
+        if wrap is not None:
+            env = wrap(env, wrapper)
+        elif not has_skills:  # others are known to leave the observations of the skills alone
+            raise ValueError(
+                f"{argument} cannot be built: the training has {type(wrapper).__name__} within "
+                f"VecDIAYNWrapper, which may do anything; expected wrappers of SB3. {remedy}"
+            )
+    return env
+
+
+def _wrappers(env: VecEnv) -> Iterator[Any]:
+    """From the outermost to the innermost."""
+    while isinstance(env, VecEnvWrapper):
+        yield env
+        env = env.venv
+
+
+def _stack(env: VecEnv, old: VecFrameStack) -> VecEnv:
+    return VecFrameStack(env, old.stacked_obs.n_stack, _channels_order(old.stacked_obs))
+
+
+def _channels_order(stacked: StackedObservations[Any]) -> Any:
+    if isinstance(stacked.observation_space, spaces.Dict):
+        parts = stacked.sub_stacked_observations.items()
+        return {key: _channels_order(part) for key, part in parts}
+    return "first" if stacked.channels_first else "last"
 
 
 def normalize_like(env: VecEnv, training_env: VecEnv) -> VecEnv:
@@ -86,3 +137,18 @@ def _spec_without_skills(spec: Any, argument: str, remedy: str) -> EnvSpec:
             )
     kwargs = {key: value for key, value in spec.kwargs.items() if key != "render_mode"}
     return replace(spec, kwargs=kwargs, additional_wrappers=tuple(wrappers))
+
+
+def _leave_out(env: VecEnv, _: Any) -> VecEnv:
+    return env
+
+
+# How to put a vectorised wrapper of the training around copies. Some only record or check.
+COPIED_WRAPPERS: dict[type, Callable[[VecEnv, Any], VecEnv]] = {
+    VecDIAYNWrapper: lambda env, old: VecDIAYNWrapper(env, old.n_skills),
+    VecExtractDictObs: lambda env, old: VecExtractDictObs(env, old.key),
+    VecFrameStack: _stack,
+    VecNormalize: normalize_like,
+    VecTransposeImage: lambda env, old: VecTransposeImage(env, old.skip),
+    **dict.fromkeys((VecCheckNan, VecMonitor, VecVideoRecorder), _leave_out),
+}

@@ -78,6 +78,21 @@ def as_vec_env(env: Any) -> VecEnv:
     return vec_env
 
 
+def check_space(model: BaseAlgorithm, env: VecEnv) -> None:
+    """
+    :param model: any SB3 model
+    :param env: where it shall be played
+    :raises ValueError: if it was trained on another space
+    """
+    if model.observation_space != env.observation_space:
+        raise ValueError(
+            f"env has the observation space {env.observation_space}, the model was trained on "
+            f"{model.observation_space}; expected the same. Check the environment's id, its "
+            f"arguments, n_skills={env.get_attr('n_skills')[0]} and its wrappers, as VecFrameStack "
+            "or VecTransposeImage."
+        )
+
+
 def play_skills(
     model: BaseAlgorithm,
     env: VecEnv,
@@ -122,12 +137,7 @@ def play_skills(
     """
     if max_steps is not None:
         check_positive("max_steps", max_steps)
-    if model.observation_space != env.observation_space:
-        raise ValueError(
-            f"env has the observation space {env.observation_space}, the model was trained on "
-            f"{model.observation_space}; expected the same. Check the environment's id, its "
-            f"arguments and n_skills={env.get_attr('n_skills')[0]}."
-        )
+    check_space(model, env)
     check_vec_normalize(model, unwrap_vec_normalize(env))
     episodes = _Episodes(env, skills, max_steps)
     with borrow(model, env, seed):

@@ -5,18 +5,20 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
-from stable_baselines3 import SAC
+from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.callbacks import CheckpointCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import (
     DummyVecEnv,
     SubprocVecEnv,
+    VecEnvWrapper,
+    VecFrameStack,
     VecMonitor,
     VecNormalize,
 )
 
-from sb3_diayn import DIAYNWrapper, load_discriminator
+from sb3_diayn import DIAYNWrapper, VecDIAYNWrapper, load_discriminator
 from sb3_diayn.evaluation.callback import SkillEvaluationCallback
 from sb3_diayn.evaluation.copies import copy_statistics, normalize_like
 from sb3_diayn.evaluation.evaluate import evaluate_skills
@@ -195,6 +197,54 @@ def test_copies_normalise_the_same_parts_of_a_dict():
     copy_statistics(copies, env)
     assert copies.norm_obs_keys == ["noise"]
     assert copies.reset()["position"].tolist() == [[0, 0]]
+
+
+class Own(VecEnvWrapper):
+    """A wrapper of somebody else."""
+
+    def reset(self):
+        return self.venv.reset()
+
+    def step_wait(self):
+        return self.venv.step_wait()
+
+
+def images():
+    return DummyVecEnv([lambda: gym.make("sb3_diayn_tests/EchoEnv-v0", kind="image")] * 2)
+
+
+WRAPPED = {
+    "stack": lambda: VecFrameStack(training_env(2), 3),
+    "skills around a stack": lambda: VecDIAYNWrapper(VecFrameStack(make_vec_env(ID, 2), 3), K),
+    "statistics around a stack": lambda: VecNormalize(
+        VecFrameStack(training_env(2), 3), norm_reward=False
+    ),
+    "own": lambda: Own(training_env(2)),
+    "image": lambda: VecDIAYNWrapper(VecFrameStack(images(), 2), K),
+    "image, channels in order": lambda: VecDIAYNWrapper(VecFrameStack(images(), 2, "first"), K),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wrapped", WRAPPED)
+def test_copies_have_the_vectorised_wrappers_of_the_training(wrapped):
+    env, callback = WRAPPED[wrapped](), SkillEvaluationCallback(eval_freq=20, max_steps=5)
+    policy = "MultiInputPolicy" if "image" in wrapped else "MlpPolicy"
+    model = PPO(policy, env, n_steps=20, batch_size=20, n_epochs=1, seed=0, device="cpu")
+    learn(model, callback, steps=40)
+    assert len(callback.history) > 0
+
+
+def test_an_unknown_wrapper_within_the_skills_is_refused_at_the_start():
+    callback = SkillEvaluationCallback(eval_freq=1_000_000)
+    with pytest.raises(ValueError, match=r"the training has Own within VecDIAYN.*Pass eval_env="):
+        learn(make_ppo(VecDIAYNWrapper(Own(make_vec_env(ID, 2)), K)), callback)
+
+
+def test_other_spaces_are_refused_at_the_start():
+    callback = SkillEvaluationCallback(point_vec(2), eval_freq=1_000_000)
+    with pytest.raises(ValueError, match="wrappers, as VecFrameStack"):
+        learn(make_ppo(VecFrameStack(training_env(2), 3)), callback)
 
 
 def test_vec_normalize_only_in_the_evaluation_is_refused():

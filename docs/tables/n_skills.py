@@ -27,7 +27,7 @@ GOOD_RETURN = 1000
 CELL = 0.25  # metres
 HEAD = {
     "distinct_skills": "distinct skills",
-    "fresh": "D's accuracy",
+    "fresh": "accuracy",
     "best_return": "best return",
     "cells": "places",
     "length": "steps of an episode",

@@ -204,7 +204,7 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any], RecordConstructorArgs):
         obs = self._augment(env_obs)
         # A VecEnv copies ``info`` after the reset, which may write into the environment's arrays.
         last_info = copy_obs(info) if terminated or truncated else info
-        info = _Info(last_info, skill=self.skill, task_reward=float(task_reward))
+        info = _Info(last_info, skill=self.skill, task_reward=self._as_number(task_reward))
         reward = self._reward(obs, action, info)
         if terminated or truncated:
             # VecNormalize clips ``terminal_observation``; the discriminator reads the raw one.
@@ -300,6 +300,15 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any], RecordConstructorArgs):
         for key in self._float_keys:
             self._check_finite(obs[key], f"observation[{key!r}]")
         return obs
+
+    def _as_number(self, task_reward: SupportsFloat) -> float:
+        try:
+            return float(task_reward)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"reward={task_reward!r} at {self._moment()} is no number; expected a float. "
+                "Return one from step() of the environment: float(reward)."
+            ) from None
 
     def _check_finite(self, part: npt.NDArray[Any], name: str) -> None:
         if not np.isfinite(part).all():

@@ -293,7 +293,8 @@ def add_finetune(commands: Commands) -> None:
     )
     add_episodes(parser, reuses_report=True)
     add = parser.add_argument
-    add("--reset-critics", action="store_true", help="keep the policy, start critics afresh")
+    advice = "keep the policy, start critics afresh: advised for PPO, not for SAC"
+    add("--reset-critics", action="store_true", help=advice)
 
 
 def add_imitate(commands: Commands) -> None:

@@ -3,11 +3,13 @@
 import argparse
 import shlex
 import time
+from contextlib import suppress
 from dataclasses import fields
 from functools import partial
 from typing import Any
 
 from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from sb3_diayn.checkpoints import CHECKPOINTS_FOLDER
 from sb3_diayn.cli.evaluation import (
@@ -19,6 +21,7 @@ from sb3_diayn.cli.evaluation import (
     try_to_film,
 )
 from sb3_diayn.cli.options import N_EPISODES, N_FILMS
+from sb3_diayn.downstream.export import foldable_space
 from sb3_diayn.downstream.finetuning import rank_skills
 from sb3_diayn.evaluation.media import has_tensorboard, log_report
 from sb3_diayn.evaluation.results import SkillEvaluation
@@ -149,11 +152,14 @@ def print_next(run: Run, evaluation: SkillEvaluation) -> None:
     """Print commands that use a run, ready to paste."""
     best, _ = rank_skills(evaluation)[0]
     skill = [str(run.folder), "--skill", str(best)]
-    commands = {
-        "see the best skill, and switch to others": ["view", *skill],
-        "make a plain SB3 model of it": ["export", *skill],
-        "learn the task from it": ["finetune", *skill, "-n", str(FINETUNING_STEPS)],
-    }
+    commands = {"see the best skill, and switch to others": ["view", *skill]}
+    with suppress(ValueError):  # images alone, for example, or stacked frames
+        foldable_space(run.load_model(device="cpu"))
+        steps = ["-n", str(FINETUNING_STEPS)]
+        is_on_policy = issubclass(run.model_class, OnPolicyAlgorithm)
+        critics = ["--reset-critics"] if is_on_policy else []
+        commands["make a plain SB3 model of it"] = ["export", *skill]
+        commands["learn the task from it"] = ["finetune", *skill, *steps, *critics]
     print("\nNext:")
     for purpose, words in commands.items():
         print(f"  {shlex.join(['sb3-diayn', *words])}  # {purpose}")

@@ -8,6 +8,7 @@ read it: the smaller network computes the same from the observation alone.
 import io
 import pickle
 from collections import OrderedDict
+from contextlib import suppress
 from typing import Any
 
 import gymnasium as gym
@@ -98,7 +99,7 @@ def export_skill(
     """
     state = skill_state(model)
     skill = check_skill(skill, state["n_skills"])
-    space = _foldable_space(model, state)
+    space = foldable_space(model)
     _check_finite(model)
     venv = None if env is None else type(model)._wrap_env(env, verbose=0)
     vec_normalize = vec_normalize or model.get_vec_normalize_env()
@@ -177,16 +178,23 @@ def _check_fits(env_space: spaces.Space[Any], space: SkillSpace) -> spaces.Space
     return env_space
 
 
-def _foldable_space(model: BaseAlgorithm, state: dict[str, Any]) -> SkillSpace:
-    space = SkillSpace.from_augmented(model.observation_space, state["n_skills"])
-    is_plain = space.is_vector or isinstance(space.env_space, spaces.Dict)
-    if not is_plain or state["observation_space"] != describe_space(space.env_space):
-        raise ValueError(
-            f"observation_space={model.observation_space} holds the skill in a way that cannot be "
-            "folded; expected DIAYNWrapper around a one-dimensional Box or a Dict, without stacked "
-            "frames. Put other observations into a Dict before the training."
-        )
-    return space
+def foldable_space(model: BaseAlgorithm) -> SkillSpace:
+    """
+    :param model: a model trained with ``DIAYNCallback``
+    :return: its observation space, whose one-hot :func:`export_skill` can fold into the policy
+    :raises ValueError: if it cannot
+    """
+    state = skill_state(model)
+    with suppress(ValueError):  # stacked frames have a one-hot each
+        space = SkillSpace.from_augmented(model.observation_space, state["n_skills"])
+        is_plain = space.is_vector or isinstance(space.env_space, spaces.Dict)
+        if is_plain and state["observation_space"] == describe_space(space.env_space):
+            return space
+    raise ValueError(
+        f"observation_space={model.observation_space} holds the skill in a way that cannot be "
+        "folded; expected DIAYNWrapper around a one-dimensional Box or a Dict, without stacked "
+        "frames. Put other observations into a Dict before the training."
+    )
 
 
 def _check_finite(model: BaseAlgorithm) -> None:

@@ -122,6 +122,26 @@ def test_the_best_skills_are_filmed(tmp_path, capsys, monkeypatch, option):
     assert (str(run / "report" / "films") in output) == (option != ["--no-films"])
 
 
+@pytest.mark.parametrize(
+    ("train", "exportable", "reset"),
+    [
+        (["--algo", "sac", "-n", "150", "--hyperparams", "learning_starts:100"], True, False),
+        (["--algo", "ppo", "-n", "120"], True, True),
+        (["--algo", "sac", "-n", "120", "--hyperparams", "frame_stack:2"], False, False),
+    ],
+)
+def test_only_commands_that_work_come_next(tmp_path, capsys, train, exportable, reset):
+    small = ["n_envs:3", "batch_size:20"] + (["n_steps:20"] if "ppo" in train else [])
+    if "--hyperparams" not in train:
+        train = [*train, "--hyperparams"]
+    words = ["train", "--env", ENV, "--n-skills", "3", "--no-report", "-f", str(tmp_path)]
+    assert main([*words, *train, *small]) == 0
+    output = capsys.readouterr().out
+    assert "sb3-diayn view" in output
+    assert ("sb3-diayn export" in output) == ("sb3-diayn finetune" in output) == exportable
+    assert ("--reset-critics" in output) == reset
+
+
 def test_a_machine_that_cannot_render(tmp_path, capsys, monkeypatch):
     """One line says so, and all the rest is there."""
 

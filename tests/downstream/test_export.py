@@ -360,8 +360,12 @@ def test_observations_that_the_wrapper_put_into_a_dict_are_refused(kind):
         export_skill(model, SKILL)
 
 
-def test_stacked_frames_are_refused():
-    model = train(SAC, False, OFF_POLICY, VecFrameStack(DummyVecEnv([counting]), 2))
+@pytest.mark.parametrize("kind", ["vector", "goal"])
+def test_stacked_frames_are_refused(kind):
+    if kind == "vector":
+        model = train(SAC, False, OFF_POLICY, VecFrameStack(DummyVecEnv([counting]), 2))
+    else:
+        model = train_dict(SAC, VecFrameStack(DummyVecEnv([lambda: echo(kind)]), 2), **OFF_POLICY)
     with pytest.raises(ValueError, match="in a way that cannot be folded; expected DIAYNWr"):
         export_skill(model, SKILL)
 

@@ -596,6 +596,20 @@ def test_an_action_without_a_choice():
         make_sac(DIAYNWrapper(Fixed(), 3)).learn(30, callback=make_callback())
 
 
+@pytest.mark.parametrize("reward", [np.ones(1), None, "1.0.0"])
+def test_a_reward_that_is_no_number(reward):
+    class Wrong(StepEnv):
+        def step(self, action):
+            obs, _, *rest = super().step(action)
+            return obs, reward, *rest
+
+    env = DIAYNWrapper(Wrong(), 3)
+    env.set_skill_reward(None)
+    env.reset()
+    with pytest.raises(ValueError, match=r"reward=.* at step .* is no number; expected a float"):
+        env.step(np.zeros(1, np.float32))
+
+
 @pytest.mark.parametrize("where", ["reset", "step"])
 def test_an_observation_of_another_shape(where):
     class Wrong(StepEnv):

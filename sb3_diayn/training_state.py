@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch as th
+from gymnasium.wrappers import TimeLimit
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -42,6 +43,7 @@ LAYERS: dict[type[VecEnvWrapper], tuple[str, ...]] = {
     VecMonitor: ("episode_returns", "episode_lengths", "episode_count"),
 }
 MAX_ENDED = 100  # episodes, as SB3 averages over
+ELAPSED = "_elapsed_steps"  # of gymnasium's TimeLimit
 LOGGER = ("name_to_value", "name_to_count", "name_to_excluded")
 NOISE = ("exploration_mat", "exploration_matrices")
 
@@ -60,6 +62,7 @@ def training_state(model: BaseAlgorithm) -> State:
         "random": _random_states(model),
         "episodes": env.env_method("episode_state"),
         "rewards": _monitored_rewards(env),
+        "elapsed": _elapsed_steps(env),
         "layers": [(type(layer).__name__, _kept(layer)) for layer in layers_of(env)],
         "last": {k: v for k, v in vars(model).items() if k.startswith("_last_")},
         "noise": {k: v.detach() for k, v in vars(_distribution(model)).items() if k in NOISE},
@@ -90,6 +93,9 @@ def restore_training(model: BaseAlgorithm, state: State) -> bool:
         vars(model).update(state["last"])
         for rewards, saved in zip(_monitored_rewards(env), state["rewards"], strict=True):
             rewards[:] = saved
+        elapsed = state.get("elapsed", []) if _elapsed_steps(env) else []  # older files have none
+        for index, steps in enumerate(elapsed):
+            env.env_method("set_wrapper_attr", ELAPSED, steps, indices=index)
     else:
         _begin_episodes(model, env)
     vars(_distribution(model)).update(state["noise"])
@@ -182,6 +188,14 @@ def _monitored_rewards(env: VecEnv) -> list[list[float]]:
     puts one there by itself, in this process; one inside counts again as the episode is replayed.
     """
     return env.get_attr("rewards") if all(env.env_is_wrapped(Monitor)) else []
+
+
+def _elapsed_steps(env: VecEnv) -> list[int]:
+    """
+    What a ``TimeLimit`` outside of ``DIAYNWrapper`` has counted of its episode. One inside counts
+    again as the episode is replayed.
+    """
+    return env.get_attr(ELAPSED) if all(env.env_is_wrapped(TimeLimit)) else []
 
 
 def _past_rollouts(model: BaseAlgorithm) -> deque[Batch]:

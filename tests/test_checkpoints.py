@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
+from gymnasium.wrappers import TimeLimit
 from sb3_contrib import QRDQN, TQC, RecurrentPPO
 from stable_baselines3 import DQN, PPO, SAC, TD3
 from stable_baselines3.common.callbacks import BaseCallback
@@ -41,6 +42,11 @@ def envs(env_id: str, n_envs: int, cls: Any = DummyVecEnv, **kwargs: Any) -> Any
         return DIAYNWrapper(env, K, **kwargs)
 
     return cls([make] * n_envs)
+
+
+def limited() -> Any:
+    """A time limit of its own outside, shorter than the episodes."""
+    return DummyVecEnv([lambda: TimeLimit(DIAYNWrapper(gym.make("Pendulum-v1"), K), 50)] * 2)
 
 
 def build(cls: Any, env: Any, **kwargs: Any) -> Any:
@@ -85,6 +91,7 @@ def noise() -> OrnsteinUhlenbeckActionNoise:
 CASES: dict[str, tuple[Any, Any, dict[str, Any], dict[str, Any]]] = {
     "SAC on MuJoCo": (SAC, lambda: envs("InvertedPendulum-v5", 1), OFF_POLICY, {}),
     "SAC on Hopper": (SAC, lambda: envs("Hopper-v5", 3, skill="balanced"), OFF_POLICY, {}),
+    "SAC, time limit outside": (SAC, limited, OFF_POLICY, {}),
     "SAC, ragged": (SAC, lambda: envs("ragged", 3, skill="balanced"), OFF_POLICY, {}),
     "SAC, more updates": (
         SAC,

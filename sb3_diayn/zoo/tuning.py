@@ -185,6 +185,15 @@ def tune(
     storage = storage or f"sqlite:///{(folder / 'studies.db').as_posix()}"
     _check_storage(storage)
     name = study_name or f"{algo}_{settings.env}".replace("/", "-")
+    searched = {
+        "hyperparameters": hyperparams,
+        "pinned": settings.hyperparams,
+        "space": space or {},
+        "env_kwargs": settings.env_kwargs,
+        "n_timesteps": settings.n_timesteps,
+        "n_episodes": n_episodes,
+    }
+    _join(_backend(storage), name, json.loads(json.dumps(searched, default=str)))
     with make_manager(
         SkillSearch,
         seeded(settings),
@@ -216,10 +225,33 @@ def _check_storage(storage: str) -> None:
             lines = Path(storage).read_text(encoding="utf-8").split("\n")
             if lines.pop() or not all(isinstance(json.loads(line), dict) for line in lines):
                 raise ValueError("a line is not whole")
-        journal = JournalStorage(JournalFileBackend(storage)) if is_log else None
-        optuna.study.get_all_study_names(journal or storage)
+        optuna.study.get_all_study_names(_backend(storage))
 
 
+def _backend(storage: str) -> Any:
+    """As the zoo has it."""
+    is_log = storage.endswith(".log")
+    return JournalStorage(JournalFileBackend(storage)) if is_log else storage
+
+
+def _join(backend: Any, name: str, searched: Mapping[str, Any]) -> None:
+    """Start a study, or join one of the same trainings: bounds of others cannot be compared."""
+    study = optuna.create_study(
+        storage=backend, study_name=name, direction="maximize", load_if_exists=True
+    )
+    if not study.get_trials(deepcopy=False):
+        study.set_user_attr(SEARCHED, searched)
+    before = study.user_attrs.get(SEARCHED, searched)  # version 0.1.0 wrote nothing down
+    changed = [key for key in searched if before.get(key) != searched[key]]
+    if changed:
+        had, has = ({key: each.get(key) for key in changed} for each in (before, searched))
+        raise ValueError(
+            f"study_name={name!r} holds trials with {had}; expected {has}: other trainings cannot "
+            "be compared. Choose another --study-name, or repeat the study's own command."
+        )
+
+
+SEARCHED = "searched"  # attribute of a study: what its trials have in common
 NETS = {"small": [64, 64], "medium": [256, 256], "big": [400, 300]}  # as the zoo names them
 
 

@@ -55,6 +55,25 @@ def test_two_processes_share_a_study(study):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("option", "named"),
+    [
+        (["--n-skills", "5"], "'n_skills': 5"),
+        (["-n", "480"], "{'n_timesteps': 480}"),
+        (["--episodes", "3"], "{'n_episodes': 3}"),
+        (["--hyperparams", "gamma:0.9"], "'pinned'"),
+    ],
+)
+def test_a_study_of_other_trainings_is_not_joined(study, capsys, option, named):
+    known, folder, _ = study
+    assert main([*words(folder, 1), *option]) == 2
+    message = capsys.readouterr().err
+    assert "study_name='s' holds trials with" in message and named in message
+    assert "Choose another --study-name" in message
+    assert len(known.trials) == 3
+
+
+@pytest.mark.slow
 def test_a_trial_is_worth_the_held_out_bound_of_its_last_evaluation(study):
     complete = [trial for trial in study[0].trials if trial.state == TrialState.COMPLETE]
     assert complete

@@ -1,7 +1,7 @@
 """Copies of the environments of a training, to evaluate or to film in while it runs."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,6 @@ from stable_baselines3.common.vec_env import (
     DummyVecEnv,
     VecCheckNan,
     VecEnv,
-    VecEnvWrapper,
     VecExtractDictObs,
     VecFrameStack,
     VecMonitor,
@@ -23,6 +22,7 @@ from stable_baselines3.common.vec_env import (
 )
 from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
 
+from sb3_diayn.training_state import layers_of
 from sb3_diayn.vec_env import VecDIAYNWrapper
 from sb3_diayn.wrappers import DIAYNWrapper
 
@@ -51,7 +51,7 @@ def copy_envs(
     n_skills = int(training_env.get_attr("n_skills")[0])
     spec = _spec_without_skills(training_env.get_attr("spec")[0], argument, remedy)
     options = {} if render_mode is None else {"render_mode": render_mode}
-    around = list(_wrappers(training_env))[::-1]
+    around = list(layers_of(training_env))[::-1]
     is_vectorized = any(isinstance(wrapper, VecDIAYNWrapper) for wrapper in around)
 
     def make() -> gym.Env[Any, Any]:
@@ -71,13 +71,6 @@ def copy_envs(
                 f"VecDIAYNWrapper, which may do anything; expected wrappers of SB3. {remedy}"
             )
     return env
-
-
-def _wrappers(env: VecEnv) -> Iterator[Any]:
-    """From the outermost to the innermost."""
-    while isinstance(env, VecEnvWrapper):
-        yield env
-        env = env.venv
 
 
 def _stack(env: VecEnv, old: VecFrameStack) -> VecEnv:

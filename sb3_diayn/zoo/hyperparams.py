@@ -75,7 +75,7 @@ def config_path(algo: str = "sac") -> Path:
     """
     :param algo: name of an algorithm as the zoo spells it; ``"ppo_travel"`` or
         ``"ppo_displacement"``, in whose entries the discriminator reads the velocity, the position
-        or the displacement alone; or the name of a preset
+        or the displacement alone; ``"ppo_metra"``; or the name of a preset
     :return: the file with the provided hyperparameters, from a wheel as from a checkout
     :raises ValueError: if there is none of this name
     """

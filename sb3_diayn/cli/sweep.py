@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from sb3_diayn.cli.commands import train_options
 from sb3_diayn.cli.evaluation import show_comparison
 from sb3_diayn.cli.training import settings_of
@@ -30,7 +32,6 @@ from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.files import check_writable, require_extra
 from sb3_diayn.zoo.parallel import AUTO
 from sb3_diayn.zoo.provenance import PROVENANCE_FILE, load_provenance
-from sb3_diayn.zoo.runs import load_yaml
 from sb3_diayn.zoo.training import TrainingOptions, complete
 
 ATTEMPTS = 2
@@ -66,15 +67,15 @@ class SweepRun:
     :param seed: seed of everything
     :param folder: its own log folder, so that runs that start at once do not choose the same name
     :param command: words of the command that makes it, without ``sb3-diayn``
-    :param hyperparams: that the command has now, in the zoo's format; None if this machine's speed
-        chooses some of them
+    :param hyperparams: that the command has now, in the zoo's format; None if they are not known,
+        as where the speed of this machine chooses some of them
     """
 
     setting: str
     seed: int
     folder: Path
     command: tuple[str, ...]
-    hyperparams: Mapping[str, Any] | None = field(compare=False)
+    hyperparams: Mapping[str, Any] | None = field(default=None, compare=False)
 
     @property
     def name(self) -> str:
@@ -105,7 +106,9 @@ class SweepRun:
         if self.hyperparams is None:
             return
         for config in folder.glob("*/config.yml"):
-            before, now = load_yaml(config), dict(self.hyperparams)
+            before, now = _plain_yaml(config), dict(self.hyperparams)
+            if before is None:
+                continue
             changed = [k for k in sorted({*before, *now}) if before.get(k) != now.get(k)]
             if changed:
                 had, has = ({key: each.get(key) for key in changed} for each in (before, now))
@@ -114,6 +117,26 @@ class SweepRun:
                     "configuration has changed since. Choose another --output, or remove that "
                     "folder."
                 )
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Reads the zoo's ``OrderedDict`` of plain values, and refuses all that would run code."""
+
+
+def _ordered_dict(loader: Any, node: Any) -> dict[str, Any]:
+    return dict(loader.construct_sequence(node, deep=True)[0])
+
+
+_PlainLoader.add_constructor(
+    "tag:yaml.org,2002:python/object/apply:collections.OrderedDict", _ordered_dict
+)
+
+
+def _plain_yaml(file: Path) -> dict[str, Any] | None:
+    """The content of a run's file; None if it has more than plain values."""
+    with suppress(yaml.YAMLError, ValueError, TypeError, IndexError):
+        return dict(yaml.load(file.read_bytes(), Loader=_PlainLoader))
+    return None
 
 
 def _made_with(command: str) -> dict[str, object] | None:

@@ -6,8 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from sb3_diayn.cli import main
+from sb3_diayn.zoo.hyperparams import read_config
 
 ENV, NAME = "sb3_diayn/PointBox-v0", "sb3_diayn-PointBox-v0"
 QUICK = ["--episodes", "1", "--device", "cpu", "--no-progress"]
@@ -57,4 +59,6 @@ def swept(folder: Path, saved: Path) -> tuple[Path, list[str]]:
     made_by = " ".join(["sb3-diayn", *command, "--n-skills", "2", "--seed", "0"])
     content = json.loads((run / "run.json").read_text()) | {"command": made_by}
     (run / "run.json").write_text(json.dumps(content))
+    (config,) = run.glob("*/config.yml")
+    config.write_text(yaml.safe_dump(read_config("sac", ENV, n_skills=2)))
     return run, [*sweep, "-o", str(folder)]

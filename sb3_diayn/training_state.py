@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch as th
-from gymnasium.wrappers import TimeLimit
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -195,7 +194,7 @@ def _elapsed_steps(env: VecEnv) -> list[int]:
     What a ``TimeLimit`` outside of ``DIAYNWrapper`` has counted of its episode. One inside counts
     again as the episode is replayed.
     """
-    return env.get_attr(ELAPSED) if all(env.env_is_wrapped(TimeLimit)) else []
+    return env.get_attr(ELAPSED) if env.has_attr(ELAPSED) else []
 
 
 def _past_rollouts(model: BaseAlgorithm) -> deque[Batch]:

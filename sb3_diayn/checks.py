@@ -140,7 +140,7 @@ def check_single(callback: Any, kind: type[BaseCallback]) -> None:
     if n_found > 1:
         raise ValueError(
             f"callback has {kind.__name__} {n_found} times; expected once: a model has one "
-            "discriminator. Leave the others out; the configuration of a zoo may have one, too."
+            "discriminator. Leave the others out; a configuration file may have one, too."
         )
 
 

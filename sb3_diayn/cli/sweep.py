@@ -23,15 +23,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sb3_diayn.cli.commands import train_options
 from sb3_diayn.cli.evaluation import show_comparison
 from sb3_diayn.cli.training import settings_of
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.files import check_writable, require_extra
 from sb3_diayn.zoo.parallel import AUTO
-from sb3_diayn.zoo.provenance import PROVENANCE_FILE, load_provenance
+from sb3_diayn.zoo.provenance import (
+    PROVENANCE_FILE,
+    load_plain_hyperparams,
+    load_provenance,
+)
 from sb3_diayn.zoo.training import TrainingOptions, complete
 
 ATTEMPTS = 2
@@ -105,38 +107,16 @@ class SweepRun:
         """The same command has others when the configuration file has changed."""
         if self.hyperparams is None:
             return
-        for config in folder.glob("*/config.yml"):
-            before, now = _plain_yaml(config), dict(self.hyperparams)
-            if before is None:
-                continue
-            changed = [k for k in sorted({*before, *now}) if before.get(k) != now.get(k)]
-            if changed:
-                had, has = ({key: each.get(key) for key in changed} for each in (before, now))
-                raise ValueError(
-                    f"output={str(folder)!r} holds a run with {had}; expected {has}: the "
-                    "configuration has changed since. Choose another --output, or remove that "
-                    "folder."
-                )
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """Reads the zoo's ``OrderedDict`` of plain values, and refuses all that would run code."""
-
-
-def _ordered_dict(loader: Any, node: Any) -> dict[str, Any]:
-    return dict(loader.construct_sequence(node, deep=True)[0])
-
-
-_PlainLoader.add_constructor(
-    "tag:yaml.org,2002:python/object/apply:collections.OrderedDict", _ordered_dict
-)
-
-
-def _plain_yaml(file: Path) -> dict[str, Any] | None:
-    """The content of a run's file; None if it has more than plain values."""
-    with suppress(yaml.YAMLError, ValueError, TypeError, IndexError):
-        return dict(yaml.load(file.read_bytes(), Loader=_PlainLoader))
-    return None
+        before, now = load_plain_hyperparams(folder), dict(self.hyperparams)
+        if before is None:
+            return
+        changed = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+        if changed:
+            had, has = ({key: each.get(key) for key in changed} for each in (before, now))
+            raise ValueError(
+                f"output={str(folder)!r} holds a run with {had}; expected {has}: the "
+                "configuration has changed since. Choose another --output, or remove that folder."
+            )
 
 
 def _made_with(command: str) -> dict[str, object] | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch as th
+import yaml
 from stable_baselines3.common.utils import get_device
 
 from sb3_diayn.evaluation.pages import without_folders
@@ -64,6 +65,32 @@ def load_provenance(folder: Path) -> dict[str, Any] | None:
     with reading(file, "what sb3-diayn train wrote"):
         content = json.loads(file.read_text(encoding="utf-8"))
         return {**content, "command": str(content["command"])}
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Reads the zoo's ``OrderedDict`` of plain values, and refuses all that would run code."""
+
+
+def _ordered_dict(loader: Any, node: Any) -> dict[str, Any]:
+    return dict(loader.construct_sequence(node, deep=True)[0])
+
+
+_PlainLoader.add_constructor(
+    "tag:yaml.org,2002:python/object/apply:collections.OrderedDict", _ordered_dict
+)
+
+
+def load_plain_hyperparams(folder: Path) -> dict[str, Any] | None:
+    """
+    The hyperparameters of a run, read without running code, unlike ``Run.hyperparams``.
+
+    :param folder: the run's
+    :return: in the zoo's format; None if there are none, or more than plain values
+    """
+    for file in folder.glob("*/config.yml"):
+        with suppress(yaml.YAMLError, ValueError, TypeError, IndexError):
+            return dict(yaml.load(file.read_bytes(), Loader=_PlainLoader))
+    return None
 
 
 def _machine(device: str, n_threads: int) -> dict[str, Any]:

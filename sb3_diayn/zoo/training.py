@@ -48,9 +48,7 @@ from sb3_diayn.zoo.environments import (
     of_envpool,
     why_not_made,
 )
-from sb3_diayn.zoo.failures import (
-    TerminationHandler,
-)
+from sb3_diayn.zoo.failures import TerminationHandler
 from sb3_diayn.zoo.hyperparams import (
     CLASS_KEYS,
     UPDATES,

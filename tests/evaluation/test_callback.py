@@ -13,6 +13,7 @@ from stable_baselines3.common.vec_env import (
     DummyVecEnv,
     SubprocVecEnv,
     VecEnvWrapper,
+    VecExtractDictObs,
     VecFrameStack,
     VecMonitor,
     VecNormalize,
@@ -209,6 +210,10 @@ class Own(VecEnvWrapper):
         return self.venv.step_wait()
 
 
+def dicts():
+    return DummyVecEnv([lambda: gym.make("sb3_diayn_tests/EchoEnv-v0", kind="dict")] * 2)
+
+
 def images():
     return DummyVecEnv([lambda: gym.make("sb3_diayn_tests/EchoEnv-v0", kind="image")] * 2)
 
@@ -219,6 +224,7 @@ WRAPPED = {
     "statistics around a stack": lambda: VecNormalize(
         VecFrameStack(training_env(2), 3), norm_reward=False
     ),
+    "part of a dict": lambda: VecDIAYNWrapper(VecExtractDictObs(dicts(), "noise"), K),
     "own": lambda: Own(training_env(2)),
     "image": lambda: VecDIAYNWrapper(VecFrameStack(images(), 2), K),
     "image, channels in order": lambda: VecDIAYNWrapper(VecFrameStack(images(), 2, "first"), K),

@@ -17,7 +17,7 @@ from stable_baselines3.common.buffers import (
     NStepReplayBuffer,
     ReplayBuffer,
 )
-from stable_baselines3.common.callbacks import BaseCallback, EventCallback
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EventCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import (
@@ -108,13 +108,20 @@ def check_saved(saved: dict[str, Any], n_skills: int, given: dict[str, Any]) -> 
 
 def callbacks_in(callback: Any) -> Iterator[BaseCallback]:
     """
+    Those that SB3 calls: what a user's own callback merely refers to is left out.
+
     :param callback: the callback of a ``learn``, often a ``CallbackList``, or None
-    :return: it and all callbacks inside of it
+    :return: it and all callbacks that it calls
     """
-    if callback is not None:
-        yield callback
-        for child in [*getattr(callback, "callbacks", []), getattr(callback, "callback", None)]:
+    if callback is None:
+        return
+    yield callback
+    if isinstance(callback, CallbackList):
+        for child in callback.callbacks:
             yield from callbacks_in(child)
+    elif isinstance(callback, EventCallback):
+        yield from callbacks_in(callback.callback)
+        yield from callbacks_in(getattr(callback, "callback_on_new_best", None))
 
 
 def check_not_nested(callback: BaseCallback) -> None:

@@ -509,6 +509,21 @@ def test_a_second_callback_is_refused(make, twice):
         make(DIAYNWrapper(StepEnv(), 3)).learn(100, callback=[callback, second[twice]])
 
 
+@pytest.mark.parametrize("make", [make_sac, make_ppo])
+def test_an_own_callback_may_refer_to_it(make):
+    class Watcher(BaseCallback):
+        def __init__(self, callback):
+            super().__init__()
+            self.callback = self.other = callback
+
+        def _on_step(self):
+            return True
+
+    callback = make_callback()
+    make(DIAYNWrapper(StepEnv(), 3)).learn(100, callback=[callback, Watcher(callback)])
+    assert callback.trainer.n_updates > 0
+
+
 def test_an_own_replay_buffer_is_not_replaced_silently():
     from stable_baselines3.common.buffers import ReplayBuffer
 

@@ -35,27 +35,29 @@ from sb3_diayn.arguments import (
     defaults,
 )
 from sb3_diayn.buffers import batch_device, bind_buffer
+from sb3_diayn.callback_list import (
+    check_eval_envs,
+    check_not_nested,
+    check_single,
+    quiet_evaluations,
+)
 from sb3_diayn.checkpoints import last_good_checkpoint
 from sb3_diayn.checks import (
     check_algorithm_options,
     check_buffer,
     check_draws,
-    check_eval_envs,
     check_finite,
     check_gate,
     check_model,
     check_normalized,
-    check_not_nested,
     check_objective,
     check_observations,
     check_read_actions,
     check_saved,
-    check_single,
     check_step,
     check_task_reward,
     has_even_strata,
     normalizes_observations,
-    quiet_evaluations,
 )
 from sb3_diayn.discriminator import Batch, Discriminator, plain_layer
 from sb3_diayn.extractors import ObsIndices, resolve_selection

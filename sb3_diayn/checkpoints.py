@@ -19,7 +19,7 @@ from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_diayn.arguments import check_positive
-from sb3_diayn.checks import callbacks_in, check_not_nested
+from sb3_diayn.callback_list import callbacks_in, check_not_nested
 from sb3_diayn.files import (
     check_writable,
     reading,

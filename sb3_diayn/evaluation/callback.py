@@ -11,8 +11,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from sb3_diayn.arguments import check_positive
+from sb3_diayn.callback_list import check_eval_envs
 from sb3_diayn.checkpoints import run_folder
-from sb3_diayn.checks import check_eval_envs
 from sb3_diayn.evaluation.copies import copy_envs, copy_statistics, normalize_like
 from sb3_diayn.evaluation.evaluate import evaluate_skills
 from sb3_diayn.evaluation.media import TEXT_FORMATS, has_tensorboard, log_confusion

@@ -18,7 +18,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_diayn.arguments import check_positive
-from sb3_diayn.checks import callbacks_in
+from sb3_diayn.callback_list import callbacks_in
 from sb3_diayn.evaluation.callback import SkillEvaluationCallback
 from sb3_diayn.evaluation.copies import copy_envs, copy_statistics, normalize_like
 from sb3_diayn.evaluation.monitoring import EpisodeMonitor, find_diayn_callback

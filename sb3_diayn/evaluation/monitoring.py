@@ -15,8 +15,8 @@ from stable_baselines3.common.logger import HumanOutputFormat
 from tqdm import TqdmExperimentalWarning
 from tqdm.rich import tqdm
 
+from sb3_diayn.callback_list import callbacks_in
 from sb3_diayn.callbacks import DIAYNCallback
-from sb3_diayn.checks import callbacks_in
 
 MAX_EPISODES = 10  # of each skill, which count as its present ones
 REFRESH_SECONDS = 0.5  # of the numbers in the progress bar

@@ -18,7 +18,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, unwrap_vec_normalize
 
 from sb3_diayn.arguments import check_positive
-from sb3_diayn.checks import check_info, check_repeats, check_seen, shares_environments
+from sb3_diayn.callback_list import shares_environments
+from sb3_diayn.checks import check_info, check_repeats, check_seen
 from sb3_diayn.evaluation.playing import SkillPolicy, check_vec_normalize
 from sb3_diayn.observations import FloatArray, Obs, Space, flatten, index_obs, map_obs
 from sb3_diayn.skills import SkillSpace, check_skill

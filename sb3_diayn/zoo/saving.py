@@ -12,9 +12,10 @@ from stable_baselines3.common.callbacks import ProgressBarCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_diayn.callback_list import callbacks_in
 from sb3_diayn.callbacks import DIAYNCallback
 from sb3_diayn.checkpoints import BUFFER_FILE, STATISTICS, write_replay_buffer
-from sb3_diayn.checks import callbacks_in, find_bad_parameter
+from sb3_diayn.checks import find_bad_parameter
 from sb3_diayn.evaluation.dashboard import SkillDashboardCallback
 from sb3_diayn.files import replacing, write_through_memory
 from sb3_diayn.zoo.failures import TrainingError, close_envs, failure_in_words, in_words

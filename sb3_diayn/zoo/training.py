@@ -21,6 +21,7 @@ from stable_baselines3.common.callbacks import (
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.utils import set_random_seed
 
+from sb3_diayn.callback_list import callbacks_in
 from sb3_diayn.checkpoints import (
     BUFFER_FILE,
     CHECKPOINTS_FOLDER,
@@ -33,7 +34,6 @@ from sb3_diayn.checkpoints import (
     list_checkpoints,
     load_training_state,
 )
-from sb3_diayn.checks import callbacks_in
 from sb3_diayn.evaluation.callback import SkillEvaluationCallback
 from sb3_diayn.evaluation.dashboard import SkillDashboardCallback
 from sb3_diayn.evaluation.monitoring import SkillProgressBarCallback

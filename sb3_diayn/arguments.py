@@ -53,6 +53,9 @@ Count = Annotated[int, Rule(is_count, "a positive integer")]
 CountFrom0 = Annotated[
     int, Rule(lambda v: is_count(v) or (_is_number(v) and v == 0), "an integer of at least 0")
 ]
+CountOrMinus1 = Annotated[
+    int, Rule(lambda v: is_count(v) or (_is_number(v) and v == -1), "a positive integer or -1")
+]
 Number = Annotated[float, Rule(_is_number, "a finite number")]
 PositiveNumber = Annotated[float, Rule(lambda v: _is_number(v) and v > 0, "a positive number")]
 NegativeNumber = Annotated[float, Rule(lambda v: _is_number(v) and v < 0, "a negative number")]

@@ -51,11 +51,12 @@ from sb3_diayn.checks import (
     check_model,
     check_normalized,
     check_objective,
-    check_observations,
     check_read_actions,
     check_saved,
+    check_seen,
     check_step,
     check_task_reward,
+    find_change,
     has_even_strata,
     normalizes_observations,
 )
@@ -76,7 +77,7 @@ from sb3_diayn.rollouts import SkillRollout
 from sb3_diayn.skills import SkillSpace
 from sb3_diayn.threads import leave_cores_to_sbx
 from sb3_diayn.trainer import DiscriminatorTrainer, State, default_batch_size
-from sb3_diayn.training_state import Continuation, EpisodeReturns
+from sb3_diayn.training_state import Continuation, EpisodeReturns, begin_episodes
 from sb3_diayn.user_code import NO_CODE, ExtractorClass, ObsFunction, UserCode
 from sb3_diayn.vec_env import VecDIAYNWrapper
 
@@ -240,7 +241,7 @@ class DIAYNCallback(BaseCallback):
         self.n_skills = check_model(self.model)
         check_gate(self.model, self.options["min_task_return"])
         self.skill_space = SkillSpace.from_vec_env(self.training_env, self.n_skills)
-        check_observations(self.model, self.training_env, self.skill_space)
+        self._see_the_present()
         # Asked for now: the zoo closes the environments before it saves.
         self._env_id = self.training_env.get_attr("env_id")[0]
         self._begin_continuation()
@@ -261,11 +262,32 @@ class DIAYNCallback(BaseCallback):
         self._n_threads = leave_cores_to_sbx(self.model)
         self._is_set_up = True
 
+    def _see_the_present(self) -> None:
+        """
+        A callback that ends a training ends it before SB3 takes up what the last step has
+        returned, and others may have played in the environments since. New episodes begin then.
+        """
+        model, env = self.model, self.training_env
+        live = getattr(model, STATE_ATTRIBUTE, None)
+        is_past = (
+            isinstance(live, LiveState)
+            and model.num_timesteps > 0  # else SB3 has just reset the environments
+            and not live.is_present(self._seen_with(model._last_obs))
+        )
+        if is_past or find_change(env, model._last_obs, self.skill_space):
+            begin_episodes(model, env)
+        check_seen(env, model._last_obs, self.skill_space)
+
+    def _seen_with(self, obs: Any) -> list[Any]:
+        """These observations, and the raw ones of ``VecNormalize``: objects of one moment."""
+        normalizer = self.model.get_vec_normalize_env()
+        return [obs, None if normalizer is None else normalizer.old_obs]
+
     def _begin_continuation(self) -> None:
         """Take up what the model brings along: from another ``learn``, a zip or a checkpoint."""
         known = getattr(self.model, STATE_ATTRIBUTE, None)
         live = known if isinstance(known, LiveState) else None
-        same_episodes = live is not None and live.last_obs is self.model._last_obs is not None
+        same_episodes = live is not None and live.is_present(self._seen_with(self.model._last_obs))
         previous = None if live is None else live.owner._continuation
         is_normalized = normalizes_observations(self.model)
         saved: State | None = None
@@ -415,7 +437,7 @@ class DIAYNCallback(BaseCallback):
         elif dones.any():
             self._log()
         assert self._live_state is not None
-        self._live_state.last_obs = self.locals["new_obs"]
+        self._live_state.last_seen = self._seen_with(self.locals["new_obs"])
         if self.model.num_timesteps >= self._few_skills_step:
             self._few_skills_step = math.inf
             self._warn_of_few_skills()

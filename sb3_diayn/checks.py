@@ -325,22 +325,13 @@ def _check_off_policy(model: OffPolicyAlgorithm) -> None:
         )
 
 
-def check_observations(model: BaseAlgorithm, env: VecEnv, space: SkillSpace) -> None:
-    """
-    :param model: a model with what it sees first
-    :param env: its environments
-    :param space: where the skill sits in an observation
-    :raises ValueError: if the model does not see what ``DIAYNWrapper`` gives
-    """
-    check_seen(env, model._last_obs, space)
-
-
-def check_seen(env: VecEnv, obs: Any, space: SkillSpace) -> None:
+def find_change(env: VecEnv, obs: Any, space: SkillSpace) -> tuple[Obs, Obs] | None:
     """
     :param env: vectorised environments
-    :param obs: what they have returned last
+    :param obs: what they are said to have returned last
     :param space: where the skill sits in an observation
-    :raises ValueError: if that is not what ``DIAYNWrapper`` gives
+    :return: the first observation that ``DIAYNWrapper`` gave, and what it has become in ``obs``;
+        None if they are all the same
     """
     normalizer = unwrap_vec_normalize(env)
     seen = obs if normalizer is None else normalizer.get_original_obs()
@@ -350,11 +341,25 @@ def check_seen(env: VecEnv, obs: Any, space: SkillSpace) -> None:
         expected, skill = own.split(as_channels_first(given, own.observation_space))
         found = index_obs(env_obs, index)
         if skills[index] != skill or not data_equivalence(_plain(found), _plain(expected)):
-            raise ValueError(
-                f"env={env} changes the observation {expected} of DIAYNWrapper to {found}; "
-                "expected it unchanged. Put DIAYNWrapper outside every wrapper that changes "
-                "observations."
-            )
+            return expected, found
+    return None
+
+
+def check_seen(env: VecEnv, obs: Any, space: SkillSpace) -> None:
+    """
+    :param env: vectorised environments
+    :param obs: what they have returned last
+    :param space: where the skill sits in an observation
+    :raises ValueError: if that is not what ``DIAYNWrapper`` gives
+    """
+    change = find_change(env, obs, space)
+    if change is not None:
+        expected, found = change
+        raise ValueError(
+            f"env={env} changes the observation {expected} of DIAYNWrapper to {found}; "
+            "expected it unchanged. Put DIAYNWrapper outside every wrapper that changes "
+            "observations."
+        )
 
 
 def _plain(obs: Obs) -> Any:

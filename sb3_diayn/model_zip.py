@@ -63,8 +63,15 @@ class LiveState(dict[str, Any]):
         super().__init__(format_version=STATE_FORMAT)  # json takes an empty dict at its word
         self.owner, self.code = owner, code
         self.snapshot: Callable[[], State] = owner.state
-        # What the model saw last. As long as it still sees it, nobody has reset the environments.
-        self.last_obs: Any = None
+        self.last_seen: list[Any] = []
+
+    def is_present(self, seen: list[Any]) -> bool:
+        """
+        :param seen: observations, those that the model sees and others of the same moment
+        :return: whether they are ``last_seen``: nobody has used the environments since
+        """
+        known = self.last_seen
+        return bool(known) and all(a is b for a, b in zip(seen, known, strict=True))
 
     def items(self) -> ItemsView[str, Any]:  # type: ignore[override]
         """:return: the items of the state of this moment"""

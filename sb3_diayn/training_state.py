@@ -96,7 +96,7 @@ def restore_training(model: BaseAlgorithm, state: State) -> bool:
         for index, steps in enumerate(elapsed):
             env.env_method("set_wrapper_attr", ELAPSED, steps, indices=index)
     else:
-        _begin_episodes(model, env)
+        begin_episodes(model, env)
     vars(_distribution(model)).update(state["noise"])
     for name in LOGGER:
         getattr(model.logger, name).update(state["logger"][name])
@@ -132,7 +132,13 @@ def _restore_episodes(env: VecEnv, episodes: list[State | None]) -> bool:
     return False
 
 
-def _begin_episodes(model: BaseAlgorithm, env: VecEnv) -> None:
+def begin_episodes(model: BaseAlgorithm, env: VecEnv) -> None:
+    """
+    As SB3 does before a first ``learn``.
+
+    :param model: a model
+    :param env: its environments, which are reset
+    """
     model._last_obs = env.reset()  # type: ignore[assignment]
     model._last_episode_starts = np.ones(env.num_envs, bool)
     normalizer = model.get_vec_normalize_env()

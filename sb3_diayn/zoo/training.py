@@ -21,6 +21,7 @@ from stable_baselines3.common.callbacks import (
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.utils import set_random_seed
 
+from sb3_diayn.arguments import Count, CountFrom0, CountOrMinus1, check_options
 from sb3_diayn.callback_list import callbacks_in
 from sb3_diayn.checkpoints import (
     BUFFER_FILE,
@@ -114,17 +115,17 @@ class TrainingOptions:
     n_skills: int | None = None
     hyperparams: Mapping[str, Any] = field(default_factory=dict)
     env_kwargs: Mapping[str, Any] | None = None
-    n_timesteps: int = -1
-    seed: int | None = None
+    n_timesteps: CountOrMinus1 = -1
+    seed: CountFrom0 | None = None
     log_folder: str | Path = "logs"
     device: str = "auto"
-    num_threads: int = -1
+    num_threads: CountOrMinus1 = -1
     vec_env: str | None = None
-    save_freq: int | None = None
-    keep_checkpoints: int = 2
+    save_freq: CountOrMinus1 | None = None
+    keep_checkpoints: Count = 2
     save_replay_buffer: bool = False
-    log_interval: int = -1
-    eval_freq: int = -1
+    log_interval: CountOrMinus1 = -1
+    eval_freq: CountOrMinus1 = -1
     tensorboard_log: str = ""
     progress_bar: bool = False
     live: bool = False
@@ -176,12 +177,9 @@ def complete(
         hyperparameters
     :raises ValueError: if one of them is wrong
     """
+    check_options(TrainingOptions, vars(options))
     if resumed is not None:
-        if options.n_skills not in (None, resumed.n_skills):
-            raise ValueError(
-                f"n_skills={options.n_skills} does not match the run; expected {resumed.n_skills}. "
-                "Leave --n-skills out to resume, or start a new run without --resume."
-            )
+        _check_resumed(options, resumed)
         options = replace(
             options,
             algo=resumed.zoo_algo,
@@ -220,6 +218,18 @@ def complete(
     if options.vec_env == "envpool":
         hyperparams = vectorize_skills(hyperparams)
     return options, hyperparams
+
+
+def _check_resumed(options: TrainingOptions, resumed: Run) -> None:
+    fixed = {"algo": resumed.zoo_algo, "conf_file": None, "n_skills": resumed.n_skills}
+    for name, own in fixed.items():
+        given = getattr(options, name)
+        if given not in (None, own):
+            option, has = name.replace("_", "-"), "its own hyperparameters" if own is None else own
+            raise ValueError(
+                f"{name}={given!r} does not match the run that is resumed; expected {has}. Leave "
+                f"--{option} out, or start a new run without --resume."
+            )
 
 
 def _with_chosen_envs(
@@ -445,9 +455,8 @@ def learn(manager: Any, model: BaseAlgorithm, options: TrainingOptions) -> None:
     _say_if_nothing_is_learned(model, first_step + n_timesteps)
     interval: dict[str, Any] = {}
     if options.log_interval != -1:
-        interval["log_interval"] = max(options.log_interval, 0) or None
-        if interval["log_interval"]:
-            model.verbose = max(model.verbose, 1)  # or SB3 has the table, and nowhere to print it
+        interval["log_interval"] = options.log_interval
+        model.verbose = max(model.verbose, 1)  # or SB3 has the table, and nowhere to print it
     model.learn(
         n_timesteps, callback=manager.callbacks, reset_num_timesteps=not resumes, **interval
     )

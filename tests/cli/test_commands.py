@@ -583,8 +583,31 @@ def test_mistakes_of_train(run, tmp_path, capsys):
     assert "Did you mean" in error_of(capsys, "train", "--env", "Pendulun-v1", *logs)
     wrong_k = ["--resume", run, "--n-skills", K + 1, "--algo", "sac", *logs]
     assert "does not match the run" in error_of(capsys, "train", "--env", ENV, *wrong_k)
+    other = ["--resume", run, *logs]
+    message = error_of(capsys, "train", *other, "--algo", "ppo")
+    assert "algo='ppo' does not match the run that is resumed; expected sac" in message
+    message = error_of(capsys, "train", *other, "--conf-file", "seed")
+    assert "conf_file='seed' does not match" in message and "Leave --conf-file out" in message
     preset = ["--resume", run, "--preset", "paper", *logs]
     assert "cannot change a run that is resumed" in error_of(capsys, "train", *preset)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "name"),
+    [
+        ("-n", 0, "n_timesteps"),
+        ("-n", -5, "n_timesteps"),
+        ("--eval-freq", 0, "eval_freq"),
+        ("--save-freq", -2, "save_freq"),
+        ("--log-interval", 0, "log_interval"),
+        ("--num-threads", 0, "num_threads"),
+        ("--seed", -1, "seed"),
+    ],
+)
+def test_numbers_of_train_that_mean_nothing(tmp_path, capsys, option, value, name):
+    args = ["train", "--env", ENV, "-f", tmp_path / "logs", option, value]
+    assert f"{name}={value} is out of range; expected" in error_of(capsys, *args)
+    assert not (tmp_path / "logs").exists()
 
 
 @pytest.mark.slow

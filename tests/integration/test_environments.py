@@ -21,6 +21,7 @@ from stable_baselines3.common.callbacks import (
 )
 from stable_baselines3.common.env_checker import check_env
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import (
     DummyVecEnv,
     SubprocVecEnv,
@@ -522,6 +523,36 @@ def test_an_own_callback_may_refer_to_it(make):
     callback = make_callback()
     make(DIAYNWrapper(StepEnv(), 3)).learn(100, callback=[callback, Watcher(callback)])
     assert callback.trainer.n_updates > 0
+
+
+class SeesThePresent(BaseCallback):
+    def _on_training_start(self):
+        normalizer = self.model.get_vec_normalize_env()
+        seen = raw = self.model._last_obs
+        if normalizer is not None:
+            raw = normalizer.get_original_obs()
+            np.testing.assert_array_equal(normalizer.normalize_obs(raw), seen)
+        np.testing.assert_array_equal(raw, self.training_env.get_attr("last_obs"))
+
+    def _on_step(self):
+        return True
+
+
+@pytest.mark.parametrize("make", [make_sac, make_ppo])
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("played", [False, True])
+def test_a_training_that_was_stopped_within_a_step_continues(make, normalize, played):
+    """SB3 does not take up what the last step has returned, nor what others have played."""
+    env = vec(DIAYNWrapper(Monitor(StepEnv(7)), 3))
+    model = make(VecNormalize(env, norm_reward=False) if normalize else env)
+    callback = make_callback()
+    stop = [] if played else [StopTrainingOnMaxEpisodes(3)]
+    model.learn(50, callback=[callback, *stop])
+    if played:
+        model.env.step(np.zeros((1, 1)))
+    n_steps = model.num_timesteps
+    model.learn(50, callback=[callback, SeesThePresent()], reset_num_timesteps=False)
+    assert model.num_timesteps >= n_steps + 50
 
 
 def test_an_own_replay_buffer_is_not_replaced_silently():

@@ -59,22 +59,48 @@ def copy_obs(obs: Obs) -> Obs:
     return map_obs(lambda part: part.copy() if isinstance(part, np.ndarray) else part, obs)
 
 
-def check_shapes(obs: Obs, space: Space, when: Callable[[], str]) -> None:
+def check_structure(obs: Obs, space: Space, when: Callable[[], str]) -> None:
     """
+    Whether an observation is of its space, but for the bounds of boxes, which many environments
+    overstep a little.
+
     :param obs: an observation of an environment
     :param space: its space
     :param when: says at which step
-    :raises ValueError: if a shape is not the space's
+    :raises ValueError: if keys, shapes, types or whole numbers are not the space's
     """
+    name = "observation"
+    if isinstance(space, spaces.Dict):
+        keys = sorted(obs) if isinstance(obs, dict) else type(obs).__name__
+        if keys != sorted(space.spaces):
+            raise _unlike(f"{name} has the keys {keys}", when, sorted(space.spaces))
     parts = space.spaces if isinstance(space, spaces.Dict) else {"": space}
     for key, part in parts.items():
-        found = np.shape(obs[key] if key else obs)
-        if found != part.shape:
-            name = f"observation[{key!r}]" if key else "observation"
-            raise ValueError(
-                f"{name} has the shape {found} at {when()}; expected {part.shape} as "
-                "observation_space says. Correct the environment, in reset() and in step()."
-            )
+        value = obs[key] if key else obs
+        if key:
+            name = f"observation[{key!r}]"
+        if np.shape(value) != part.shape:
+            raise _unlike(f"{name} has the shape {np.shape(value)}", when, part.shape)
+        if not isinstance(part, spaces.Box):
+            if not part.contains(value):
+                raise _unlike(f"{name} is {value}", when, part)
+        elif not has_numbers(np.asarray(value)):
+            raise _unlike(f"{name} has the type {np.asarray(value).dtype}", when, part.dtype)
+
+
+def has_numbers(array: npt.NDArray[Any]) -> bool:
+    """
+    :param array: any array
+    :return: whether it has real numbers or truth values
+    """
+    return array.dtype.kind in "biuf"
+
+
+def _unlike(found: str, when: Callable[[], str], expected: Any) -> ValueError:
+    return ValueError(
+        f"{found} at {when()}; expected {expected} as observation_space says. Correct the "
+        "environment, in reset() and in step()."
+    )
 
 
 def take_rows(arrays: Any, where: npt.NDArray[np.int64]) -> Any:

@@ -15,7 +15,7 @@ from gymnasium.utils import RecordConstructorArgs
 from gymnasium.utils.env_checker import data_equivalence
 from stable_baselines3.common.env_util import is_wrapped
 
-from sb3_diayn.observations import Obs, check_shapes, copy_obs, float_keys
+from sb3_diayn.observations import Obs, check_structure, copy_obs, float_keys, has_numbers
 from sb3_diayn.rewards import RewardOfOne, SkillReward
 from sb3_diayn.skills import SkillSampler, SkillSpace, check_duration, probabilities
 
@@ -182,6 +182,7 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any], RecordConstructorArgs):
             self._sampler.seed(seed)
         self.skill = self._sampler.draw(options)
         self._episode_steps = 0
+        check_structure(obs, self._env_space, self._moment)
         self.last_obs = self._augment(obs)
         return self.last_obs, {**info, "skill": self.skill}
 
@@ -290,8 +291,9 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any], RecordConstructorArgs):
 
     def _augment(self, env_obs: Obs) -> Obs:
         """With the skill, in new arrays: an environment may return the same one each time."""
-        if getattr(env_obs, "shape", None) != self._vector_shape:  # the usual case costs nothing
-            check_shapes(env_obs, self._env_space, self._moment)
+        shape = self._vector_shape  # in the usual case this costs nothing
+        if shape is None or getattr(env_obs, "shape", None) != shape or not has_numbers(env_obs):
+            check_structure(env_obs, self._env_space, self._moment)
         if self.skill_space.is_vector:
             obs = self.skill_space.append(env_obs, self.skill)
             self._check_finite(obs, "observation")

@@ -656,6 +656,43 @@ def test_a_reward_that_is_no_number(reward):
         env.step(np.zeros(1, np.float32))
 
 
+BOX = spaces.Box(-1, 1, (2,))
+PARTS = spaces.Dict({"a": BOX, "n": spaces.Discrete(4)})
+
+
+@pytest.mark.parametrize(
+    ("space", "obs", "message"),
+    [
+        (spaces.Discrete(4), 4, r"observation is 4 at step .*Discrete\(4\)"),
+        (spaces.Discrete(4), 1.5, r"observation is 1.5 at step .*Discrete\(4\)"),
+        (spaces.MultiDiscrete([2, 3]), np.array([0, 3]), r"observation is \[0 3\] at step"),
+        (BOX, np.array(["a", "b"]), "observation has the type <U1 at step .* expected float32"),
+        (BOX, np.array([None, 1.0]), "observation has the type object at step"),
+        (PARTS, {"a": BOX.low}, r"keys \['a'\] at step .* expected \['a', 'n'\]"),
+        (PARTS, {"a": BOX.low, "n": 1, "x": 0}, r"keys \['a', 'n', 'x'\] at step"),
+        (PARTS, {"a": BOX.low, "n": 9}, r"observation\['n'\] is 9 at step"),
+        (PARTS, BOX.low, "keys ndarray at step"),
+    ],
+)
+@pytest.mark.parametrize("where", ["reset", "step"])
+def test_an_observation_that_is_not_of_its_space(space, obs, message, where):
+    class Wrong(StepEnv):
+        observation_space = space
+
+        def reset(self, **kwargs):
+            super().reset(**kwargs)
+            return (obs if where == "reset" else space.sample()), {}
+
+        def step(self, action):
+            return obs, *super().step(action)[1:]
+
+    env = DIAYNWrapper(Wrong(), 3)
+    env.set_skill_reward(None)
+    with pytest.raises(ValueError, match=message):
+        env.reset()
+        env.step(np.zeros(1, np.float32))
+
+
 @pytest.mark.parametrize("where", ["reset", "step"])
 def test_an_observation_of_another_shape(where):
     class Wrong(StepEnv):

@@ -62,7 +62,7 @@ def copy_obs(obs: Obs) -> Obs:
 def check_structure(obs: Obs, space: Space, when: Callable[[], str]) -> None:
     """
     Whether an observation is of its space, but for the bounds of boxes, which many environments
-    overstep a little.
+    overstep a little, and further keys, which SB3 does not read.
 
     :param obs: an observation of an environment
     :param space: its space
@@ -71,9 +71,10 @@ def check_structure(obs: Obs, space: Space, when: Callable[[], str]) -> None:
     """
     name = "observation"
     if isinstance(space, spaces.Dict):
-        keys = sorted(obs) if isinstance(obs, dict) else type(obs).__name__
-        if keys != sorted(space.spaces):
-            raise _unlike(f"{name} has the keys {keys}", when, sorted(space.spaces))
+        if not isinstance(obs, dict):
+            raise _unlike(f"{name} is of the type {type(obs).__name__}", when, "a dict")
+        if not set(space.spaces) <= set(obs):
+            raise _unlike(f"{name} has the keys {list(obs)}", when, list(space.spaces))
     parts = space.spaces if isinstance(space, spaces.Dict) else {"": space}
     for key, part in parts.items():
         value = obs[key] if key else obs

@@ -298,6 +298,8 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any], RecordConstructorArgs):
             obs = self.skill_space.append(env_obs, self.skill)
             self._check_finite(obs, "observation")
             return obs
+        if isinstance(self._env_space, spaces.Dict):
+            env_obs = {key: env_obs[key] for key in self._env_space.spaces}
         obs = self.skill_space.append(copy_obs(env_obs), self.skill)
         for key in self._float_keys:
             self._check_finite(obs[key], f"observation[{key!r}]")

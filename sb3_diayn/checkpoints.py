@@ -16,10 +16,11 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EvalCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.utils import get_device
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_diayn.arguments import check_positive
 from sb3_diayn.callback_list import callbacks_in, check_not_nested
+from sb3_diayn.checks import check_env
 from sb3_diayn.files import (
     check_writable,
     reading,
@@ -27,7 +28,13 @@ from sb3_diayn.files import (
     replacing,
     write_through_memory,
 )
-from sb3_diayn.model_zip import STATE_ATTRIBUTE, TRAINING, load_discriminator, skill_state
+from sb3_diayn.model_zip import (
+    STATE_ATTRIBUTE,
+    TRAINING,
+    load_discriminator,
+    load_state,
+    skill_state,
+)
 from sb3_diayn.trainer import State
 from sb3_diayn.training_state import READABLE_FORMATS, layers_of, training_state
 from sb3_diayn.user_code import NO_CODE, UserCode
@@ -84,10 +91,16 @@ def write_replay_buffer(model: OffPolicyAlgorithm, file: Path) -> None:
 def list_checkpoints(folder: str | os.PathLike[str]) -> dict[int, Path]:
     """
     :param folder: where checkpoints are saved, not necessarily there
-    :return: the complete ones by their number of steps, the newest last
+    :return: those that have a model and its state, by their number of steps, the newest last
     """
     found = {NAME.fullmatch(path.name): path for path in Path(folder).glob("checkpoint_*_steps")}
-    return dict(sorted((int(match[1]), path) for match, path in found.items() if match))
+    return dict(
+        sorted(
+            (int(match[1]), path)
+            for match, path in found.items()
+            if match and all((path / name).is_file() for name in (MODEL_FILE, STATE_FILE))
+        )
+    )
 
 
 def lock_folder(folder: Path) -> FileLock | None:
@@ -314,6 +327,7 @@ def resume(
     """
     checkpoint = newest_checkpoint(path)
     state = load_training_state(checkpoint, device)
+    _check_n_skills(checkpoint / MODEL_FILE, env)
     with reading(checkpoint / MODEL_FILE, "what model.save() wrote. Use an older checkpoint"):
         model: BaseAlgorithm = state["algorithm"].load(
             checkpoint / MODEL_FILE, env=env, device=device, **kwargs
@@ -324,6 +338,17 @@ def resume(
             model.load_replay_buffer(buffer_file)
     attach_training_state(model, state)
     return model
+
+
+def _check_n_skills(file: Path, env: Any) -> None:
+    """SB3 would speak of observation spaces."""
+    expected = load_state(file)["n_skills"]
+    n_skills = check_env(env if isinstance(env, VecEnv) else DummyVecEnv([lambda: env]))
+    if n_skills != expected:
+        raise ValueError(
+            f"env has n_skills={n_skills}, and the checkpoint {expected}; expected the same. Pass "
+            f"environments as in the training: DIAYNWrapper(env, n_skills={expected})."
+        )
 
 
 def load_training_state(checkpoint: Path, device: th.device | str = "auto") -> State:

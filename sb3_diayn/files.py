@@ -143,11 +143,18 @@ def reading(
     :param path: the file that is read in the block
     :param expected: what it should hold
     :param argument: the argument or option that names the file
+    :raises FileNotFoundError: if it is not there
     :raises OSError: if the file cannot be opened, and the error names it
     :raises ValueError: if the block raises anything else
     """
     try:
         yield
+    except FileNotFoundError as error:
+        if Path(path).exists():
+            raise
+        raise FileNotFoundError(
+            f"{argument}={str(path)!r} is missing; expected {expected}."
+        ) from error
     except Exception as error:  # a damaged pickle, zip or YAML file can raise nearly anything
         if isinstance(error, OSError) and str(path) in str(error):
             raise

@@ -183,6 +183,7 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any], RecordConstructorArgs):
         self.skill = self._sampler.draw(options)
         self._episode_steps = 0
         check_structure(obs, self._env_space, self._moment)
+        self._check_info(info)
         self.last_obs = self._augment(obs)
         return self.last_obs, {**info, "skill": self.skill}
 
@@ -204,6 +205,7 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any], RecordConstructorArgs):
         self.total_steps += 1
         obs = self._augment(env_obs)
         # A VecEnv copies ``info`` after the reset, which may write into the environment's arrays.
+        self._check_info(info)
         last_info = copy_obs(info) if terminated or truncated else info
         info = _Info(last_info, skill=self.skill, task_reward=self._as_number(task_reward))
         reward = self._reward(obs, action, info)
@@ -304,6 +306,13 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any], RecordConstructorArgs):
         for key in self._float_keys:
             self._check_finite(obs[key], f"observation[{key!r}]")
         return obs
+
+    def _check_info(self, info: Any) -> None:
+        if not isinstance(info, dict):
+            raise ValueError(
+                f"info={info!r} at {self._moment()} is no dict; expected one, which may be empty. "
+                "Return it from reset() and step() of the environment."
+            )
 
     def _as_number(self, task_reward: SupportsFloat) -> float:
         try:

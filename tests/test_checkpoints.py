@@ -19,7 +19,7 @@ from sb3_diayn import DIAYNCallback, DIAYNCheckpointCallback, DIAYNWrapper, resu
 from sb3_diayn.checkpoints import last_good_checkpoint, list_checkpoints, newest_checkpoint
 from sb3_diayn.model_zip import load_state, training_history
 from sb3_diayn.wrappers import MAX_RECORD_BYTES, EpisodeRecord
-from tests.helpers.envs import PointEnv
+from tests.helpers.envs import CountingEnv, PointEnv
 from tests.helpers.models import K, counting, counting_vec, make_callback, make_sac, small_net
 
 STEPS, SEAM = 160, 70
@@ -368,6 +368,8 @@ def test_old_checkpoints_go_and_partial_ones_do_not_count(tmp_path):
     assert list(list_checkpoints(tmp_path)) == [40, 60]
     assert newest_checkpoint(tmp_path) == tmp_path / "checkpoint_60_steps"
     assert newest_checkpoint(tmp_path / "checkpoint_40_steps").name == "checkpoint_40_steps"
+    (tmp_path / "checkpoint_60_steps" / "model.zip").unlink()  # a copy that was cut short
+    assert newest_checkpoint(tmp_path) == tmp_path / "checkpoint_40_steps"
 
 
 @pytest.mark.slow
@@ -485,6 +487,8 @@ def test_environments_that_do_not_fit(tmp_path):
     checkpointed(tmp_path)
     with pytest.raises(ValueError, match=r"n_envs=2 does not match .*expected 1\. Build as many"):
         resume(tmp_path, counting_vec(2), device="cpu")
+    with pytest.raises(ValueError, match=r"n_skills=4, and the checkpoint 3; expected the same"):
+        resume(tmp_path, DIAYNWrapper(CountingEnv(), 4), device="cpu")
     with pytest.raises(ValueError, match=r"env has the layers \['VecN.*expected \[\].*same way"):
         resume(tmp_path, VecNormalize(counting_vec(1), norm_reward=False), device="cpu")
 

@@ -112,7 +112,7 @@ def config_options(algo: str | None) -> Parser:
     add("--n-skills", type=int, help="number of skills; default: the configuration's")
     add("--buffer-size", type=int, help="replay buffer; default: the configuration's")
     add("--reward-scale", type=float, help="factor of the reward; default: the configuration's")
-    add("--ent-coef", type=number_or_word, help="entropy coefficient, a number or auto")
+    add("--ent-coef", type=entropy_coefficient, help="entropy coefficient, a number or auto")
     text = "file of hyperparameters, or a provided one, e.g. ppo_travel; default: the algorithm's"
     add("--conf-file", metavar="YML", help=text)
     return parser
@@ -321,6 +321,14 @@ def number_or_word(text: str) -> float | str:
         return float(text)
     except ValueError:
         return text
+
+
+def entropy_coefficient(text: str) -> float | str:
+    """A number of at least 0; or ``auto``, with a first value such as ``auto_0.1``."""
+    number = number_or_word(text.removeprefix("auto_"))
+    if text != "auto" and (isinstance(number, str) or not 0 <= number < math.inf):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of at least 0 nor auto")
+    return text if text.startswith("auto") else number
 
 
 def positive(text: str) -> int:

@@ -75,6 +75,10 @@ def _train_and_report(args: argparse.Namespace, settings: dict[str, Any]) -> Non
         evaluation = evaluate_run(run, args, n_episodes=n_episodes, seed=seed)
     except RunError as error:
         raise RunError(f"{error}\nThe run is trained and saved in {folder}") from error
+    except KeyboardInterrupt:
+        print(f"\nThe run is trained and saved in {folder}. What is missing is its evaluation:")
+        print(f"  {shlex.join(['sb3-diayn', 'report', str(folder)])}")
+        raise
     evaluation.save(folder / "evaluation.json")
     save_provenance(folder, args.command, wall_time, cpu_time, args.device, n_threads)
     if not args.no_report:

@@ -329,9 +329,9 @@ def _fold(
         parameters[bias] = folded.to(weight.dtype)
     elif not isinstance(layer, BatchRenorm):
         raise ValueError(
-            f"policy has a parameter {name!r} that depends on the skill and belongs to {layer}, "
-            "which has no bias to fold it into; expected linear layers after the features "
-            "extractor. Use MlpPolicy or MultiInputPolicy with hidden layers."
+            f"policy has a parameter {name!r} that depends on the skill and belongs to "
+            f"{type(layer).__name__}, which has no bias to fold it into; expected linear layers "
+            "after the features extractor. Use MlpPolicy or MultiInputPolicy with hidden layers."
         )
     remain = th.ones(weight.shape[-1], dtype=th.bool, device=weight.device)
     remain[columns] = False

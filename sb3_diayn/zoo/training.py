@@ -131,6 +131,9 @@ class TrainingOptions:
     live: bool = False
     verbose: int = 0
 
+    def __post_init__(self) -> None:
+        check_options(TrainingOptions, vars(self))
+
 
 def train(
     env: str | None = None,
@@ -177,7 +180,6 @@ def complete(
         hyperparameters
     :raises ValueError: if one of them is wrong
     """
-    check_options(TrainingOptions, vars(options))
     if resumed is not None:
         _check_resumed(options, resumed)
         options = replace(
@@ -443,10 +445,15 @@ def learn(manager: Any, model: BaseAlgorithm, options: TrainingOptions) -> None:
     """
     resumes = manager.continue_training and learns_skills(manager)
     n_timesteps = manager.n_timesteps
+    missing = model._total_timesteps - model.num_timesteps
+    again = (
+        model._total_timesteps - model._num_timesteps_at_start
+    )  # as many as the run had asked for
     model._num_timesteps_at_start = model.num_timesteps  # until learn() says so, too
     if resumes:
         _attach_state(model, Path(manager.trained_agent).parent)
-        n_timesteps = _remaining(model, options.n_timesteps, n_timesteps)
+        if options.n_timesteps == -1:
+            n_timesteps = missing if missing > 0 else again
         last = model.num_timesteps + n_timesteps
         print(f"Resuming at step {model.num_timesteps}, until step {last}")
     if learns_skills(manager):
@@ -511,11 +518,3 @@ def _attach_state(model: BaseAlgorithm, folder: Path) -> None:
         reason += f"{' and ' if reason else ''}there is no {BUFFER_FILE}"
     if reason:
         print(f"The training resumes, but not exactly: {reason}")
-
-
-def _remaining(model: BaseAlgorithm, wanted: int, configured: int) -> int:
-    """As many as asked for; else what is missing; of a complete run, as many again."""
-    if wanted > 0:
-        return wanted
-    missing = model._total_timesteps - model.num_timesteps
-    return missing if missing > 0 else configured

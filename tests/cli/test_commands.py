@@ -610,6 +610,13 @@ def test_numbers_of_train_that_mean_nothing(tmp_path, capsys, option, value, nam
     assert not (tmp_path / "logs").exists()
 
 
+@pytest.mark.parametrize("value", ["abc", "-1", "auto_x", "nan"])
+def test_entropy_coefficients_that_are_none(capsys, value):
+    with pytest.raises(SystemExit):
+        main(["train", "--env", ENV, f"--ent-coef={value}"])
+    assert f"{value!r} is neither a number of at least 0 nor auto" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_output_without_known_ending(run, tmp_path, capsys):
     assert ".json or .npz" in error_of(capsys, "evaluate", run, "-o", tmp_path / "e.txt")

@@ -261,6 +261,24 @@ def cli(*args: Any) -> int:
     return main([str(arg) for arg in args])
 
 
+def test_ctrl_c_in_the_evaluation_tells_what_is_saved(tmp_path, capsys, monkeypatch):
+    training = pytest.importorskip("sb3_diayn.cli.training")
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "evaluate_run", interrupt)
+        assert cli(*TRAIN, "-n", 80, "-f", tmp_path, *SMALL) == 130
+    run = tmp_path / "sac" / "Pendulum-v1_1"
+    said = capsys.readouterr().out
+    assert f"The run is trained and saved in {run}" in said
+    assert f"  sb3-diayn report {run}" in said
+    # As many steps again as it was asked for, not as many as the configuration has.
+    assert cli("train", "--resume", run, "--no-progress", "--no-report", "-f", tmp_path) == 0
+    assert "Resuming at step 80, until step 160" in capsys.readouterr().out
+
+
 def test_a_run_that_was_killed_goes_on_from_its_newest_checkpoint(tmp_path, capsys):
     pytest.importorskip("rl_zoo3")
     saving = ["--save-freq", 100, "--save-replay-buffer", "-f", tmp_path]

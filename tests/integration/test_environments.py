@@ -712,6 +712,22 @@ def test_further_keys_are_left_out():
 
 
 @pytest.mark.parametrize("where", ["reset", "step"])
+def test_an_info_that_is_no_dict(where):
+    class Wrong(StepEnv):
+        def reset(self, **kwargs):
+            return super().reset(**kwargs)[0], None if where == "reset" else {}
+
+        def step(self, action):
+            return *super().step(action)[:4], None
+
+    env = DIAYNWrapper(Wrong(), 3)
+    env.set_skill_reward(None)
+    with pytest.raises(ValueError, match=r"info=None at step .* is no dict; expected one"):
+        env.reset()
+        env.step(np.zeros(1, np.float32))
+
+
+@pytest.mark.parametrize("where", ["reset", "step"])
 def test_an_observation_of_another_shape(where):
     class Wrong(StepEnv):
         def reset(self, **kwargs):

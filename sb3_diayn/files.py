@@ -33,7 +33,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     :raises OSError: if it cannot be written or renamed
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     remove_leftovers(path.parent, path.stem, seconds=LEFTOVER_SECONDS)
     # A name of its own for each writer: two must not write into one file.
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
@@ -73,6 +73,23 @@ def write_through_memory(path: Path, save: Callable[[io.BytesIO], object]) -> No
     path.write_bytes(buffer.getbuffer())
 
 
+def make_folder(folder: Path) -> Path:
+    """
+    :param folder: created if need be, with its parents
+    :return: it
+    :raises FileExistsError: if it, or one of its parents, is a file
+    :raises OSError: if it cannot be created
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise FileExistsError(
+            f"folder={str(folder)!r} is, or lies in, a file; expected a folder. Choose another "
+            "name, or move the file away."
+        ) from error
+    return folder
+
+
 def check_writable(folder: str | os.PathLike[str]) -> Path:
     """
     Find out before the work, not after it.
@@ -81,8 +98,7 @@ def check_writable(folder: str | os.PathLike[str]) -> Path:
     :return: it
     :raises OSError: if nothing can be written there
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_folder(Path(folder))
     TemporaryFile(dir=folder).close()
     return folder
 

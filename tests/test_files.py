@@ -77,8 +77,8 @@ def test_a_folder_is_whole_or_absent(tmp_path):
 
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match="file"):
+    with pytest.raises(OSError, match="file' is, or lies in, a file; expected a folder"):
         check_writable(tmp_path / "file")
-    with pytest.raises(OSError, match="file"):
+    with pytest.raises(OSError, match="file' is, or lies in, a file; expected a folder"):
         write_bytes(tmp_path / "file" / "a.json", b"")
     assert check_writable(tmp_path / "new") == tmp_path / "new"

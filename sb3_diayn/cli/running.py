@@ -52,6 +52,8 @@ def in_a_sentence(error: Exception, args: argparse.Namespace) -> str | None:
     :return: what is wrong, for the caller; None if nothing of the caller's can be
     """
     run = getattr(args, "run", None) or getattr(args, "resume", None)
+    if isinstance(run, list):  # of compare
+        run = " ".join(map(str, run))
     if isinstance(error, SENTENCES):
         sentence = str(error)
         # A value that is wrong can come from any file of the run.

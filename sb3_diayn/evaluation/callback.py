@@ -18,7 +18,7 @@ from sb3_diayn.evaluation.evaluate import evaluate_skills
 from sb3_diayn.evaluation.media import TEXT_FORMATS, has_tensorboard, log_confusion
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.evaluation.trajectories import as_vec_env, check_space, preserve_state
-from sb3_diayn.files import replacing, write_bytes, write_through_memory
+from sb3_diayn.files import make_folder, replacing, write_bytes, write_through_memory
 from sb3_diayn.model_zip import skill_state
 from sb3_diayn.representation import objective_class
 from sb3_diayn.trainer import State
@@ -186,8 +186,7 @@ class SkillEvaluationCallback(BaseCallback):
         folder = Path(self.save_path)
         if self.save_path == "auto":
             folder = run_folder(self.locals["callback"]) / self.subfolder
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        return make_folder(folder)
 
     # -- training ----------------------------------------------------------------------------
 

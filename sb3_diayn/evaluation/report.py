@@ -22,7 +22,7 @@ from sb3_diayn.evaluation.coordinates import coordinate_labels
 from sb3_diayn.evaluation.diagnosis import Diagnosis, diagnose
 from sb3_diayn.evaluation.pages import number, render, without_folders
 from sb3_diayn.evaluation.results import SkillEvaluation
-from sb3_diayn.files import replacing, require_extra
+from sb3_diayn.files import make_folder, replacing, require_extra
 from sb3_diayn.observations import is_vector
 
 __all__ = ["Description", "headlines", "model_card", "number", "save_figures", "write_report"]
@@ -101,8 +101,7 @@ def write_report(
     :raises ImportError: if the extra ``report`` is missing
     :raises OSError: if the folder cannot be written
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_folder(Path(folder))
     # In the same folder, since renaming is atomic only within one file system.
     with tempfile.TemporaryDirectory(prefix=".report-", dir=folder) as name:
         staging = Path(name)

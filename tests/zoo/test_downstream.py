@@ -184,7 +184,7 @@ def test_what_knows_of_skills_is_left_out():
         (["export", "--skill", "worst"], "'worst' is not a list of skills; expected indices"),
         (["finetune", "--skill", "0,1"], "skill='0,1' names 2 skills; expected one to start from"),
         (["finetune", "--skill", "0", "--hyperparams", "lr:1"], "lr=1 is not a hyperparameter"),
-        (["export", "-o", "FILE"], "File exists"),
+        (["export", "-o", "FILE"], "lies in, a file; expected a folder"),
     ],
 )
 def test_mistakes(run, tmp_path, capsys, args, message):

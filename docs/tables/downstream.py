@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from docs.tables import tables
 from docs.tables.sweeps import ROOT
@@ -109,23 +110,25 @@ def draw(experiment: str) -> None:
     figure, axes = plt.subplots(
         1, len(envs), figsize=(4 * len(envs) + 2, 3.4), layout="constrained", squeeze=False
     )
+    colors = {method: f"C{i}" for i, method in enumerate(dict.fromkeys(frame["method"]))}
+    lines: dict[str, Line2D] = {}
     for ax, env in zip(axes[0], envs, strict=True):
         for method, part in frame[frame["env"] == env].groupby("method", sort=False):
-            _band(ax, curves(part), str(method))
+            lines[str(method)] = _band(ax, curves(part), colors[method])
         ax.set(title=env, xlabel="steps of the environment, thousands", ylabel="task return")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right", frameon=False)
+    figure.legend(lines.values(), lines.keys(), loc="outside right", frameon=False)
     figure.savefig(PICTURES / f"{experiment}.png", dpi=80)
     plt.close(figure)
 
 
-def _band(ax: Axes, returns: pd.DataFrame, label: str) -> None:
+def _band(ax: Axes, returns: pd.DataFrame, color: str) -> Line2D:
     ends = pd.DataFrame([interval(row.dropna()) for _, row in returns.iterrows()], returns.index)
     if len(ends) == 1:  # of a method that learns nothing
-        ax.axhline(ends["mean"].iloc[0], label=label, color="gray", linestyle="--")
-        return
+        return ax.axhline(ends["mean"].iloc[0], color="gray", linestyle="--")
     thousands = ends.index / 1000
-    (line,) = ax.plot(thousands, ends["mean"], label=label)
-    ax.fill_between(thousands, ends["low"], ends["high"], color=line.get_color(), alpha=0.2)
+    (line,) = ax.plot(thousands, ends["mean"], color=color)
+    ax.fill_between(thousands, ends["low"], ends["high"], color=color, alpha=0.2)
+    return line
 
 
 PAGE_TABLES = {

@@ -55,6 +55,15 @@ REMARKS = {
         "Skills 0 and 2 move forward, skill 0 often on its face with the hind leg in the air. "
         "Skills 1, 3 and 4 run backward on their feet."
     ),
+    "displacement_ppo_Hopper-v5_1": (
+        "Skills 0, 1 and 4 hop forward, and skill 0 falls in the end. Skill 2 falls early, and "
+        "skill 3 stands."
+    ),
+    "displacement_ppo_Swimmer-v5_1": "All swim in the first seconds, then bend and drift.",
+    "displacement_ppo_Walker2d-v5_1": (
+        "Skills 0 and 2 walk backward, and skill 2 falls in the end. Skills 1 and 3 lean forward "
+        "and fall, and skill 4 stands."
+    ),
     "displacement_ppo_HalfCheetah-v5_1": (
         "Skills 0, 1 and 2 run backward on their feet. Skill 3 slides forward on its face, and "
         "skill 4 falls on its back here, as it seldom does in the evaluation."

@@ -208,7 +208,7 @@ def _as_text(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 def travellers() -> list[str]:
     """:return: ids of the environments that have a travelling variant"""
-    return sorted({*runs(READS["position"])["env"], *runs(READS["velocity"])["env"]})
+    return sorted({env_id for logs in READS.values() for env_id in runs(logs)["env"]})
 
 
 def _travel(run: Path) -> dict[str, Any]:

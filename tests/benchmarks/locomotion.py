@@ -15,7 +15,7 @@ docs.tables.downstream`` makes the tables and the figures.
 
 import csv
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,16 +53,21 @@ N_EPISODES = 4  # of each expert
 GAMMA = 0.99
 CHEETAH = "displacement/ppo/HalfCheetah-v5_1"
 HOPPER = "ppo/Hopper-v5_1"
+FAR_HOPPER = "displacement/ppo/Hopper-v5_1"
 Returns = list[tuple[int, float]]  # steps of the environment since the start, return
 Array = npt.NDArray[Any]
 Row = dict[str, Any]
 
 
-class Task(NamedTuple):
-    """The run whose skills are used, and the steps that each method may learn."""
+class Start(NamedTuple):
+    """
+    What a training on the task begins with: the best skill of a run, or nothing but the
+    observations of that run.
+    """
 
-    skills: str
-    n_steps: int
+    run: str
+    from_skill: bool = True
+    reset_critics: bool = True
 
 
 class Decisions(NamedTuple):
@@ -72,10 +77,18 @@ class Decisions(NamedTuple):
     ppo: dict[str, Any]
 
 
-FINETUNING = {"HalfCheetah-v5": Task(CHEETAH, 200_000), "Hopper-v5": Task(HOPPER, 200_000)}
-HIERARCHY = {"sb3_diayn/HalfCheetahHurdle-v0": Task(CHEETAH, 300_000)}
-STARTS = ("best skill, value function reset", "scratch")
-IMITATION = ("HalfCheetah-v5", "Hopper-v5")
+N_STEPS = {"finetuning": 200_000, "hierarchy": 300_000}  # that each method may learn
+SKILLS = {"HalfCheetah-v5": CHEETAH, "Hopper-v5": HOPPER}
+FINETUNING = {
+    env_id: {
+        "best skill, value function reset": Start(run),
+        "best skill, value function kept": Start(run, reset_critics=False),
+        "scratch": Start(run, from_skill=False),
+    }
+    for env_id, run in SKILLS.items()
+}
+FINETUNING["Hopper-v5"]["best skill that travels, value function reset"] = Start(FAR_HOPPER)
+HIERARCHY = {"sb3_diayn/HalfCheetahHurdle-v0": CHEETAH}
 BRIEF = {"n_steps": 20, "batch_size": 100, "learning_rate": 3e-4}
 LONG = {"n_steps": 10, "batch_size": 100, "learning_rate": 1e-3}
 CONTROLLERS = {
@@ -154,14 +167,14 @@ def ppo(env: VecEnv, seed: int, **kwargs: Any) -> PPO:
     return PPO("MlpPolicy", env, seed=seed, **(options | kwargs))
 
 
-def finetune(folder: Path, env_id: str, seed: int, start: str) -> list[Row]:
+def finetune(folder: Path, env_id: str, seed: int, method: str) -> list[Row]:
     """PPO on the task, with the same hyperparameters from a skill and from scratch."""
-    task = FINETUNING[env_id]
-    run = find_run(RESULTS / task.skills)
+    start = FINETUNING[env_id][method]
+    run = find_run(RESULTS / start.run)
     env, test_env = plain_envs(env_id, run, 20, seed), plain_envs(env_id, run, 5, seed + 1000)
     normalized = VecNormalize(env, gamma=GAMMA)
     model = ppo(normalized, seed)
-    if start != "scratch":
+    if start.from_skill:
         statistics, trained = statistics_of(run), run.load_model(device="cpu")
         skill = best_skill(SkillEvaluation.load(run.folder / "evaluation.json"))
         normalized.obs_rms = export_vec_normalize(statistics, env).obs_rms
@@ -170,13 +183,13 @@ def finetune(folder: Path, env_id: str, seed: int, start: str) -> list[Row]:
             skill,
             env=normalized,
             vec_normalize=statistics,
-            reset_critics=True,
+            reset_critics=start.reset_critics,
         )
         model.policy.load_state_dict(exported.policy.state_dict())
     test = VecNormalize(test_env, training=False, norm_reward=False)
     callback = DeterministicReturns(test)
-    model.learn(task.n_steps, callback=callback)
-    if start == "scratch":
+    model.learn(N_STEPS["finetuning"], callback=callback)
+    if not start.from_skill:
         states = play(model, normalized, plain_envs(env_id, run, N_EPISODES, seed + 2000))
         (folder / EXPERTS).mkdir(exist_ok=True)
         np.savez(folder / EXPERTS / f"{env_id}_{seed}.npz", *states)
@@ -203,7 +216,7 @@ def imitate(folder: Path, env_id: str, seed: int, _: str) -> list[Row]:
     standard deviation over all of these states. It does not ask for the same state at the same
     step, since a gait has no fixed phase.
     """
-    run = find_run(RESULTS / FINETUNING[env_id].skills)
+    run = find_run(RESULTS / SKILLS[env_id])
     with run.open(run.n_skills, device="cpu") as (model, env):
         skills = range(run.n_skills)
         episodes = list(play_skills(model, env, skills, seed=0, deterministic=False))
@@ -233,10 +246,10 @@ def as_rows(returns: Returns) -> list[Row]:
 
 def control(_: Path, env_id: str, seed: int, method: str) -> list[Row]:
     """A sparse task, by a controller of skills or without skills."""
-    task, (k, options) = HIERARCHY[env_id], CONTROLLERS[method]
-    run = find_run(RESULTS / task.skills)
+    n_steps, (k, options) = N_STEPS["hierarchy"], CONTROLLERS[method]
+    run = find_run(RESULTS / HIERARCHY[env_id])
     if method == "best skill alone":
-        return as_rows(best_alone(skills_env(env_id, run, seed, k), run.n_skills, task.n_steps))
+        return as_rows(best_alone(skills_env(env_id, run, seed, k), run.n_skills, n_steps))
     model: BaseAlgorithm
     if method == "flat SAC":  # one update for 20 steps
         model = SAC(
@@ -256,7 +269,7 @@ def control(_: Path, env_id: str, seed: int, method: str) -> list[Row]:
         )
         normalized = VecNormalize(env, norm_reward=False)
         model = ppo(normalized, seed, gamma=GAMMA**k, ent_coef=0.01, **options)
-    callback = PlayedReturns(task.n_steps)
+    callback = PlayedReturns(n_steps)
     model.learn(10**9, callback=callback)
     return as_rows(callback.returns)
 
@@ -290,11 +303,11 @@ def play_alone(env: SkillActionVecEnv, skill: int) -> list[float]:
     return list(returns.values())
 
 
-# Of each experiment the environments, the methods, and what makes the rows of one seed.
-EXPERIMENTS: dict[str, tuple[Iterable[str], Sequence[str], Callable[..., list[Row]]]] = {
-    "finetuning": (FINETUNING, STARTS, finetune),
-    "hierarchy": (HIERARCHY, CONTROLLERS, control),
-    "imitation": (IMITATION, ("retrieved skill",), imitate),
+# Of each experiment the methods on each environment, and what makes the rows of one seed.
+EXPERIMENTS: dict[str, tuple[Mapping[str, Iterable[str]], Callable[..., list[Row]]]] = {
+    "finetuning": (FINETUNING, finetune),
+    "hierarchy": (dict.fromkeys(HIERARCHY, CONTROLLERS), control),
+    "imitation": (dict.fromkeys(SKILLS, ("retrieved skill",)), imitate),
 }
 
 
@@ -307,19 +320,21 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=RESULTS / "downstream")
     args = parser.parse_args()
     th.set_num_threads(1)
-    envs, methods, make_rows = EXPERIMENTS[args.experiment]
+    methods, make_rows = EXPERIMENTS[args.experiment]
     file = args.output / f"{args.experiment}.csv"
     args.output.mkdir(parents=True, exist_ok=True)
     done = set()
     if file.is_file():
         with file.open(newline="") as lines:
             done = {(row["env"], row["method"], row["seed"]) for row in csv.DictReader(lines)}
-    wanted = itertools.product(args.seeds, args.envs or envs, args.methods or methods)
-    for seed, env_id, method in wanted:
-        if (env_id, method, str(seed)) not in done:
-            found = make_rows(args.output, env_id, seed, method)
-            append(file, [{"env": env_id, "method": method, "seed": seed} | row for row in found])
-            print(env_id, method, seed, found[-1], flush=True)
+    for seed, env_id in itertools.product(args.seeds, args.envs or methods):
+        for method in methods[env_id]:
+            is_wanted = args.methods is None or method in args.methods
+            if is_wanted and (env_id, method, str(seed)) not in done:
+                found = make_rows(args.output, env_id, seed, method)
+                named = {"env": env_id, "method": method, "seed": seed}
+                append(file, [named | row for row in found])
+                print(*named.values(), found[-1], flush=True)
 
 
 def append(file: Path, rows: list[Row]) -> None:

@@ -91,14 +91,14 @@ def write_replay_buffer(model: OffPolicyAlgorithm, file: Path) -> None:
 def list_checkpoints(folder: str | os.PathLike[str]) -> dict[int, Path]:
     """
     :param folder: where checkpoints are saved, not necessarily there
-    :return: those that have a model and its state, by their number of steps, the newest last
+    :return: those that have a model, by their number of steps, the newest last
     """
     found = {NAME.fullmatch(path.name): path for path in Path(folder).glob("checkpoint_*_steps")}
     return dict(
         sorted(
             (int(match[1]), path)
             for match, path in found.items()
-            if match and all((path / name).is_file() for name in (MODEL_FILE, STATE_FILE))
+            if match and (path / MODEL_FILE).is_file()
         )
     )
 
@@ -148,13 +148,14 @@ def newest_checkpoint(path: str | os.PathLike[str]) -> Path:
     path = Path(path)
     if (path / STATE_FILE).is_file():
         return path
-    found = list_checkpoints(path) or list_checkpoints(path / CHECKPOINTS_FOLDER)
-    if not found:
+    listed = list_checkpoints(path) or list_checkpoints(path / CHECKPOINTS_FOLDER)
+    whole = [checkpoint for checkpoint in listed.values() if (checkpoint / STATE_FILE).is_file()]
+    if not whole:
         raise FileNotFoundError(
             f"path={str(path)!r} holds no complete checkpoint; expected a folder in which "
             "DIAYNCheckpointCallback saves. The training may have ended before the first one."
         )
-    return list(found.values())[-1]
+    return whole[-1]
 
 
 def run_folder(callback: BaseCallback) -> Path:

@@ -368,8 +368,9 @@ def test_old_checkpoints_go_and_partial_ones_do_not_count(tmp_path):
     assert list(list_checkpoints(tmp_path)) == [40, 60]
     assert newest_checkpoint(tmp_path) == tmp_path / "checkpoint_60_steps"
     assert newest_checkpoint(tmp_path / "checkpoint_40_steps").name == "checkpoint_40_steps"
-    (tmp_path / "checkpoint_60_steps" / "model.zip").unlink()  # a copy that was cut short
-    assert newest_checkpoint(tmp_path) == tmp_path / "checkpoint_40_steps"
+    for name in ("training_state.pt", "model.zip"):  # a copy that was cut short
+        (tmp_path / "checkpoint_60_steps" / name).unlink()
+        assert newest_checkpoint(tmp_path) == tmp_path / "checkpoint_40_steps"
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The callbacks of a ``learn`` beside ours: which there are, and what they must leave alone."""
+"""The callbacks of a ``learn``: which of them SB3 calls, and what they must not do."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -272,22 +272,17 @@ class DIAYNCallback(BaseCallback):
         is_past = (
             isinstance(live, LiveState)
             and model.num_timesteps > 0  # else SB3 has just reset the environments
-            and not live.is_present(self._seen_with(model._last_obs))
+            and not live.is_present(model)
         )
         if is_past or find_change(env, model._last_obs, self.skill_space):
             begin_episodes(model, env)
-        check_seen(env, model._last_obs, self.skill_space)
-
-    def _seen_with(self, obs: Any) -> list[Any]:
-        """These observations, and the raw ones of ``VecNormalize``: objects of one moment."""
-        normalizer = self.model.get_vec_normalize_env()
-        return [obs, None if normalizer is None else normalizer.old_obs]
+            check_seen(env, model._last_obs, self.skill_space)
 
     def _begin_continuation(self) -> None:
         """Take up what the model brings along: from another ``learn``, a zip or a checkpoint."""
         known = getattr(self.model, STATE_ATTRIBUTE, None)
         live = known if isinstance(known, LiveState) else None
-        same_episodes = live is not None and live.is_present(self._seen_with(self.model._last_obs))
+        same_episodes = live is not None and live.is_present(self.model)
         previous = None if live is None else live.owner._continuation
         is_normalized = normalizes_observations(self.model)
         saved: State | None = None
@@ -437,7 +432,7 @@ class DIAYNCallback(BaseCallback):
         elif dones.any():
             self._log()
         assert self._live_state is not None
-        self._live_state.last_seen = self._seen_with(self.locals["new_obs"])
+        self._live_state.see(self.model, self.locals["new_obs"])
         if self.model.num_timesteps >= self._few_skills_step:
             self._few_skills_step = math.inf
             self._warn_of_few_skills()

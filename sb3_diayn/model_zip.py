@@ -63,15 +63,22 @@ class LiveState(dict[str, Any]):
         super().__init__(format_version=STATE_FORMAT)  # json takes an empty dict at its word
         self.owner, self.code = owner, code
         self.snapshot: Callable[[], State] = owner.state
-        self.last_seen: list[Any] = []
+        self._seen: tuple[Any, ...] = (None, None)
 
-    def is_present(self, seen: list[Any]) -> bool:
+    def see(self, model: BaseAlgorithm, obs: Any) -> None:
         """
-        :param seen: observations, those that the model sees and others of the same moment
-        :return: whether they are ``last_seen``: nobody has used the environments since
+        :param model: the model
+        :param obs: what its environments have just returned
         """
-        known = self.last_seen
-        return bool(known) and all(a is b for a, b in zip(seen, known, strict=True))
+        self._seen = _objects(model, obs)
+
+    def is_present(self, model: BaseAlgorithm) -> bool:
+        """
+        :param model: the model
+        :return: whether it still sees what it saw last: nobody has used its environments since
+        """
+        now = _objects(model, model._last_obs)
+        return now[0] is not None and all(a is b for a, b in zip(now, self._seen, strict=True))
 
     def items(self) -> ItemsView[str, Any]:  # type: ignore[override]
         """:return: the items of the state of this moment"""
@@ -84,6 +91,12 @@ class LiveState(dict[str, Any]):
 
     def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[State]]:
         return dict, (self.snapshot(),)
+
+
+def _objects(model: BaseAlgorithm, obs: Any) -> tuple[Any, ...]:
+    """These observations, and the raw ones of ``VecNormalize``: objects of one moment."""
+    normalizer = model.get_vec_normalize_env()
+    return obs, None if normalizer is None else normalizer.old_obs
 
 
 def build_discriminator(state: State, code: UserCode = NO_CODE) -> Discriminator:

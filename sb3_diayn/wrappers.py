@@ -182,7 +182,6 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any], RecordConstructorArgs):
             self._sampler.seed(seed)
         self.skill = self._sampler.draw(options)
         self._episode_steps = 0
-        check_structure(obs, self._env_space, self._moment)
         self._check_info(info)
         self.last_obs = self._augment(obs)
         return self.last_obs, {**info, "skill": self.skill}

@@ -5,7 +5,8 @@ import signal
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import Any
@@ -167,6 +168,28 @@ def in_words(error: BaseException) -> str:
     """
     last = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {error} ({last.filename}, line {last.lineno})"
+
+
+@contextmanager
+def closing_if_failed(make_envs: Callable[..., VecEnv]) -> Iterator[Callable[..., VecEnv]]:
+    """
+    :param make_envs: makes vectorised environments
+    :return: the same. What it has made is closed if the block fails, also where the zoo, which
+        asked for them, has not handed them out yet
+    """
+    made = weakref.WeakSet[VecEnv]()
+
+    def make(*args: Any, **kwargs: Any) -> VecEnv:
+        env = make_envs(*args, **kwargs)
+        made.add(env)
+        return env
+
+    try:
+        yield make
+    except BaseException:
+        for env in made:
+            close_envs(env, has_failed=True)
+        raise
 
 
 def close_envs(env: VecEnv, *, has_failed: bool) -> None:

@@ -423,7 +423,8 @@ def find_run(
     gym_packages: Sequence[str] | None = None,
 ) -> Run:
     """
-    :param path: a run's folder as the zoo writes it, or a zip inside or outside of one
+    :param path: a run's folder as the zoo writes it, a zip inside or outside of one, a checkpoint
+        of the run, or its folder ``checkpoints`` for the newest one
     :param env_id: id of the environment, or ``package:id``; needed for a zip whose environment had
         none
     :param env_kwargs: further arguments of the environment, in addition to the training's
@@ -440,6 +441,8 @@ def find_run(
             f"RUN={str(path)!r} does not exist; expected a run's folder, such as "
             "logs/sac/Hopper-v5_1, or a model's zip. Look into your log folder."
         )
+    if path.name == CHECKPOINTS_FOLDER and (checkpoints := list_checkpoints(path)):
+        path = list(checkpoints.values())[-1]
     if (path / MODEL_FILE).is_file():
         path = path / MODEL_FILE  # the folder is a checkpoint
     folder = path if path.is_dir() else path.parent

@@ -38,7 +38,7 @@ from sb3_diayn.checkpoints import (
 from sb3_diayn.evaluation.callback import SkillEvaluationCallback
 from sb3_diayn.evaluation.dashboard import SkillDashboardCallback
 from sb3_diayn.evaluation.monitoring import SkillProgressBarCallback
-from sb3_diayn.files import reading
+from sb3_diayn.files import check_writable, reading
 from sb3_diayn.threads import limited_threads
 from sb3_diayn.zoo.console import print_hyperparams, quiet_zoo
 from sb3_diayn.zoo.environments import (
@@ -49,7 +49,7 @@ from sb3_diayn.zoo.environments import (
     of_envpool,
     why_not_made,
 )
-from sb3_diayn.zoo.failures import TerminationHandler
+from sb3_diayn.zoo.failures import TerminationHandler, closing_if_failed
 from sb3_diayn.zoo.hyperparams import (
     CLASS_KEYS,
     UPDATES,
@@ -359,6 +359,12 @@ def _why_not_set_up(options: TrainingOptions, agent: str, error: Exception) -> E
     assert options.env is not None
     if isinstance(error, (EOFError, ConnectionError)) or is_of_rendering(error):
         return why_not_made(options.env, options.env_kwargs, error)
+    if agent and "spaces do not match" in str(error):  # SB3 does not say which is which
+        return ValueError(
+            f"env={options.env!r} does not fit the run that is resumed: {error}; expected the "
+            "environment of the run, or one with the same spaces. Leave --env out, or start a new "
+            "run without --resume."
+        )
     if isinstance(error, (ValueError, OSError, ImportError, gym.error.Error)):
         return error
     kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
@@ -387,7 +393,11 @@ def make_manager(
     :param remembered: what else the run's ``args.yml`` shall tell
     :param kwargs: further arguments of ``manager_class``
     :return: the manager
+    :raises OSError: if nothing can be written in a folder of the options
     """
+    for written in (options.log_folder, options.tensorboard_log):
+        if written:
+            check_writable(written)
     saved = {**asdict(options), **(remembered or {})}
     saved |= {name: str(value) for name, value in saved.items() if isinstance(value, Path)}
     with tempfile.TemporaryDirectory() as folder:
@@ -419,8 +429,8 @@ def make_manager(
             if options.vec_env == "subproc":
                 share_imports()
             make_envs = importing(manager.vec_env_class, options.gym_packages)
-        manager.vec_env_class = make_envs
-        yield manager
+        with closing_if_failed(make_envs) as manager.vec_env_class:
+            yield manager
 
 
 def resume_point(run: Run) -> Path:

@@ -588,6 +588,12 @@ def test_mistakes_of_train(run, tmp_path, capsys):
     assert "algo='ppo' does not match the run that is resumed; expected sac" in message
     message = error_of(capsys, "train", *other, "--conf-file", "seed")
     assert "conf_file='seed' does not match" in message and "Leave --conf-file out" in message
+    space = ["--resume", run, "--env", "MountainCarContinuous-v0", *logs]
+    message = error_of(capsys, "train", *space)
+    assert "env='MountainCarContinuous-v0' does not fit the run" in message
+    assert "Leave --env out" in message
+    tensorboard = ["--resume", run, "-tb", run / "run.json", *logs]
+    assert "is, or lies in, a file" in error_of(capsys, "train", *tensorboard)
     preset = ["--resume", run, "--preset", "paper", *logs]
     assert "cannot change a run that is resumed" in error_of(capsys, "train", *preset)
 

@@ -81,6 +81,12 @@ def test_a_checkpoint_is_another_model(run, measured):
     assert [each.model_path.parent for each in measured] == [checkpoint]
 
 
+def test_a_folder_of_checkpoints_is_its_newest_one(run):
+    newest = list(list_checkpoints(run / "checkpoints").values())[-1]
+    found = find_run(run / "checkpoints")
+    assert found.model_path.parent == newest and found.folder == run
+
+
 def test_finetune_does_not_start_from_the_report_of_another_seed(run, tmp_path, measured, capsys):
     words = ["finetune", str(run), "-n", "4", "-f", str(tmp_path), *QUICK]
     assert main([*words, "--seed", "0"]) == 0 and not measured

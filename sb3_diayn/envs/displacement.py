@@ -40,6 +40,9 @@ class DisplacementObservation(gym.ObservationWrapper[Array, Any, Array], RecordC
     :param n_steps: over how many steps they are compared
     :param keep: keep the coordinates themselves in the observation. Without them, a policy that
         sees positions cannot depend on where it is
+    :param scale: factor of the displacements. With ``spectral_norm`` log q changes by about 1 from
+        one unit to the next: a larger factor lets a discriminator tell skills apart that are closer
+        together, so that more of them have room
     :raises ValueError: if an argument does not fit
     """
 
@@ -50,19 +53,24 @@ class DisplacementObservation(gym.ObservationWrapper[Array, Any, Array], RecordC
         *,
         n_steps: int = 20,
         keep: bool = True,
+        scale: float = 1.0,
     ) -> None:
-        RecordConstructorArgs.__init__(self, indices=list(indices), n_steps=n_steps, keep=keep)
+        RecordConstructorArgs.__init__(
+            self, indices=list(indices), n_steps=n_steps, keep=keep, scale=scale
+        )
         super().__init__(env)
         space = _check_space(env.observation_space)
         self.indices = _check_indices(indices, space.shape[0])
         if isinstance(n_steps, bool) or not isinstance(n_steps, int) or n_steps < 1:
             raise ValueError(f"n_steps={n_steps!r} is no number of steps; expected at least 1.")
-        self.n_steps = n_steps
+        if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 < scale < np.inf:
+            raise ValueError(f"scale={scale!r} is no factor; expected a number above 0.")
+        self.n_steps, self.scale = n_steps, space.dtype.type(scale)
         self._kept = np.setdiff1d(np.arange(space.shape[0]), [] if keep else self.indices)
         low, high = space.low[self.indices], space.high[self.indices]
         self.observation_space = spaces.Box(
-            np.concatenate([space.low[self._kept], low - high]),
-            np.concatenate([space.high[self._kept], high - low]),
+            np.concatenate([space.low[self._kept], self.scale * (low - high)]),
+            np.concatenate([space.high[self._kept], self.scale * (high - low)]),
             dtype=space.dtype,
         )
         self._places: deque[Array] = deque(maxlen=n_steps + 1)  # the newest last
@@ -84,7 +92,7 @@ class DisplacementObservation(gym.ObservationWrapper[Array, Any, Array], RecordC
         :return: the same, with the displacements
         """
         self._places.append(observation[self.indices])
-        displacement = self._places[-1] - self._places[0]
+        displacement = self.scale * (self._places[-1] - self._places[0])
         return np.concatenate([observation[self._kept], displacement])
 
     def rename_obs(self, names: Sequence[str]) -> list[str]:

@@ -55,6 +55,21 @@ def test_the_coordinates_can_be_left_out():
     np.testing.assert_array_equal(obs, [*whole[1:], 0])
 
 
+def test_the_scale_is_of_displacements_and_of_their_space():
+    plain = DisplacementObservation(point(), [0, 1], n_steps=4)
+    scaled = DisplacementObservation(point(), [0, 1], n_steps=4, scale=2.5)
+    pairs = [(env.observation_space.low, env.observation_space.high) for env in (plain, scaled)]
+    plain.reset(seed=0), scaled.reset(seed=0)
+    for action in np.random.default_rng(0).uniform(-1, 1, (6, 2)):
+        pairs.append((plain.step(action)[0], scaled.step(action)[0]))
+    bounds, seen = np.array(pairs[:2]), pairs[2:]
+    np.testing.assert_allclose(bounds[1, :, :4], bounds[0, :, :4])
+    np.testing.assert_allclose(bounds[1, :, 4:], 2.5 * bounds[0, :, 4:])
+    for one, other in seen:
+        np.testing.assert_allclose(other, one * [1, 1, 1, 1, 2.5, 2.5], rtol=1e-6)
+        assert other.dtype == one.dtype
+
+
 def test_an_observation_that_the_environment_changes_later_is_recorded_as_it_was():
     class OneArray(PointNavigationEnv):
         """Writes each observation into the same array."""
@@ -97,6 +112,8 @@ BAD = {
     "twice": ({"indices": [0, -4]}, r"indices=\[0, -4\] .*expected different"),
     "no number": ({"indices": ["x"]}, r"indices=\['x'\] .*expected"),
     "no step": ({"indices": [0], "n_steps": 0}, r"n_steps=0 .*expected at least 1"),
+    "no scale": ({"indices": [0], "scale": 0}, r"scale=0 .*expected a number above 0"),
+    "a text": ({"indices": [0], "scale": "2"}, r"scale='2' .*expected a number above 0"),
     "half a step": ({"indices": [0], "n_steps": 0.5}, r"n_steps=0.5 .*expected at least 1"),
 }
 

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from sb3_diayn.callbacks import DIAYNCallback
     from sb3_diayn.checkpoints import DIAYNCheckpointCallback, resume
     from sb3_diayn.discriminator import Discriminator
+    from sb3_diayn.displacement import DisplacementObservation
     from sb3_diayn.downstream.export import export_skill, export_vec_normalize
     from sb3_diayn.downstream.finetuning import WarmUp, best_skill, rank_skills
-    from sb3_diayn.envs.displacement import DisplacementObservation
     from sb3_diayn.evaluation import SkillEvaluation, evaluate_skills
     from sb3_diayn.evaluation.callback import SkillEvaluationCallback
     from sb3_diayn.evaluation.dashboard import SkillDashboardCallback
@@ -65,7 +65,7 @@ if not TYPE_CHECKING:  # a type checker would take any name for one of this pack
         "DIAYNCheckpointCallback": "checkpoints",
         "DIAYNWrapper": "wrappers",
         "Discriminator": "discriminator",
-        "DisplacementObservation": "envs.displacement",
+        "DisplacementObservation": "displacement",
         "GymVecEnv": "gym_vec_env",
         "SkillDashboardCallback": "evaluation.dashboard",
         "SkillEvaluation": "evaluation",

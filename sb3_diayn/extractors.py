@@ -84,11 +84,14 @@ def select_space(space: spaces.Space[Any], selection: Selection) -> spaces.Space
     return spaces.Box(space.low[selection], space.high[selection], dtype=space.low.dtype.type)
 
 
-def resolve_indices(obs_indices: Coordinates, n_features: int) -> list[int]:
+def resolve_indices(
+    obs_indices: Coordinates, n_features: int, *, name: str = "obs_indices"
+) -> list[int]:
     """
     :param obs_indices: which coordinates of the observation to read: a list of indices, a slice,
         a slice written as in Python (``"0:2"``, for YAML files), or None for all of them
     :param n_features: length of the observation
+    :param name: of the argument, for the error
     :return: the indices, each from 0 to ``n_features - 1``
     :raises ValueError: if one is out of range, appears twice, or none is left
     """
@@ -103,11 +106,11 @@ def resolve_indices(obs_indices: Coordinates, n_features: int) -> list[int]:
         indices = []
     are_distinct = len(set(indices)) == len(indices) > 0
     if not are_distinct or not all(0 <= index < n_features for index in indices):
-        remedy = "Leave it out to read the whole observation."
+        remedy = "None chooses the whole observation."
         if isinstance(obs_indices, Integral):
             remedy = f"Write [{obs_indices}] for one index. A slice needs quotes in YAML: '2:4'."
         raise ValueError(
-            f"obs_indices={obs_indices!r} does not choose coordinates of an observation of length "
+            f"{name}={obs_indices!r} does not choose coordinates of an observation of length "
             f"{n_features}; expected different indices from {-n_features} to {n_features - 1}, or "
             f"a slice that holds at least one. {remedy}"
         )

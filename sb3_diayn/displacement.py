@@ -10,6 +10,10 @@ import numpy.typing as npt
 from gymnasium import spaces
 from gymnasium.utils import RecordConstructorArgs
 
+from sb3_diayn.arguments import Count, PositiveNumber, check_options
+from sb3_diayn.extractors import Coordinates, resolve_indices
+from sb3_diayn.observations import is_vector
+
 Array = npt.NDArray[Any]
 
 
@@ -36,7 +40,8 @@ class DisplacementObservation(gym.ObservationWrapper[Array, Any, Array], RecordC
         >>> env = DIAYNWrapper(walker, n_skills=10)
 
     :param env: an environment whose observation is a vector of real numbers
-    :param indices: of the coordinates in the observation; negative ones count from its end
+    :param indices: of the coordinates in the observation, as ``obs_indices`` of
+        :class:`~sb3_diayn.callbacks.DIAYNCallback` takes them; negative ones count from its end
     :param n_steps: over how many steps they are compared
     :param keep: keep the coordinates themselves in the observation. Without them, a policy that
         sees positions cannot depend on where it is
@@ -49,23 +54,24 @@ class DisplacementObservation(gym.ObservationWrapper[Array, Any, Array], RecordC
     def __init__(
         self,
         env: gym.Env[Array, Any],
-        indices: Sequence[int],
+        indices: Coordinates,
         *,
-        n_steps: int = 20,
+        n_steps: Count = 20,
         keep: bool = True,
-        scale: float = 1.0,
+        scale: PositiveNumber = 1.0,
     ) -> None:
-        RecordConstructorArgs.__init__(
-            self, indices=list(indices), n_steps=n_steps, keep=keep, scale=scale
-        )
         super().__init__(env)
-        space = _check_space(env.observation_space)
-        self.indices = _check_indices(indices, space.shape[0])
-        if isinstance(n_steps, bool) or not isinstance(n_steps, int) or n_steps < 1:
-            raise ValueError(f"n_steps={n_steps!r} is no number of steps; expected at least 1.")
-        if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 < scale < np.inf:
-            raise ValueError(f"scale={scale!r} is no factor; expected a number above 0.")
-        self.n_steps, self.scale = n_steps, space.dtype.type(scale)
+        space: Any = env.observation_space
+        if not is_vector(space) or not np.issubdtype(space.dtype, np.floating):
+            raise ValueError(
+                f"env has observations of {space}; expected a vector of real numbers. Put "
+                "gymnasium's FlattenObservation inside."
+            )
+        self.indices = resolve_indices(indices, space.shape[0], name="indices")
+        given = {"n_steps": n_steps, "keep": keep, "scale": scale}
+        options = check_options(DisplacementObservation, given)
+        RecordConstructorArgs.__init__(self, indices=self.indices, **options)
+        self.n_steps, self.scale = options["n_steps"], space.dtype.type(options["scale"])
         self._kept = np.setdiff1d(np.arange(space.shape[0]), [] if keep else self.indices)
         low, high = space.low[self.indices], space.high[self.indices]
         self.observation_space = spaces.Box(
@@ -73,7 +79,7 @@ class DisplacementObservation(gym.ObservationWrapper[Array, Any, Array], RecordC
             np.concatenate([space.high[self._kept], self.scale * (high - low)]),
             dtype=space.dtype,
         )
-        self._places: deque[Array] = deque(maxlen=n_steps + 1)  # the newest last
+        self._places: deque[Array] = deque(maxlen=self.n_steps + 1)  # the newest last
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -105,24 +111,3 @@ class DisplacementObservation(gym.ObservationWrapper[Array, Any, Array], RecordC
             return []
         moved = [f"displacement of {names[index]}" for index in self.indices]
         return [names[index] for index in self._kept] + moved
-
-
-def _check_space(space: spaces.Space[Any]) -> spaces.Box:
-    is_vector = isinstance(space, spaces.Box) and len(space.shape) == 1
-    if not is_vector or not np.issubdtype(space.dtype, np.floating):
-        raise ValueError(
-            f"env has observations of {space}; expected a vector of real numbers. Put gymnasium's "
-            "FlattenObservation inside."
-        )
-    return space  # type: ignore[return-value]
-
-
-def _check_indices(indices: Sequence[int], size: int) -> list[int]:
-    are_numbers = all(isinstance(i, int) and not isinstance(i, bool) for i in indices)
-    found = [i + size if i < 0 else i for i in indices] if are_numbers else []
-    if len(set(found)) != len(found) or not found or not all(0 <= i < size for i in found):
-        raise ValueError(
-            f"indices={list(indices)!r} does not choose coordinates of an observation of length "
-            f"{size}; expected different indices from {-size} to {size - 1}."
-        )
-    return found

@@ -281,7 +281,8 @@ def add_export(commands: Commands) -> None:
 def add_finetune(commands: Commands) -> None:
     """The options of ``sb3-diayn finetune``."""
     skill = skill_options("index of a skill, or best, by task return", default="best")
-    parents = (run_options(), skill, learning_options(), logging_options())
+    how = (learning_options(knows_auto=False), logging_options(of_skills=False))
+    parents = (run_options(), skill, *how)
     example = "logs/sac/Hopper-v5_1 --skill best -n 20000"
     parser = add_command(
         commands,
@@ -378,4 +379,5 @@ def add_config(commands: Commands) -> None:
         "Print where the provided hyperparameters are.",
         example="ppo",
     )
-    parser.add_argument("algo", nargs="?", default="sac", help="algorithm")
+    text = "an algorithm, or another provided file, e.g. ppo_travel or paper"
+    parser.add_argument("algo", nargs="?", default="sac", help=text)

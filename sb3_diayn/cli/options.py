@@ -118,17 +118,18 @@ def config_options(algo: str | None) -> Parser:
     return parser
 
 
-def learning_options() -> Parser:
-    """How long, how and where to learn."""
+def learning_options(*, knows_auto: bool = True) -> Parser:
+    """How long, how and where to learn; ``knows_auto`` where ``--n-envs auto`` can be chosen."""
     parser = Parser(add_help=False)
     group = parser.add_argument_group("how to train")
     add = group.add_argument
     text = "steps; -1: the configuration's"
     add("-n", "--total-timesteps", dest="n_timesteps", type=int, default=-1, help=text)
     add("--seed", type=int, help="seed of everything; default: a random one, printed")
-    text = "parallel environments, a number or auto: as many as skills, in processes of their own "
-    text += "where that is faster; default: the configuration's"
-    add("--n-envs", type=positive_or_auto, metavar="N", help=text)
+    kind = positive_or_auto if knows_auto else positive
+    auto = ", a number or auto: as many as skills, in processes of their own where that is faster"
+    text = f"parallel environments{auto if knows_auto else ''}; default: the configuration's"
+    add("--n-envs", type=kind, metavar="N", help=text)
     add("-f", "--log-folder", default="logs", help="where runs are saved")
     add("--device", default="auto", help="PyTorch device")
     text = "PyTorch threads while it learns; -1: one, or PyTorch's own choice for images and where "
@@ -142,8 +143,8 @@ def learning_options() -> Parser:
     return parser
 
 
-def logging_options() -> Parser:
-    """What a training saves and logs on the way."""
+def logging_options(*, of_skills: bool = True) -> Parser:
+    """What a training saves and logs on the way; of skills, or of a task."""
     parser = Parser(add_help=False)
     group = parser.add_argument_group("what to save and to show")
     add = group.add_argument
@@ -151,20 +152,23 @@ def logging_options() -> Parser:
     text += "buffer with --save-replay-buffer; default: a tenth of the training, at least 10000, "
     text += "where skills are learned; -1: none"
     add("--save-freq", type=int, help=text)
-    text = "how many of the newest checkpoints to keep"
-    add("--keep-checkpoints", type=positive, default=2, metavar="N", help=text)
+    if of_skills:
+        text = "how many of the newest checkpoints to keep"
+        add("--keep-checkpoints", type=positive, default=2, metavar="N", help=text)
     add("--save-replay-buffer", action="store_true", help="save it, at the end and in checkpoints")
     text = "print SB3's table each N episodes, on-policy rollouts; default: not at all"
     add("--log-interval", type=int, default=-1, metavar="N", help=text)
     add("--eval-freq", type=int, default=-1, help="steps between zoo evaluations; -1: none")
     add("-tb", "--tensorboard-log", default="", metavar="DIR", help="TensorBoard folder")
+    add("--no-progress", action="store_true", help="no progress bar")
+    if not of_skills:
+        return parser
     text = "track the run with Weights & Biases, which gets what TensorBoard gets"
     add("--track", action="store_true", help=text)
     add("--wandb-project-name", default="sb3", metavar="NAME", help="project there")
     add("--wandb-entity", metavar="NAME", help="user or team there")
     add("--wandb-group", metavar="NAME", help="group of runs there")
     add("-tags", "--wandb-tags", nargs="+", default=[], metavar="TAG", help="tags of the run there")
-    add("--no-progress", action="store_true", help="no progress bar")
     add("--live", action="store_true", help="write a page that shows the training while it runs")
     return parser
 

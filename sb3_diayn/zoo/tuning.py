@@ -30,7 +30,7 @@ from sb3_diayn.zoo.hyperparams import (
     set_argument,
     wrapper_of_skills,
 )
-from sb3_diayn.zoo.runs import MAX_ENVS
+from sb3_diayn.zoo.runs import EVALUATION_ENVS
 from sb3_diayn.zoo.training import TrainingOptions, complete, make_manager, seeded
 
 Space = Mapping[str, Sequence[Any]]
@@ -112,7 +112,7 @@ class SkillSearch(ExperimentManager):  # type: ignore[misc]  # the zoo has no ty
         evaluation = TrialCallback(
             trial,
             eval_env=self.create_envs(
-                min(n_skills * self.n_skill_episodes, MAX_ENVS), eval_env=True
+                min(n_skills * self.n_skill_episodes, EVALUATION_ENVS), eval_env=True
             ),
             eval_freq=max(1, self.n_timesteps // self.n_evaluations),
             n_episodes=self.n_skill_episodes,
@@ -210,8 +210,11 @@ def tune(
     ) as search:
         search.setup_experiment()
         search.hyperparameters_optimization()
+    best = search.best_hyperparams()
+    if settings.env_kwargs:
+        best["env_kwargs"] = dict(settings.env_kwargs)
     file = folder / f"{name}_best.yml"
-    write_bytes(file, yaml.safe_dump({settings.env: search.best_hyperparams()}).encode())
+    write_bytes(file, yaml.safe_dump({settings.env: best}).encode())
     return file
 
 

@@ -33,6 +33,7 @@ def words(folder, n_trials):
     args = ["tune", "--env", ENV, "--n-skills", str(K), "-n", "240", "--n-evaluations", "2"]
     args += ["--storage", f"sqlite:///{(folder / 'x.db').as_posix()}", "--study-name", "s"]
     args += ["-f", str(folder), "--device", "cpu", "--n-trials", str(n_trials), "--n-envs", "4"]
+    args += ["--env-kwargs", "g:9.8"]
     return [*args, "--hyperparams", "learning_starts:200", "train_freq:4"]
 
 
@@ -94,6 +95,7 @@ def test_the_best_hyperparameters_are_a_configuration(study):
     file = folder / "sac" / "s_best.yml"
     assert f"--conf-file {file}" in output
     entry = yaml.safe_load(file.read_text())[ENV]
+    assert entry["env_kwargs"] == {"g": 9.8}  # or it would be trained in another environment
     assert entry["learning_rate"] == best.best_trial.params["learning_rate"]
     assert entry["ent_coef"] == best.best_trial.params["ent_coef"]
     assert (entry["n_envs"], entry["learning_starts"], entry["train_freq"]) == (4, 200, 4)

@@ -442,6 +442,6 @@ def test_a_simulator_with_manners_of_its_own():
 def test_a_simulator_that_hides_the_last_observation_is_refused():
     env = quiet(VecDIAYNWrapper(Simulator(says_last=False), 2))
     env.reset()
-    with pytest.raises(ValueError, match=r"environment 0 has no 'terminal_observation'.*Mend the"):
+    with pytest.raises(ValueError, match=r"info=.*no 'terminal_observation'.*Correct the"):
         for _ in range(4):
             env.step(zeros(env))

@@ -23,8 +23,9 @@ from sb3_diayn.evaluation.results import COLUMNS, SkillEvaluation
 from sb3_diayn.evaluation.trajectories import play_skills
 from sb3_diayn.files import check_writable, require_extra
 from sb3_diayn.skills import check_skill
+from sb3_diayn.zoo.finding import find_checkpoints, find_run, numbered_run
 from sb3_diayn.zoo.provenance import describe, describe_zip
-from sb3_diayn.zoo.runs import Run, find_checkpoints, find_run, numbered_run
+from sb3_diayn.zoo.runs import Run
 
 # What measures a run, and its films by skill.
 Comparable: TypeAlias = tuple[Callable[[], SkillEvaluation], Mapping[int, Path]]
@@ -342,8 +343,7 @@ def make_report(
 
 def films_of_report(run: Run) -> dict[int, Path]:
     """The films of the run's report, by skill; none if it has none."""
-    files = sorted((run.folder / "report" / "films").glob("skill_*.mp4"))
-    return {int(file.stem.removeprefix("skill_")): file for file in files}
+    return find_films(run.folder / "report", run.n_skills)
 
 
 def parse_skills(text: str | None, n_skills: int) -> list[int]:
@@ -355,7 +355,7 @@ def parse_skills(text: str | None, n_skills: int) -> list[int]:
         found = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
         if found is None:
             raise ValueError(
-                f"skills={text!r} is not a list of skills; expected indices from 0 to "
+                f"skill={text!r} is not a list of skills; expected indices from 0 to "
                 f"{n_skills - 1} and ranges, or all. For example 0,3,7-9."
             )
         first, last = int(found[1]), int(found[2] or found[1])

@@ -8,6 +8,8 @@ from dataclasses import fields
 from functools import partial
 from typing import Any
 
+import torch as th
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
@@ -28,10 +30,11 @@ from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.files import require_extra
 from sb3_diayn.zoo.console import flatten
 from sb3_diayn.zoo.failures import RunError
+from sb3_diayn.zoo.finding import find_run
 from sb3_diayn.zoo.hyperparams import config_path, preset_path
 from sb3_diayn.zoo.provenance import save_provenance, shown_path
-from sb3_diayn.zoo.runs import Run, find_run
-from sb3_diayn.zoo.tracking import TrainingKeeper, tracking
+from sb3_diayn.zoo.runs import Run
+from sb3_diayn.zoo.tracking import tracking
 from sb3_diayn.zoo.training import LIVE_FILE, TrainingOptions, train
 
 FINETUNING_STEPS = 20_000  # that the command at the end of a training suggests
@@ -43,6 +46,19 @@ SHORTCUTS = {
     "ent_coef": "ent_coef",
     "reward_scale": "DIAYNCallback.reward_scale",
 }
+
+
+class _Keeper(BaseCallback):
+    """Keeps of a training what is written after it: its logger, and how many threads it has."""
+
+    kept_logger: Logger | None = None
+    n_threads = 1
+
+    def _on_training_start(self) -> None:
+        self.kept_logger, self.n_threads = self.logger, th.get_num_threads()
+
+    def _on_step(self) -> bool:
+        return True
 
 
 def train_command(args: argparse.Namespace) -> None:
@@ -63,7 +79,7 @@ def train_command(args: argparse.Namespace) -> None:
 
 def _train_and_report(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     start, cpu_start = time.perf_counter(), time.process_time()
-    keeper = TrainingKeeper()
+    keeper = _Keeper()
     folder = train(resume=args.resume, callbacks=[keeper], **settings)
     logger, n_threads = keeper.kept_logger, keeper.n_threads
     del keeper  # and with it the model and its replay buffer

@@ -1,8 +1,9 @@
 """Runs of the RL Zoo: training them, opening them, exporting their skills."""
 
 from sb3_diayn.zoo.downstream import export_run, finetune
+from sb3_diayn.zoo.finding import find_run
 from sb3_diayn.zoo.hyperparams import config_path, override, preset, read_config
-from sb3_diayn.zoo.runs import Run, find_run
+from sb3_diayn.zoo.runs import Run
 from sb3_diayn.zoo.training import TrainingOptions, train
 
 __all__ = [

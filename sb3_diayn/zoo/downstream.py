@@ -10,13 +10,16 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
+from sb3_diayn.checkpoints import STATISTICS
 from sb3_diayn.downstream.export import export_skill, export_vec_normalize
 from sb3_diayn.downstream.finetuning import WarmUp
 from sb3_diayn.files import replacing, write_through_memory
 from sb3_diayn.threads import limited_threads
 from sb3_diayn.zoo.failures import naming_failures
 from sb3_diayn.zoo.hyperparams import CLASS_KEYS, check_names, class_entries, import_zoo
-from sb3_diayn.zoo.runs import Run, load_yaml
+from sb3_diayn.zoo.parallel import AUTO
+from sb3_diayn.zoo.run_files import file_name, load_yaml
+from sb3_diayn.zoo.runs import Run
 from sb3_diayn.zoo.training import TrainingOptions, learn_and_save, seeded
 
 # A wrapper of this package that knows nothing of skills, but is a part of what the policy sees.
@@ -50,7 +53,7 @@ def export_run(run: Run, skill: int, log_folder: str | Path, *, reset_critics: b
         if normalizer is not None:
             statistics = export_vec_normalize(normalizer, env)
             statistics.training = True  # the zoo stops it in environments that are only played
-            statistics.save(str(stats_path / "vecnormalize.pkl"))
+            statistics.save(str(stats_path / STATISTICS))
         _write_configuration(run, stats_path, exported, target.folder.parent.name, skill)
     env.close()
     return _reopened(target, target.folder)
@@ -74,7 +77,7 @@ def task_returns(run: Run, model: BaseAlgorithm, n_episodes: int, seed: int) -> 
 
 
 def _plain_run(run: Run, log_folder: Path) -> Run:
-    env_name = run.env_id.replace("/", "-")  # as huggingface_sb3 names files
+    env_name = file_name(run.env_id)
     parent = log_folder / run.zoo_algo
     number = import_zoo().get_latest_run_id(str(parent), env_name) + 1
     folder = parent / f"{env_name}_{number}"
@@ -118,7 +121,7 @@ def _write_configuration(
 ) -> None:
     """The two files that the zoo's commands read."""
     config: dict[str, Any] = {"policy": "MlpPolicy", "n_timesteps": model.num_timesteps}
-    if (stats_path / "vecnormalize.pkl").is_file():
+    if (stats_path / STATISTICS).is_file():
         config["normalize"] = True
     if run.stats_path is not None:
         config = load_yaml(run.stats_path / "config.yml")
@@ -136,11 +139,19 @@ def finetune(run: Run, skill: int, *, reset_critics: bool = False, **options: An
     :param run: whose skill
     :param skill: index of the skill to start from
     :param reset_critics: keep the policy, and start the critics again
-    :param options: see :class:`~sb3_diayn.zoo.training.TrainingOptions`
+    :param options: see :class:`~sb3_diayn.zoo.training.TrainingOptions`; ``live`` and
+        ``n_envs="auto"`` are for skills
     :return: the new run, which knows of no skills. It warms up with the skill, see
         :class:`~sb3_diayn.downstream.finetuning.WarmUp`
     :raises ValueError: if the skill cannot be exported or a hyperparameter is not known
     """
+    given = {"n_envs": options.get("hyperparams", {}).get("n_envs"), "live": options.get("live")}
+    for name, of_skills in {"n_envs": AUTO, "live": True}.items():
+        if given[name] == of_skills:
+            raise ValueError(
+                f"{name}={of_skills!r} is for a training of skills, this one is of the task; "
+                "expected another value. Leave it out."
+            )
     run_options = {"env": run.env_id, "gym_packages": run.gym_packages}
     settings = seeded(TrainingOptions(algo=run.zoo_algo, **{**options, **run_options}))
     settings = replace(settings, env_kwargs=settings.env_kwargs or run.env_kwargs or None)

@@ -16,12 +16,14 @@ import torch as th
 import yaml
 from stable_baselines3.common.utils import get_device
 
+from sb3_diayn import __version__
 from sb3_diayn.evaluation.pages import without_folders
 from sb3_diayn.evaluation.report import Description
 from sb3_diayn.files import reading, replacing
 from sb3_diayn.model_zip import read_member
 from sb3_diayn.zoo.hyperparams import class_entries
-from sb3_diayn.zoo.runs import SYSTEM_INFO, VERSION, Run, installed_versions
+from sb3_diayn.zoo.runs import Run
+from sb3_diayn.zoo.versions import SYSTEM_INFO, installed_versions
 
 PROVENANCE_FILE = "run.json"
 
@@ -229,7 +231,7 @@ def _facts(run: Run) -> dict[str, Any]:
         **facts,
         **_origin(run),
         "Discriminator": ", ".join(f"{key}={value}" for key, value in options.items()),
-        "Versions": f"{_model_versions(run.model_path)}; report by sb3-diayn {VERSION}",
+        "Versions": f"{_model_versions(run.model_path)}; report by sb3-diayn {__version__}",
     }
 
 

@@ -1,31 +1,20 @@
-"""Runs of the RL Zoo: finding what one has saved, and playing it."""
+"""A saved model of the RL Zoo, and playing it."""
 
-import glob
-import hashlib
 import json
 import os
-import pickle
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import yaml
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.utils import get_system_info
-from stable_baselines3.common.vec_env import (
-    DummyVecEnv,
-    VecEnv,
-    VecNormalize,
-    unwrap_vec_normalize,
-)
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, unwrap_vec_normalize
 
-from sb3_diayn.checkpoints import CHECKPOINTS_FOLDER, MODEL_FILE, STATISTICS, list_checkpoints
+from sb3_diayn.checkpoints import STATISTICS
 from sb3_diayn.checks import check_normalized
 from sb3_diayn.discriminator import Discriminator
 from sb3_diayn.evaluation.evaluate import evaluate_skills
@@ -36,28 +25,22 @@ from sb3_diayn.observations import as_float32
 from sb3_diayn.threads import limited_threads
 from sb3_diayn.trainer import State
 from sb3_diayn.user_code import UserCode
-from sb3_diayn.zoo.environments import find_environment, split_id, why_not_made
+from sb3_diayn.zoo.environments import find_environment, why_not_made
 from sb3_diayn.zoo.failures import naming_failures
-from sb3_diayn.zoo.hyperparams import (
-    CLASS_KEYS,
-    check_classes,
-    class_entries,
-    get_arguments,
-    import_zoo,
-)
+from sb3_diayn.zoo.hyperparams import check_classes, get_arguments, import_zoo
+from sb3_diayn.zoo.run_files import OF_SB3, check_statistics, file_name, load_yaml, sha256
+from sb3_diayn.zoo.versions import installed_versions
 
-VERSION = metadata.version("sb3-diayn")
-SYSTEM_INFO = ("Python", "Stable-Baselines3", "PyTorch", "Gymnasium", "Numpy")  # SB3's names
-LIBRARIES = ("sb3-contrib", "sbx-rl", "rl_zoo3", "mujoco", "box2d")
-OF_SB3 = "the zip that model.save() writes"
-OF_ZOO = "what the zoo wrote. Pass a zip, copied out of the folder, and --env"
-MAX_ENVS = 50  # With more, nearly all of the time is spent in the environments themselves.
+# With more, nearly all of the time of an evaluation is spent in the environments themselves.
+EVALUATION_ENVS = 50
+SDL_DRIVERS = ("SDL_VIDEODRIVER", "SDL_AUDIODRIVER")
 
 
 @dataclass
 class Run:
     """
-    A saved model and what is known of its training. :func:`find_run` finds one.
+    A saved model and what is known of its training.
+    :func:`~sb3_diayn.zoo.finding.find_run` finds one.
 
     Example::
 
@@ -196,7 +179,7 @@ class Run:
             and a zip's lie next to it, or in a folder as the zoo makes it
         """
         folder = self.model_path.parent
-        name = self.env_id.replace("/", "-") if self.stats_path is None else self.stats_path.name
+        name = file_name(self.env_id) if self.stats_path is None else self.stats_path.name
         places = [folder / name / STATISTICS]
         if self.stats_path is not None:
             places.append(self.stats_path / STATISTICS)
@@ -289,7 +272,7 @@ class Run:
         :param progress_bar: show one
         :return: what was measured
         """
-        n_envs = min(self.n_skills * n_episodes, MAX_ENVS)
+        n_envs = min(self.n_skills * n_episodes, EVALUATION_ENVS)
         with self.open(n_envs, seed=seed, device=device) as (model, env):
             evaluation = evaluate_skills(
                 model,
@@ -313,8 +296,8 @@ class Run:
         return {
             "env_id": self.env_id,
             "env_kwargs": json.loads(env_kwargs),
-            "model_sha256": _sha256(self.model_path),
-            "vec_normalize_sha256": None if statistics is None else _sha256(statistics),
+            "model_sha256": sha256(self.model_path),
+            "vec_normalize_sha256": None if statistics is None else sha256(statistics),
             "versions": installed_versions(),
         }
 
@@ -366,10 +349,8 @@ class Run:
         """
         with require_extra("report"):
             from sb3_diayn.evaluation.video import RenderingError, record_skills
-        # Without a display and a sound card, SDL (pygame) would complain of both.
-        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
-        os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
-        with self.open(seed=seed, device=device, render_mode="rgb_array") as (model, env):
+        play = self.open(seed=seed, device=device, render_mode="rgb_array")
+        with _without_window(), play as (model, env):
             try:
                 return record_skills(model, env, folder, skills=skills, seed=seed, **options)
             except RenderingError as error:
@@ -416,205 +397,13 @@ class Run:
                 raise OSError(str(error)) from error
 
 
-def find_run(
-    path: str | Path,
-    env_id: str | None = None,
-    env_kwargs: dict[str, Any] | None = None,
-    gym_packages: Sequence[str] | None = None,
-) -> Run:
-    """
-    :param path: a run's folder as the zoo writes it, a zip inside or outside of one, a checkpoint
-        of the run, or its folder ``checkpoints`` for the newest one
-    :param env_id: id of the environment, or ``package:id``; needed for a zip whose environment had
-        none
-    :param env_kwargs: further arguments of the environment, in addition to the training's
-    :param gym_packages: packages that register environments, in addition to those that the run's
-        folder names; a zip names none. They are imported when the environment is made
-    :return: the run
-    :raises FileNotFoundError: if there is no such run
-    :raises ImportError: if a package cannot be imported
-    :raises ValueError: if it holds no discriminator, or the environment of a zip is not known
-    """
-    path = Path(path)
-    if not path.exists() and not path.with_name(path.name + ".zip").is_file():
-        raise FileNotFoundError(
-            f"RUN={str(path)!r} does not exist; expected a run's folder, such as "
-            "logs/sac/Hopper-v5_1, or a model's zip. Look into your log folder."
-        )
-    if path.name == CHECKPOINTS_FOLDER and (checkpoints := list_checkpoints(path)):
-        path = list(checkpoints.values())[-1]
-    if (path / MODEL_FILE).is_file():
-        path = path / MODEL_FILE  # the folder is a checkpoint
-    folder = path if path.is_dir() else path.parent
-    if folder.parent.name == CHECKPOINTS_FOLDER:
-        folder = folder.parent.parent
-    configs = sorted(folder.glob("*/config.yml"))
-    if not configs:
-        if path.is_dir():
-            raise FileNotFoundError(
-                f"RUN={str(path)!r} is not a run's folder, it holds no */config.yml; expected one "
-                "that sb3-diayn train or rl_zoo3.train wrote. Pass a zip, or another folder."
-            )
-        return _bare_zip(path, env_id, env_kwargs or {}, gym_packages or ())
-    stats_path = configs[0].parent
-    model_path = path if path.is_file() else _newest_zip(folder, stats_path.name)
-    state = load_state(model_path)
-    hyperparams, args = _read_configuration(stats_path)
-    env_id, packages = split_id(
-        env_id or args["env"], [*args["gym_packages"], *(gym_packages or ())]
-    )
-    return _run_of_state(
-        state,
-        model_path=model_path,
-        env_id=env_id,
-        hyperparams=hyperparams,
-        env_kwargs=args["env_kwargs"] | (env_kwargs or {}),
-        gym_packages=packages,
-        stats_path=stats_path,
-        folder=folder,
-    )
-
-
-def numbered_run(log_folder: str | Path, algo: str, env_id: str, number: int = 0) -> Path:
-    """
-    :param log_folder: where the zoo saves runs
-    :param algo: name of the algorithm as the zoo spells it
-    :param env_id: id of the environment, or ``package:id``
-    :param number: of the run; 0 for the latest
-    :return: its folder, whether it exists or not
-    """
-    folder = Path(log_folder, algo)
-    name, _ = split_id(env_id)
-    name = name.replace("/", "-")  # as huggingface_sb3 names files
-    latest = import_zoo().get_latest_run_id
-    return folder / f"{name}_{number or latest(str(folder), name)}"
-
-
-def find_checkpoints(folder: Path) -> dict[int, Path]:
-    """
-    :param folder: of a run
-    :return: by steps, its checkpoints: folders of this package, and the zoo's zips
-    """
-    zips = {int(file.stem.split("_")[2]): file for file in folder.glob("rl_model_*_steps.zip")}
-    return zips | dict(list_checkpoints(folder / CHECKPOINTS_FOLDER))
-
-
-def _run_of_state(state: State, **kwargs: Any) -> Run:
-    """A run whose zip has been read already, to see what it is."""
-    run = Run(algo=state["algo"], n_skills=state["n_skills"], **kwargs)
-    run.state = state
-    return run
-
-
-def load_yaml(file: Path) -> dict[str, Any]:
-    """
-    :param file: of the zoo, which writes Python objects into it: as trusted as code
-    :return: its content
-    """
-    with reading(file, OF_ZOO):
-        return dict(yaml.load(file.read_bytes(), Loader=yaml.UnsafeLoader))
-
-
-def _read_configuration(stats_path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Hyperparameters and options, of the zoo's two files."""
-    zoo, config, options = import_zoo(), stats_path / "config.yml", stats_path / "args.yml"
-    with reading(config, OF_ZOO):
-        config.open().close()  # the zoo takes a folder for a file that is missing
-        hyperparams, _ = zoo.get_saved_hyperparams(str(stats_path), test_mode=True)
-        env_kwargs = dict(hyperparams.pop("env_kwargs", None) or {})
-        for key in CLASS_KEYS:
-            class_entries(hyperparams, key)
-        _check_keys(hyperparams, "policy", "n_timesteps")
-    args = load_yaml(options)
-    with reading(options, OF_ZOO):
-        _check_keys(args, "env", "env_kwargs", "seed")
-        args["env_kwargs"] = env_kwargs | (args["env_kwargs"] or {})
-        args["gym_packages"] = list(args.get("gym_packages") or ())
-        split_id(args["env"])
-    return hyperparams, args
-
-
-def _check_keys(content: Mapping[str, Any], *keys: str) -> None:
-    if missing := [key for key in keys if key not in content]:
-        raise ValueError(f"it has no {' and no '.join(missing)}")
-
-
-def _bare_zip(
-    path: Path, env_id: str | None, env_kwargs: dict[str, Any], gym_packages: Sequence[str]
-) -> Run:
-    state = load_state(path)
-    saved = state.get("env_id")
-    if saved is not None and ":" in saved:
-        saved = None  # what a zip names is not imported
-    if not (env_id or saved):
-        raise ValueError(
-            f"RUN={str(path)!r} was trained on an environment without an id; expected the option "
-            "--env. Register the environment and add its id."
-        )
-    env_id, packages = find_environment(env_id or saved or "", gym_packages)
-    return _run_of_state(
-        state,
-        model_path=path,
-        env_id=env_id,
-        hyperparams={"env_wrapper": [{"sb3_diayn.DIAYNWrapper": {"n_skills": state["n_skills"]}}]},
-        env_kwargs=env_kwargs,
-        gym_packages=packages,
-        stats_path=None,
-        folder=path.parent / f"{path.stem}_report",
-    )
-
-
-def _newest_zip(folder: Path, env_name: str) -> Path:
-    """The final model, or the last checkpoint of a run that did not reach its end."""
-    final = folder / f"{env_name}.zip"
-    if final.exists():
-        return final
-    if own := list(list_checkpoints(folder / CHECKPOINTS_FOLDER).values()):
-        return own[-1] / MODEL_FILE
-    if shared := sorted(folder.glob(f"*-{glob.escape(env_name)}.zip")):  # see hub_file
-        return shared[0]
-    checkpoints = sorted(folder.glob("rl_model_*_steps.zip"), key=lambda file: file.stat().st_mtime)
-    if not checkpoints:
-        raise FileNotFoundError(
-            f"RUN={str(folder)!r} holds no model; expected {final.name} or a checkpoint "
-            "rl_model_*_steps.zip. The training may have ended before it saved anything."
-        )
-    return checkpoints[-1]
-
-
-def hub_file(run: Run) -> str:
-    """
-    :param run: a run
-    :return: name of its zip on the Hugging Face hub, where the zoo looks for it
-    """
-    return f"{run.zoo_algo}-{run.env_id.replace('/', '-')}.zip"
-
-
-def check_statistics(file: Path) -> None:
-    """
-    Refuse a damaged file by its name, which the zoo would not do.
-
-    :param file: statistics of ``VecNormalize``, not necessarily there
-    :raises OSError: if the file cannot be opened
-    :raises ValueError: if it is damaged
-    """
-    if not file.exists():
-        return
-    with reading(file, "what VecNormalize.save() wrote"):
-        found = pickle.loads(file.read_bytes())
-        if not isinstance(found, VecNormalize):
-            raise TypeError(f"it holds a {type(found).__name__}")
-
-
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-def installed_versions() -> dict[str, str]:
-    """:return: versions of this package and of what a result depends on, by name"""
-    system, _ = get_system_info(print_info=False)
-    versions = {"sb3-diayn": VERSION, **{name: system[name] for name in SYSTEM_INFO}}
-    for name in LIBRARIES:
-        with suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
-    return versions
+@contextmanager
+def _without_window() -> Iterator[None]:
+    """Without a display and a sound card, SDL (pygame) would complain of both."""
+    absent = [name for name in SDL_DRIVERS if name not in os.environ]
+    os.environ.update(dict.fromkeys(absent, "dummy"))
+    try:
+        yield
+    finally:
+        for name in absent:  # a window that is opened later needs its own driver
+            os.environ.pop(name, None)

@@ -21,7 +21,8 @@ from sb3_diayn.evaluation.report import Description, write_report
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.files import brief, require_extra
 from sb3_diayn.zoo.provenance import describe, snippet
-from sb3_diayn.zoo.runs import Run, hub_file
+from sb3_diayn.zoo.run_files import file_name
+from sb3_diayn.zoo.runs import Run
 
 with require_extra("report"):
     from huggingface_hub import HfApi, get_token
@@ -175,3 +176,11 @@ def _asking_the_hub(repo_id: str, token: str | None) -> Iterator[None]:
             f"repo_id={repo_id!r} cannot be uploaded ({words}); expected a connection to the hub "
             "and a token that may write. --dry-run writes the folder without both."
         ) from None
+
+
+def hub_file(run: Run) -> str:
+    """
+    :param run: a run
+    :return: name of its zip on the Hugging Face hub, where the zoo looks for it
+    """
+    return f"{run.zoo_algo}-{file_name(run.env_id)}.zip"

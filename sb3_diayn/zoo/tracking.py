@@ -7,13 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch as th
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import Logger
-
+from sb3_diayn import __version__
 from sb3_diayn.files import brief, require_extra
 from sb3_diayn.zoo.console import flatten
-from sb3_diayn.zoo.runs import VERSION, find_run
+from sb3_diayn.zoo.finding import find_run
 from sb3_diayn.zoo.training import TrainingOptions, complete, seeded
 
 TENSORBOARD_FOLDER = "runs"  # as the zoo has it
@@ -61,7 +58,7 @@ def tracking(
             project=project,
             entity=entity,
             group=group,
-            tags=[*tags, f"sb3-diayn-v{VERSION}"],
+            tags=[*tags, f"sb3-diayn-v{__version__}"],
             config=chosen | {"hyperparams": flatten(hyperparams)},
             sync_tensorboard=True,
         )
@@ -77,16 +74,3 @@ def tracking(
         exit_code = 0
     finally:
         run.finish(exit_code=exit_code)
-
-
-class TrainingKeeper(BaseCallback):
-    """Keeps of a training what is written after it: its logger, and how many threads it has."""
-
-    kept_logger: Logger | None = None
-    n_threads = 1
-
-    def _on_training_start(self) -> None:
-        self.kept_logger, self.n_threads = self.logger, th.get_num_threads()
-
-    def _on_step(self) -> bool:
-        return True

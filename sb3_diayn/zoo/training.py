@@ -50,6 +50,7 @@ from sb3_diayn.zoo.environments import (
     why_not_made,
 )
 from sb3_diayn.zoo.failures import TerminationHandler, closing_if_failed
+from sb3_diayn.zoo.finding import find_run
 from sb3_diayn.zoo.hyperparams import (
     CLASS_KEYS,
     UPDATES,
@@ -61,7 +62,8 @@ from sb3_diayn.zoo.hyperparams import (
     vectorize_skills,
 )
 from sb3_diayn.zoo.parallel import AUTO, choose_envs, share_imports
-from sb3_diayn.zoo.runs import OF_SB3, Run, check_statistics, find_run
+from sb3_diayn.zoo.run_files import OF_SB3, check_statistics, file_name
+from sb3_diayn.zoo.runs import Run
 from sb3_diayn.zoo.saving import close_all_envs, learns_skills, save, save_and_raise
 
 # By default. A checkpoint in the very beginning is worth little.
@@ -346,7 +348,7 @@ def _displays(manager: Any, options: TrainingOptions) -> list[BaseCallback]:
 def _check_files(options: TrainingOptions, agent: Path) -> None:
     """Refuse a damaged file by its name: the zoo has failed to load one of them, or else."""
     assert options.env is not None
-    check_statistics(agent.parent / options.env.replace("/", "-") / STATISTICS)
+    check_statistics(agent.parent / file_name(options.env) / STATISTICS)
     with reading(agent, OF_SB3):
         model = import_zoo().ALGOS[options.algo].load(agent, device="cpu")
     buffer_file = agent.parent / BUFFER_FILE

@@ -21,7 +21,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from examples.vectorized import SameStepCartPole
 from sb3_diayn import DIAYNWrapper, Discriminator, GymVecEnv, SkillReward, VecDIAYNWrapper
-from sb3_diayn.callbacks import attach_wrappers
+from sb3_diayn.reward_sync import attach_wrappers
 from tests.benchmarks.timing import ratio, report
 
 K, SIZES, SLICE, SLICES = 20, (1, 4, 16, 64), 2048, 10

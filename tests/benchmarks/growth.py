@@ -50,9 +50,9 @@ from sb3_diayn import (
     VecDIAYNWrapper,
 )
 from sb3_diayn.buffers import StretchFolds
-from sb3_diayn.callbacks import attach_wrappers
 from sb3_diayn.cli import make_parser
 from sb3_diayn.cli.sweep import _backend, expand
+from sb3_diayn.reward_sync import attach_wrappers
 from sb3_diayn.skills import SkillSampler, SkillSpace
 from sb3_diayn.trainer import DiscriminatorTrainer, default_batch_size
 from tests.benchmarks.buffer import BATCH, fill

@@ -22,7 +22,7 @@ import torch as th
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from sb3_diayn import DIAYNWrapper, Discriminator, GymVecEnv, SkillReward, VecDIAYNWrapper
-from sb3_diayn.callbacks import attach_wrappers
+from sb3_diayn.reward_sync import attach_wrappers
 from tests.benchmarks.timing import report
 
 K, N_ENVS, ROUNDS, SLICES, CORES = 20, 20, 25, 6, (2, 8, 64)

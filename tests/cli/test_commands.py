@@ -17,9 +17,10 @@ from sb3_diayn import DIAYNWrapper, __version__, model_zip
 from sb3_diayn.cli import evaluation as commands
 from sb3_diayn.cli import main
 from sb3_diayn.evaluation.results import SkillEvaluation
+from sb3_diayn.zoo.finding import find_run
 from sb3_diayn.zoo.hyperparams import config_path
 from sb3_diayn.zoo.provenance import describe
-from sb3_diayn.zoo.runs import Run, find_run
+from sb3_diayn.zoo.runs import Run
 
 ENV = "Pendulum-v1"
 K = 3

@@ -21,10 +21,10 @@ from sb3_diayn import (
     load_discriminator,
     resume,
 )
-from sb3_diayn.callbacks import attach_wrappers
 from sb3_diayn.checkpoints import last_good_checkpoint
 from sb3_diayn.discriminator import Batch
 from sb3_diayn.model_zip import build_discriminator, load_state, model_discriminator
+from sb3_diayn.reward_sync import attach_wrappers
 from sb3_diayn.trainer import DiscriminatorTrainer
 from tests.helpers.envs import EchoEnv, PointEnv
 from tests.helpers.extractors import (

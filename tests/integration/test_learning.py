@@ -6,7 +6,7 @@ pytest.importorskip("rl_zoo3")
 
 from sb3_diayn.cli import main
 from sb3_diayn.evaluation.trajectories import play_skills
-from sb3_diayn.zoo.runs import find_run
+from sb3_diayn.zoo.finding import find_run
 
 pytestmark = [pytest.mark.expensive, pytest.mark.filterwarnings("default")]
 

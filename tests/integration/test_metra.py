@@ -66,7 +66,7 @@ def test_numbers_of_probabilities_are_unknown(evaluation, tmp_path):
     loaded = SkillEvaluation.load(tmp_path / "evaluation.json")
     assert not loaded.has_probabilities and loaded.recognizer == "METRA's phi"
     assert {"Accuracy", "Coverage"} <= headlines(loaded).keys()
-    assert not {"Known to the discriminator", "Calibration error"} & headlines(loaded).keys()
+    assert not {"Known to D", "Calibration error"} & headlines(loaded).keys()
 
 
 def test_an_evaluation_of_chosen_coordinates_has_an_importance_of_each(compass):

@@ -12,8 +12,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 from sb3_diayn import DIAYNWrapper, Discriminator, SkillReward, load_discriminator
 from sb3_diayn.buffers import EpisodeGate
-from sb3_diayn.callbacks import attach_wrappers
 from sb3_diayn.discriminator import Batch
+from sb3_diayn.reward_sync import attach_wrappers
 from sb3_diayn.trainer import DiscriminatorTrainer
 from tests.helpers.envs import StepEnv
 from tests.helpers.models import K, counting, counting_vec, make_callback, make_sac

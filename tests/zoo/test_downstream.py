@@ -18,7 +18,7 @@ pytest.importorskip("rl_zoo3")
 from sb3_diayn.cli import main
 from sb3_diayn.model_zip import load_state
 from sb3_diayn.zoo.downstream import without_skills
-from sb3_diayn.zoo.runs import find_run
+from sb3_diayn.zoo.finding import find_run
 
 ENV = "Pendulum-v1"
 K = 3
@@ -183,6 +183,7 @@ def test_what_knows_of_skills_is_left_out():
         (["export", "--skill", "3"], "skill=3 is not one of the skills; expected an integer"),
         (["export", "--skill", "worst"], "'worst' is not a list of skills; expected indices"),
         (["finetune", "--skill", "0,1"], "skill='0,1' names 2 skills; expected one to start from"),
+        (["finetune", "--skill", "0", "--hyperparams", "n_envs:auto"], "n_envs='auto' is for a tr"),
         (["finetune", "--skill", "0", "--hyperparams", "lr:1"], "lr=1 is not a hyperparameter"),
         (["export", "-o", "FILE"], "lies in, a file; expected a folder"),
     ],

@@ -14,8 +14,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from sb3_diayn import DIAYNWrapper
 from sb3_diayn.evaluation import SkillPolicy
 from sb3_diayn.evaluation.report import Description, write_report
+from sb3_diayn.zoo.finding import find_run
 from sb3_diayn.zoo.provenance import describe, describe_zip
-from sb3_diayn.zoo.runs import Run, find_run
+from sb3_diayn.zoo.runs import Run
 from tests.evaluation.evaluations import straight_walks
 from tests.helpers.models import make_callback, make_ppo, recurrent
 from tests.helpers.runs import ENV

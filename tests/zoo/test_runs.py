@@ -81,6 +81,14 @@ def test_a_checkpoint_is_another_model(run, measured):
     assert [each.model_path.parent for each in measured] == [checkpoint]
 
 
+def test_a_film_leaves_the_display_as_it_was(run, tmp_path, monkeypatch):
+    monkeypatch.delenv("SDL_VIDEODRIVER", raising=False)
+    monkeypatch.setenv("SDL_AUDIODRIVER", "disk")
+    films = find_run(run).film(tmp_path, skills=[0], max_steps=5, device="cpu")
+    assert films[0].is_file()
+    assert "SDL_VIDEODRIVER" not in os.environ and os.environ["SDL_AUDIODRIVER"] == "disk"
+
+
 def test_a_folder_of_checkpoints_is_its_newest_one(run):
     newest = list(list_checkpoints(run / "checkpoints").values())[-1]
     found = find_run(run / "checkpoints")

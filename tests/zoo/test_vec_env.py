@@ -10,7 +10,7 @@ pytest.importorskip("rl_zoo3")
 from sb3_diayn import VecDIAYNWrapper, evaluate_skills, load_discriminator
 from sb3_diayn.cli import main
 from sb3_diayn.zoo.downstream import without_skills
-from sb3_diayn.zoo.runs import find_run
+from sb3_diayn.zoo.finding import find_run
 
 pytestmark = pytest.mark.slow
 

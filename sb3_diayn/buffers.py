@@ -1,4 +1,4 @@
-"""Replay and rollout side: skills as numbers, rewards of the present discriminator."""
+"""Replay buffers: skills as numbers, rewards of the present discriminator."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,21 +1,13 @@
 """The callback that trains the discriminator."""
 
-import copy
-import math
-import pickle
-import warnings
-from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
 import torch as th
-from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, is_vecenv_wrapped
-from torch.nn.utils import parametrize
 
 from sb3_diayn.arguments import (
     ARCHITECTURE,
@@ -30,10 +22,10 @@ from sb3_diayn.arguments import (
     PositiveNumber,
     Rule,
     architecture,
-    arguments_for,
     check_options,
     defaults,
 )
+from sb3_diayn.assembly import build
 from sb3_diayn.buffers import batch_device, bind_buffer
 from sb3_diayn.callback_list import (
     check_eval_envs,
@@ -60,7 +52,7 @@ from sb3_diayn.checks import (
     has_even_strata,
     normalizes_observations,
 )
-from sb3_diayn.discriminator import Batch, Discriminator, plain_layer
+from sb3_diayn.discriminator import Batch, Discriminator
 from sb3_diayn.extractors import ObsIndices, resolve_selection
 from sb3_diayn.model_zip import (
     STATE_ATTRIBUTE,
@@ -71,23 +63,21 @@ from sb3_diayn.model_zip import (
     unpack_state,
 )
 from sb3_diayn.observations import describe_space
-from sb3_diayn.representation import OBJECTIVES, objective_class
+from sb3_diayn.played import EpisodeReturns, SkillsSeen
+from sb3_diayn.representation import OBJECTIVES
+from sb3_diayn.reward_sync import attach_wrappers
 from sb3_diayn.rewards import SkillReward
 from sb3_diayn.rollouts import SkillRollout
 from sb3_diayn.skills import SkillSpace
 from sb3_diayn.threads import leave_cores_to_sbx
 from sb3_diayn.trainer import DiscriminatorTrainer, State, default_batch_size
-from sb3_diayn.training_state import Continuation, EpisodeReturns, begin_episodes
-from sb3_diayn.user_code import NO_CODE, ExtractorClass, ObsFunction, UserCode
-from sb3_diayn.vec_env import VecDIAYNWrapper
+from sb3_diayn.training_state import Continuation, begin_episodes
+from sb3_diayn.user_code import ExtractorClass, ObsFunction, UserCode
 
 OBJECTIVE = Rule(lambda name: name in OBJECTIVES, " or ".join(map(repr, OBJECTIVES)))
 P_Z_BATCH = 10_000
 # Steps of each learn() in which the environments' wrappers are looked at.
 CHECKED_STEPS = 20
-# Steps per skill after which half of the skills should have occurred, within a training and at its
-# end. 20 environments with episodes of 1,000 steps have seen 13 of 20 skills by then.
-FEW_SKILLS_STEPS, FEW_STEPS = 1000, 200
 
 
 class DIAYNCallback(BaseCallback):
@@ -230,8 +220,6 @@ class DIAYNCallback(BaseCallback):
         self._is_normalized = False
         self._is_set_up = False
         self._returns = EpisodeReturns()
-        self._seen: set[int] = set()
-        self._few_skills_step = math.inf
         self._last_p_z = self._last_sync = 0
 
     # -- set-up ------------------------------------------------------------------------------
@@ -301,7 +289,8 @@ class DIAYNCallback(BaseCallback):
             setattr(self.model, STATE_ATTRIBUTE, self._live_state)
         self._continuation = Continuation(self.model, saved, previous, same_episodes)
         progress = self._progress() if is_known else (saved or {}).get("progress", {})
-        self._seen = set(progress.get("skills_seen", []))
+        seen = progress.get("skills_seen", [])
+        self._seen = SkillsSeen(self.n_skills, seen, self.model.num_timesteps)
         fraction = self.options["frozen_fraction"]
         self._continuation.plan_freeze(fraction, progress.get("frozen", []))
         if not self._continuation.same_episodes:
@@ -337,8 +326,6 @@ class DIAYNCallback(BaseCallback):
         check_single(callback, DIAYNCallback)
         check_eval_envs(callback, self.training_env)
         quiet_evaluations(callback)
-        self._first_timestep = self.model.num_timesteps
-        self._few_skills_step = self._first_timestep + FEW_SKILLS_STEPS * self.n_skills
 
     def _build(self, saved: State | None) -> None:
         space = self.skill_space.env_space
@@ -400,8 +387,7 @@ class DIAYNCallback(BaseCallback):
             th.set_num_threads(self._n_threads)
             if isinstance(self.model, OnPolicyAlgorithm):
                 self._rollout.detach()
-            if self.model.num_timesteps - self._first_timestep >= FEW_STEPS * self.n_skills:
-                self._warn_of_few_skills()
+            self._seen.end_training(self.model.num_timesteps)
 
     def _stop_learning(self) -> None:
         """The model has trained: learn from no sample that follows, and from all before."""
@@ -424,7 +410,7 @@ class DIAYNCallback(BaseCallback):
                 self._env_steps,
             )
         self._check_finite(self._returns.add(infos, dones))
-        self._seen.update(info["skill"] for info in infos)
+        self._seen.add(infos, self.model.num_timesteps)
         if isinstance(self.model, OnPolicyAlgorithm):
             actions = self.locals.get("clipped_actions", self.locals["actions"])  # MaskablePPO
             memory = self.locals.get("lstm_states")  # RecurrentPPO
@@ -433,9 +419,6 @@ class DIAYNCallback(BaseCallback):
             self._log()
         assert self._live_state is not None
         self._live_state.see(self.model, self.locals["new_obs"])
-        if self.model.num_timesteps >= self._few_skills_step:
-            self._few_skills_step = math.inf
-            self._warn_of_few_skills()
         return True
 
     def _on_rollout_end(self) -> None:
@@ -485,7 +468,7 @@ class DIAYNCallback(BaseCallback):
 
     def metrics(self) -> dict[str, float]:
         """:return: what is logged under ``diayn/``, by name, as it is now"""
-        seen = {"skills_seen": len(self._seen)}
+        seen = {"skills_seen": len(self._seen.seen)}
         return self.trainer.metrics() | seen | self._returns.means()
 
     def _log(self) -> None:
@@ -495,17 +478,6 @@ class DIAYNCallback(BaseCallback):
         for name, value in named.items():
             self.logger.record(name, value)
         self.trainer.remember(named | {"time/total_timesteps": self._continuation.total_timesteps})
-
-    def _warn_of_few_skills(self) -> None:
-        if len(self._seen) < self.n_skills / 2:
-            steps = self.model.num_timesteps - self._first_timestep
-            warnings.warn(
-                f"Only {len(self._seen)} of {self.n_skills} skills have occurred in {steps:,} "
-                "steps, so log q and accuracy look better than they are. A new skill needs a new "
-                "episode: limit episodes (max_episode_steps), set the skill_duration of "
-                "DIAYNWrapper, use more environments, or train longer.",
-                stacklevel=2,
-            )
 
     def _check_finite(self, values: dict[str, Any]) -> None:
         find = partial(last_good_checkpoint, self.locals.get("callback"), self._code)
@@ -537,7 +509,7 @@ class DIAYNCallback(BaseCallback):
             "last_p_z": self._last_p_z,
             "last_sync": self._last_sync,
             "frozen": self._continuation.frozen,
-            "skills_seen": sorted(self._seen),
+            "skills_seen": sorted(self._seen.seen),
             **self._returns.state(),
         }
 
@@ -545,71 +517,3 @@ class DIAYNCallback(BaseCallback):
 def _default_options() -> dict[str, Any]:
     """Each option of the callback that belongs to the training, with its default."""
     return {k: v for k, v in defaults(DIAYNCallback).items() if k != "verbose"}
-
-
-def attach_wrappers(env: VecEnv, skill_reward: SkillReward) -> bool:
-    """
-    Share the discriminator with ``DIAYNWrapper`` of this process, send a copy to other processes.
-    Of one on a GPU it is always a copy, on the CPU: each step would otherwise wait for the device.
-
-    :param env: the training environment
-    :param skill_reward: where the wrappers' rewards come from
-    :return: whether the wrappers will see every change of the discriminator
-    """
-    discriminator = skill_reward.discriminator
-    is_here = isinstance(env.unwrapped, DummyVecEnv) or is_vecenv_wrapped(env, VecDIAYNWrapper)
-    shares = is_here and discriminator.log_p.device.type == "cpu"
-    if not shares:
-        skill_reward = replace(skill_reward, discriminator=_copy_to_send(discriminator))
-    if is_here:
-        env.env_method("set_skill_reward", skill_reward)
-    else:
-        env.env_method("load_skill_reward", pickle.dumps(skill_reward))
-    return shares
-
-
-def _copy_to_send(discriminator: Discriminator) -> Discriminator:
-    """On the CPU, with spectral norms moved into the weights: torch pickles no parametrizations."""
-    copied = copy.deepcopy(discriminator).cpu()
-    for index, layer in enumerate(copied.net):
-        # Not remove_parametrizations: the copy shares its class with the original.
-        if parametrize.is_parametrized(layer):
-            copied.net[index] = plain_layer(layer)
-    return copied
-
-
-def build(
-    observation_space: spaces.Space[Any],
-    action_space: spaces.Space[Any],
-    n_skills: int,
-    options: dict[str, Any],
-    seed: int | None,
-    device: th.device,
-    code: UserCode = NO_CODE,
-) -> tuple[Discriminator, DiscriminatorTrainer, SkillReward]:
-    """
-    :param observation_space: of the environment, without the skill
-    :param action_space: of the environment
-    :param n_skills: the number of skills, K
-    :param options: of ``DIAYNCallback``
-    :param seed: of the draws of batches; None for a random one
-    :param device: where the discriminator is
-    :param code: what the discriminator reads through
-    :return: a new discriminator, its trainer, and the reward that is made of it
-    """
-    space = action_space if options["use_actions"] else None
-    kind = objective_class(options)
-    own = arguments_for(kind, options) | code._asdict()
-    discriminator = kind(observation_space, n_skills, action_space=space, **own).to(device)
-    trainer = DiscriminatorTrainer(
-        discriminator, seed=seed, **arguments_for(DiscriminatorTrainer, options)
-    )
-    skill_reward = SkillReward(
-        discriminator,
-        options["reward_scale"],
-        options["skill_reward_weight"],
-        options["task_reward_weight"],
-        options["min_task_return"],
-        options["absorbing"],
-    )
-    return discriminator, trainer, skill_reward

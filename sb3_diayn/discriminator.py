@@ -523,19 +523,6 @@ class Discriminator(nn.Module):
         return scaled
 
 
-def plain_layer(layer: nn.Module) -> nn.Module:
-    """
-    :param layer: a linear layer, or one of both folds, with spectral norm
-    :return: the same with the norm moved into the weights: torch pickles no parametrizations
-    """
-    if isinstance(layer, FoldLinear):
-        return FoldLinear(layer.weight.detach(), layer.bias.detach())
-    assert isinstance(layer, nn.Linear)
-    plain = nn.Linear(layer.in_features, layer.out_features)
-    plain.load_state_dict({"weight": layer.weight, "bias": layer.bias})
-    return plain
-
-
 def _make_net(
     input_dim: int, n_skills: int, net_arch: list[int], cross_fit: bool, spectral_norm: bool
 ) -> nn.Sequential:

@@ -17,7 +17,7 @@ from typing import Any
 PACKAGE = "sb3_diayn"
 NEW_NAMES: dict[str, tuple[str, ...]] = {
     "arrays": ("model_zip",),
-    "attachment": ("buffers", "callbacks"),
+    "attachment": ("buffers", "reward_sync", "callbacks"),
     "checkpoint": ("model_zip", "trainer"),
     "checkpointing": ("checkpoints",),
     "commands": ("cli.evaluation",),
@@ -51,7 +51,7 @@ NEW_NAMES: dict[str, tuple[str, ...]] = {
     "navigation": ("envs.point_navigation",),
     "nesting": ("checks",),
     "options": ("checks",),
-    "playing": ("zoo.runs",),
+    "playing": ("zoo.runs", "zoo.finding"),
     "plotting": ("evaluation.plotting",),
     "presets": ("zoo.hyperparams",),
     "provenance": ("zoo.provenance",),
@@ -61,8 +61,8 @@ NEW_NAMES: dict[str, tuple[str, ...]] = {
     "results": ("evaluation.results",),
     "resuming": ("checkpoints",),
     "retrieval": ("downstream.imitation",),
-    "returns": ("training_state",),
-    "runs": ("zoo.runs",),
+    "returns": ("played",),
+    "runs": ("zoo.runs", "zoo.finding"),
     "saving": ("files",),
     "seam": ("training_state",),
     "search_space": ("zoo.tuning",),

@@ -13,10 +13,9 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from sb3_diayn.discriminator import N_FOLDS, Batch, Discriminator, FoldLinear, Folds
 from sb3_diayn.extractors import VectorExtractor, to_batch
-from sb3_diayn.observations import Obs, map_obs
+from sb3_diayn.observations import FloatArray, Obs, map_obs
 from sb3_diayn.representation import Representation
 
-FloatArray = npt.NDArray[np.float32]
 # Of the next observation, the skill, the action and the observation before the step.
 RewardOfOne = Callable[[Obs, int, npt.NDArray[Any] | int, Obs], float]
 
@@ -202,7 +201,7 @@ class _NumpyReward:
     def __call__(
         self, next_obs: Obs, skill: int, action: npt.NDArray[Any] | int, obs: Obs = None
     ) -> float:
-        with np.errstate(all="ignore"):  # guards.py says it better if the discriminator diverges
+        with np.errstate(all="ignore"):  # check_finite says it better if the discriminator diverges
             logits = self.net(next_obs)
             logits -= logits.max()
             log_q = float(logits[skill] - np.log(np.exp(logits).sum()))

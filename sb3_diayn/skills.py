@@ -286,11 +286,7 @@ class SkillSpace:
             return as_channels_first(info["terminal_env_obs"], self.env_space)
         last: Any = info.get("terminal_observation")
         if last is None:
-            raise ValueError(
-                f"info={sorted(info)} has no 'terminal_observation' at the end of an episode; "
-                "expected the last observation, as SB3 asks of a VecEnv, since the one returned "
-                "belongs to the next episode. Correct the VecEnv."
-            )
+            raise missing_last_obs(info)
         if vec_normalize is not None:
             last = vec_normalize.unnormalize_obs(last)
         return self.split_newest(last)[0]
@@ -352,10 +348,22 @@ def _is_one_hot(low: npt.NDArray[Any], high: npt.NDArray[Any], n_skills: int) ->
     return low.shape == (n_skills,) and not low.any() and bool((high == 1).all())
 
 
+def missing_last_obs(info: dict[str, Any]) -> ValueError:
+    """
+    :param info: of the last step of an episode
+    :return: an error that says what it lacks
+    """
+    return ValueError(
+        f"info={sorted(info)} has no 'terminal_observation' at the end of an episode; expected the "
+        "last observation, as SB3 asks of a VecEnv, since the one returned belongs to the next "
+        "episode. Correct the VecEnv."
+    )
+
+
 SKILL_VARIABLE = "DIAYN_SKILL"
 SKILL_RULES = ("uniform", "balanced", "cycle", "stratified")
 # Environments whose seeds have the same multiple of this shuffle in the same way.
-MAX_ENVS = 2**16
+SHUFFLE_GROUP = 2**16
 # What a stream of random numbers is for: streams of one seed must differ.
 UNIFORM, BALANCED = 1, 2
 
@@ -449,7 +457,8 @@ class SkillSampler:
             return self.stratum
         if self.rule == "cycle":
             return (self.index + number) % self.n_skills
-        shuffle = np.random.default_rng([self._seed // MAX_ENVS, BALANCED, number // self.n_skills])
+        group, block = self._seed // SHUFFLE_GROUP, number // self.n_skills
+        shuffle = np.random.default_rng([group, BALANCED, block])
         return int(shuffle.permutation(self.n_skills)[(self._seed + number) % self.n_skills])
 
     def redraw(self, skill: int) -> int:

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.monitor import Monitor
@@ -30,18 +29,17 @@ from stable_baselines3.common.vec_env import (
 from sb3_diayn.buffers import SkillReplayBuffer
 from sb3_diayn.discriminator import Batch, Discriminator
 from sb3_diayn.model_zip import STATE_ATTRIBUTE, TRAINING
+from sb3_diayn.trainer import State
 
 # Format 1, of version 0.1.0, differs in the episodes: they cannot be continued, all else can.
 TRAINING_STATE_FORMAT = 2
 READABLE_FORMATS = (1, 2)
-State = dict[str, Any]
 # What the layers of vectorised environments keep from step to step.
 LAYERS: dict[type[VecEnvWrapper], tuple[str, ...]] = {
     VecNormalize: ("obs_rms", "ret_rms", "returns"),
     VecFrameStack: ("stacked_obs",),
     VecMonitor: ("episode_returns", "episode_lengths", "episode_count"),
 }
-MAX_ENDED = 100  # episodes, as SB3 averages over
 ELAPSED = "_elapsed_steps"  # of gymnasium's TimeLimit
 LOGGER = ("name_to_value", "name_to_count", "name_to_excluded")
 NOISE = ("exploration_mat", "exploration_matrices")
@@ -327,52 +325,3 @@ class Continuation:
         """Leave the model's options as they were."""
         if isinstance(self.model, OffPolicyAlgorithm):
             vars(self.model).update(self._options)
-
-
-class EpisodeReturns:
-    """Returns of the last 100 episodes, whichever environment they were played in."""
-
-    def __init__(self) -> None:
-        # Skill return, task return and steps. Lists: faster than an array, of 256 environments too.
-        self._ended: deque[list[float]] = deque(maxlen=MAX_ENDED)
-        self._running: list[list[float]] = []  # of each environment
-
-    def start(self, n_envs: int, progress: dict[str, Any]) -> None:
-        """
-        :param n_envs: number of environments
-        :param progress: from :meth:`state`, to continue its episodes; empty for new episodes
-        """
-        self._running = [list(row) for row in progress.get("returns", [[0.0, 0.0, 0]] * n_envs)]
-        if "episodes" in progress:
-            self._ended = deque(progress["episodes"], maxlen=MAX_ENDED)
-
-    def state(self) -> dict[str, Any]:
-        """:return: all of it, as JSON can hold it"""
-        return {"returns": [list(row) for row in self._running], "episodes": list(self._ended)}
-
-    def add(self, infos: list[dict[str, Any]], dones: npt.NDArray[np.bool_]) -> dict[str, float]:
-        """
-        :param infos: from ``DIAYNWrapper``, one of each environment
-        :param dones: ends of episodes, shape ``(n_envs,)``
-        :return: sums over the environments that tell whether every reward so far was finite
-        """
-        for row, info in zip(self._running, infos, strict=True):
-            row[0] += float(info["skill_reward"])
-            row[1] += float(info["task_reward"])
-            row[2] += 1
-        skill_sum, task_sum = (sum(row[column] for row in self._running) for column in (0, 1))
-        for index in np.flatnonzero(dones):
-            self._ended.append(self._running[index])
-            self._running[index] = [0.0, 0.0, 0]
-        return {"task_reward": task_sum, "skill_reward": skill_sum}
-
-    def means(self) -> dict[str, float]:
-        """:return: mean ``skill_return``, ``task_return`` and, per step, ``skill_reward``"""
-        if not self._ended:
-            return {}
-        skill_return, task_return, length = np.mean(self._ended, axis=0)
-        return {
-            "skill_return": skill_return,
-            "task_return": task_return,
-            "skill_reward": skill_return / length,
-        }

@@ -1,5 +1,6 @@
 """Skills for vectorised environments as a whole."""
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -11,7 +12,13 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvS
 
 from sb3_diayn.observations import Obs, assign_obs, copy_obs, float_keys, index_obs
 from sb3_diayn.rewards import SkillReward
-from sb3_diayn.skills import SkillSampler, SkillSpace, check_duration, probabilities
+from sb3_diayn.skills import (
+    SkillSampler,
+    SkillSpace,
+    check_duration,
+    missing_last_obs,
+    probabilities,
+)
 from sb3_diayn.wrappers import (
     DIAYNWrapper,
     bad_action,
@@ -271,27 +278,17 @@ class VecDIAYNWrapper(VecEnvWrapper):
 
     def has_attr(self, attr_name: str) -> bool:
         """:return: whether :meth:`get_attr` knows it"""
-        return attr_name in (
-            *SHARED_ATTRIBUTES,
-            "skill",
-            "skill_rule",
-            "stratum",
-            "last_obs",
-        ) or self.venv.has_attr(attr_name)
+        own = attr_name in SHARED_ATTRIBUTES or attr_name in OWN_ATTRIBUTES
+        return own or self.venv.has_attr(attr_name)
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """:return: attributes of ``DIAYNWrapper``, or else of the environments"""
         if attr_name in SHARED_ATTRIBUTES:
             value = getattr(self, attr_name)
             return [value for _ in self._get_indices(indices)]
-        if attr_name == "skill":
-            return [int(self.skills[index]) for index in self._get_indices(indices)]
-        if attr_name == "skill_rule":
-            return [self._samplers[index].rule for index in self._get_indices(indices)]
-        if attr_name == "stratum":
-            return [self._samplers[index].stratum for index in self._get_indices(indices)]
-        if attr_name == "last_obs":
-            return [index_obs(self._last_obs, index) for index in self._get_indices(indices)]
+        if attr_name in OWN_ATTRIBUTES:
+            get = OWN_ATTRIBUTES[attr_name]
+            return [get(self, index) for index in self._get_indices(indices)]
         return self.venv.get_attr(attr_name, indices)
 
     def env_method(
@@ -329,16 +326,21 @@ def _check_venv(venv: VecEnv) -> None:
         )
 
 
+# What each environment has of its own.
+OWN_ATTRIBUTES: dict[str, Callable[[VecDIAYNWrapper, int], Any]] = {
+    "skill": lambda env, index: int(env.skills[index]),
+    "skill_rule": lambda env, index: env._samplers[index].rule,
+    "stratum": lambda env, index: env._samplers[index].stratum,
+    "last_obs": lambda env, index: index_obs(env._last_obs, index),
+}
+
+
 def _before_resets(env_obs: Obs, ends: npt.NDArray[np.int64], infos: list[dict[str, Any]]) -> Obs:
     """What the actions have led to, where new episodes have begun by themselves."""
     reached = copy_obs(env_obs) if len(ends) else env_obs
     for index in ends:
         last = infos[index].get("terminal_observation")
         if last is None:
-            raise ValueError(
-                f"info of environment {index} has no 'terminal_observation' at the end of an "
-                "episode; expected the last observation, as SB3 asks of a VecEnv, since the one "
-                "returned belongs to the next episode. Mend the VecEnv."
-            )
+            raise missing_last_obs(infos[index])
         assign_obs(reached, index, last)
     return reached

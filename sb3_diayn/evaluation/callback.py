@@ -12,7 +12,7 @@ from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from sb3_diayn.arguments import check_positive
 from sb3_diayn.callback_list import check_eval_envs
-from sb3_diayn.checkpoints import run_folder
+from sb3_diayn.checkpoints import STATISTICS, run_folder
 from sb3_diayn.evaluation.copies import copy_envs, copy_statistics, normalize_like
 from sb3_diayn.evaluation.evaluate import evaluate_skills
 from sb3_diayn.evaluation.media import TEXT_FORMATS, has_tensorboard, log_confusion
@@ -24,7 +24,7 @@ from sb3_diayn.representation import objective_class
 from sb3_diayn.trainer import State
 
 SKILLS_FOLDER = "skills"
-HISTORY_FILE, BEST_MODEL, STATISTICS = "evaluations.json", "best_model.zip", "vecnormalize.pkl"
+HISTORY_FILE, BEST_MODEL = "evaluations.json", "best_model.zip"
 
 
 class SkillEvaluationCallback(BaseCallback):

@@ -274,8 +274,8 @@ def _list(*options: str) -> str:
 
 
 def _ignorance_advice(evaluation: SkillEvaluation) -> str:
-    updates, network = "more updates (n_updates of DIAYNCallback)", "a larger learning_rate"
-    options = _list(updates, network, "a larger net_arch", *_scaling(evaluation))
+    updates, rate = "more updates (n_updates of DIAYNCallback)", "a larger learning_rate"
+    options = _list(updates, rate, "a larger net_arch", *_scaling(evaluation))
     return f"{_freezing(evaluation)}Let it learn more: {options}."
 
 

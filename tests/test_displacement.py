@@ -111,10 +111,10 @@ BAD = {
     "too small": ({"indices": [-5]}, r"indices=\[-5\] .*expected"),
     "twice": ({"indices": [0, -4]}, r"indices=\[0, -4\] .*expected different"),
     "no number": ({"indices": ["x"]}, r"indices=\['x'\] .*expected"),
-    "no step": ({"indices": [0], "n_steps": 0}, r"n_steps=0 .*expected at least 1"),
-    "no scale": ({"indices": [0], "scale": 0}, r"scale=0 .*expected a number above 0"),
-    "a text": ({"indices": [0], "scale": "2"}, r"scale='2' .*expected a number above 0"),
-    "half a step": ({"indices": [0], "n_steps": 0.5}, r"n_steps=0.5 .*expected at least 1"),
+    "no step": ({"indices": [0], "n_steps": 0}, r"n_steps=0 .*expected a positive integer"),
+    "no scale": ({"indices": [0], "scale": 0}, r"scale=0 .*expected a positive number"),
+    "a text": ({"indices": [0], "scale": "2"}, r"scale='2' .*expected a positive number"),
+    "half a step": ({"indices": [0], "n_steps": 0.5}, r"n_steps=0.5 .*expected a positive integer"),
 }
 
 
@@ -123,6 +123,14 @@ def test_bad_arguments_are_refused(name):
     options, message = BAD[name]
     with pytest.raises(ValueError, match=message):
         DisplacementObservation(point(), **options)
+
+
+@pytest.mark.parametrize("indices", [np.array([0, 1]), slice(2), "0:2"])
+def test_indices_are_what_obs_indices_takes(indices):
+    env = DisplacementObservation(point(), indices, n_steps=np.int64(5), scale=np.float32(2))
+    expected = DisplacementObservation(point(), [0, 1], n_steps=5, scale=2)
+    assert env.indices == [0, 1] and env._saved_kwargs == expected._saved_kwargs
+    np.testing.assert_array_equal(env.reset(seed=0)[0], expected.reset(seed=0)[0])
 
 
 @pytest.mark.parametrize("kind", ["dict", "matrix", "discrete"])

@@ -24,12 +24,12 @@ PICTURE = PAGE.parent / "images" / "results" / "n_skills.png"
 BEGIN = "<!-- table: python -m docs.tables.n_skills -->"
 ENVS = ("HalfCheetah-v5", "Hopper-v5")
 GOOD_RETURN = 1000
-CELL = 0.25  # metres
+INTERVAL = 0.25  # metres along x, a place
 HEAD = {
     "distinct_skills": "distinct skills",
     "fresh": "accuracy",
     "best_return": "best return",
-    "cells": "places",
+    "places": "places",
     "length": "steps of an episode",
 }
 
@@ -44,7 +44,7 @@ def collect(logs: Path) -> None:
         x = evaluation.paths[..., 0]
         more = {
             "best_return": float(evaluation.task_returns.mean(axis=1).max()),
-            "cells": len(np.unique(np.floor(x[np.isfinite(x)] / CELL))),
+            "places": len(np.unique(np.floor(x[np.isfinite(x)] / INTERVAL))),
         }
         _, args = arguments_of(folder)
         key = {"env": args["env"], "n_skills": evaluation.n_skills, "seed": args["seed"]}

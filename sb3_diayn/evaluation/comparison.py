@@ -29,7 +29,7 @@ __all__ = [
 
 METRICS = {
     "distinct_skills": "distinct skills",
-    "recognized_skills": "skills that the discriminator knows",
+    "recognized_skills": "skills known to D (discriminator)",
     "accuracy": "accuracy (share of states)",
     "calibration_error": "calibration error",
     "best_task_return": "best task return of a skill",

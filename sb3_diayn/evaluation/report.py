@@ -138,11 +138,11 @@ def headlines(evaluation: SkillEvaluation) -> dict[str, tuple[str, str]]:
     """
     means = evaluation.task_returns.mean(axis=1)
     n_skills, bound = evaluation.n_skills, evaluation.discriminator_bound
-    own = f"its own bound, {number(bound)} of {math.log(n_skills):.2f} nats"
+    own = f"the discriminator's own bound, {number(bound)} of {math.log(n_skills):.2f} nats"
     coordinates = " and ".join(coordinate_labels(evaluation.info))
     numbers = {
         "Distinct skills": (_count(evaluation.distinct_skills, n_skills), _distinct(evaluation)),
-        "Known to the discriminator": (_count(evaluation.recognized_skills, n_skills), own),
+        "Known to D": (_count(evaluation.recognized_skills, n_skills), own),
         "Accuracy": (f"{evaluation.accuracy.mean():.0%}", f"guessing: {1 / n_skills:.0%}"),
         "Calibration error": (number(evaluation.calibration_error), "0 is perfect"),
         "Best task return": (number(means.max()), f"skill {means.argmax()}"),
@@ -150,7 +150,7 @@ def headlines(evaluation: SkillEvaluation) -> dict[str, tuple[str, str]]:
         "Coverage": (f"{evaluation.info['total_coverage']} cells", coordinates),
     }
     if not evaluation.has_probabilities:
-        del numbers["Known to the discriminator"], numbers["Calibration error"]
+        del numbers["Known to D"], numbers["Calibration error"]
     return numbers
 
 

@@ -164,7 +164,7 @@ def weigh(folder: Path, seed: int, weight: float) -> None:
         f"weight {weight}, seed {seed}: {(returns >= SOLVED).sum()} of {N_SKILLS} skills at "
         f"{SOLVED:.0f}, best {returns.max():.1f}, median {np.median(returns):.1f}, "
         f"accuracy {evaluation.accuracy.mean():.2f}, "
-        f"distinct skills by D {evaluation.recognized_skills:.1f}",
+        f"skills known to D {evaluation.recognized_skills:.1f}",
         flush=True,
     )
 

@@ -202,7 +202,7 @@ def test_the_evaluation_is_kept(tmp_path, evaluation):
 def test_headlines(evaluation):
     assert headlines(evaluation) == {
         "Distinct skills": ("3 of 3", "held-out classifier, 1.1 of 1.10 nats"),
-        "Known to the discriminator": ("3 of 3", "its own bound, 1.1 of 1.10 nats"),
+        "Known to D": ("3 of 3", "the discriminator's own bound, 1.1 of 1.10 nats"),
         "Accuracy": ("100%", "guessing: 33%"),
         "Calibration error": ("0", "0 is perfect"),
         "Best task return": ("20", "skill 2"),
@@ -210,7 +210,7 @@ def test_headlines(evaluation):
         "Coverage": ("77 cells", "x position and y position"),
     }
     evaluation.log_q -= 5
-    assert headlines(evaluation)["Known to the discriminator"][0] == "< 1 of 3"
+    assert headlines(evaluation)["Known to D"][0] == "< 1 of 3"
     assert headlines(evaluation)["Distinct skills"][0] == "3 of 3"
 
 

@@ -54,6 +54,7 @@ from sb3_diayn.checks import (
 )
 from sb3_diayn.discriminator import Batch, Discriminator
 from sb3_diayn.extractors import ObsIndices, resolve_selection
+from sb3_diayn.lent_options import lend
 from sb3_diayn.model_zip import (
     STATE_ATTRIBUTE,
     STATE_FORMAT,
@@ -436,13 +437,13 @@ class DIAYNCallback(BaseCallback):
         if self.options["n_updates"] == 1 and batch_size <= model.batch_size and not is_frozen:
             self._buffer.learn = partial(self.trainer.learn, (model.batch_size, batch_size))
         elif model.num_timesteps > model.learning_starts:
-            gradient_steps = model.gradient_steps
+            gradient_steps = int(model.gradient_steps)
             if gradient_steps < 0:
                 gradient_steps = self.locals["num_collected_steps"] * model.n_envs
             for _ in range(gradient_steps * self.options["n_updates"]):
                 self.trainer.update(*self._sample(batch_size))
         if is_frozen:
-            model.gradient_steps = 0  # until the next rollout begins
+            lend(model, "gradient_steps", 0)  # until the next rollout begins
         self._update_p_z()
 
     def _sample(self, batch_size: int) -> Batch:

@@ -28,6 +28,7 @@ from stable_baselines3.common.vec_env import (
 
 from sb3_diayn.buffers import SkillReplayBuffer
 from sb3_diayn.discriminator import Batch, Discriminator
+from sb3_diayn.lent_options import lend, take_back
 from sb3_diayn.model_zip import STATE_ATTRIBUTE, TRAINING
 from sb3_diayn.trainer import State
 
@@ -251,19 +252,17 @@ class Continuation:
         if isinstance(model, OffPolicyAlgorithm):
             assert model.replay_buffer is not None
             self.holds |= saved is not None and model.replay_buffer.size() == 0
-            self._options: dict[str, Any] = {
-                "learning_starts": model.learning_starts,
-                "gradient_steps": model.gradient_steps,
-            }
-            model.learning_starts = max(0, model.learning_starts - self.steps_before)
+            take_back(model)  # from a ``learn`` that has failed
+            self._schedule: Any = None
             if self.steps_before:
+                lend(model, "learning_starts", max(0, model.learning_starts - self.steps_before))
                 self._explore_on(model)
 
     def _explore_on(self, model: OffPolicyAlgorithm) -> None:
         """DQN's epsilon falls in each ``learn``: here from where it was, not from 1 again."""
         known = vars(model)
         if "exploration_schedule" in known:
-            self._options["exploration_schedule"] = known["exploration_schedule"]
+            self._schedule = known["exploration_schedule"]
             names = ("exploration_rate", "exploration_final_eps", "exploration_fraction")
             known["exploration_schedule"] = LinearSchedule(*(known[name] for name in names))
 
@@ -296,7 +295,7 @@ class Continuation:
         :return: whether that began new episodes in place of the checkpoint's
         """
         if isinstance(self.model, OffPolicyAlgorithm):
-            self.model.gradient_steps = self._options["gradient_steps"]
+            take_back(self.model, "gradient_steps")
         if self._training is None:
             return False
         state, self._training = self._training, None
@@ -318,10 +317,12 @@ class Continuation:
             counts = np.bincount(buffer.skills[: buffer.size()].ravel(), minlength=len(p))
             enough = counts >= np.round(hold * np.minimum(1, len(p) * p))
             self.holds = not (buffer.full or enough.all())
-            # Set for the moment: a model that is saved within a rollout has its own value.
-            self.model.gradient_steps = 0 if self.holds else self._options["gradient_steps"]
+            if self.holds:
+                lend(self.model, "gradient_steps", 0)
 
     def end_training(self) -> None:
         """Leave the model's options as they were."""
         if isinstance(self.model, OffPolicyAlgorithm):
-            vars(self.model).update(self._options)
+            take_back(self.model)
+            if self._schedule is not None:
+                vars(self.model)["exploration_schedule"] = self._schedule

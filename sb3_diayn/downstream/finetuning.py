@@ -9,6 +9,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.evaluation.trajectories import Trajectory
+from sb3_diayn.lent_options import LENT, lend, take_back
 
 RewardFunction = Callable[[Trajectory], npt.ArrayLike]
 
@@ -102,19 +103,21 @@ class WarmUp(BaseCallback):
     """
 
     def _on_training_start(self) -> None:
-        self._postponed: tuple[int, int] | None = None
+        self._last_step: int | None = None
         model = self.model
         if isinstance(model, OffPolicyAlgorithm):
-            self._postponed = model.learning_starts, model.gradient_steps
-            model.learning_starts = model.gradient_steps = 0
+            take_back(model)  # from a ``learn`` that has failed
+            self._last_step = model.learning_starts
+            for name in LENT:
+                lend(model, name, 0)
 
     def _on_step(self) -> bool:
-        if self._postponed is not None and self.num_timesteps >= self._postponed[0]:
+        if self._last_step is not None and self.num_timesteps >= self._last_step:
             self._on_training_end()
         return True
 
     def _on_training_end(self) -> None:
-        if self._postponed is not None:
+        if self._last_step is not None:
             assert isinstance(self.model, OffPolicyAlgorithm)
-            self.model.learning_starts, self.model.gradient_steps = self._postponed
-            self._postponed = None
+            take_back(self.model)
+            self._last_step = None

@@ -22,8 +22,9 @@ def find_run(
     gym_packages: Sequence[str] | None = None,
 ) -> Run:
     """
-    :param path: a run's folder as the zoo writes it, a zip inside or outside of one, a checkpoint
-        of the run, or its folder ``checkpoints`` for the newest one
+    :param path: a run's folder as the zoo writes it, a zip outside of one or inside, such as the
+        best model of an evaluation, a checkpoint of the run, or its folder ``checkpoints`` for the
+        newest one
     :param env_id: id of the environment, or ``package:id``; needed for a zip whose environment had
         none
     :param env_kwargs: further arguments of the environment, in addition to the training's
@@ -44,9 +45,7 @@ def find_run(
         path = list(checkpoints.values())[-1]
     if (path / MODEL_FILE).is_file():
         path = path / MODEL_FILE  # the folder is a checkpoint
-    folder = path if path.is_dir() else path.parent
-    if folder.parent.name == CHECKPOINTS_FOLDER:
-        folder = folder.parent.parent
+    folder = path if path.is_dir() else _run_folder(path)
     configs = sorted(folder.glob("*/config.yml"))
     if not configs:
         if path.is_dir():
@@ -126,6 +125,15 @@ def _read_configuration(stats_path: Path) -> tuple[dict[str, Any], dict[str, Any
 def _check_keys(content: Mapping[str, Any], *keys: str) -> None:
     if missing := [key for key in keys if key not in content]:
         raise ValueError(f"it has no {' and no '.join(missing)}")
+
+
+def _run_folder(file: Path) -> Path:
+    """
+    The folder of the run that a zip belongs to: its own, or one above it, since checkpoints and the
+    best models of evaluations have folders in the run's. Its own if none is a run's.
+    """
+    folders = [file.parent, *file.absolute().parents[1:3]]
+    return next((folder for folder in folders if any(folder.glob("*/config.yml"))), file.parent)
 
 
 def _bare_zip(

@@ -175,14 +175,14 @@ class Run:
     @property
     def statistics_file(self) -> Path | None:
         """
-        :return: the statistics of ``VecNormalize``, if the run has them: a checkpoint has its own,
-            and a zip's lie next to it, or in a folder as the zoo makes it
+        :return: the statistics of ``VecNormalize``, if the run has them: checkpoints and the best
+            models of evaluations have their own, next to the zip or in a folder as the zoo makes it
         """
         folder = self.model_path.parent
         name = file_name(self.env_id) if self.stats_path is None else self.stats_path.name
         places = [folder / name / STATISTICS]
         if self.stats_path is not None:
-            places.append(self.stats_path / STATISTICS)
+            places += [folder / STATISTICS, self.stats_path / STATISTICS]
         elif self.state.get("vec_normalize") is not False:
             places.append(folder / STATISTICS)
         return next((file for file in places if file.is_file()), None)

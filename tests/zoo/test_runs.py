@@ -237,3 +237,51 @@ def test_a_skill_that_is_not_finite_is_not_exported(run, tmp_path, monkeypatch, 
     with pytest.raises(ValueError, match=rf"policy.actor.mu.bias\[0\]={value} is not finite"):
         export_run(find_run(run), 0, tmp_path)
     assert not list(tmp_path.rglob("*.zip"))
+
+
+# -- the best models of evaluations ------------------------------------------------------------
+
+BEST = """
+Pendulum-v1:
+  policy: MlpPolicy
+  n_timesteps: 300
+  n_envs: 2
+  learning_starts: 50
+  normalize: "{'norm_obs': True, 'norm_reward': False}"
+  policy_kwargs: "dict(net_arch=[16])"
+  env_kwargs: {g: 2.0, max_episode_steps: 41}
+  env_wrapper:
+    - sb3_diayn.DIAYNWrapper: {n_skills: 3}
+  callback:
+    - sb3_diayn.DIAYNCallback: {net_arch: [16]}
+    - sb3_diayn.SkillEvaluationCallback: {eval_freq: 100, save_path: auto}
+"""
+
+
+@pytest.fixture(scope="module")
+def best(tmp_path_factory) -> Path:
+    """The best model of a run with statistics and arguments of its environment."""
+    folder = tmp_path_factory.mktemp("best")
+    (folder / "best.yml").write_text(BEST)
+    run = train(ENV, conf_file=folder / "best.yml", seed=0, log_folder=folder, device="cpu")
+    return run / "skills" / "best_model.zip"
+
+
+def test_the_best_model_plays_as_its_run(best):
+    found, run = find_run(best), find_run(best.parents[1])
+    assert found.model_path == best and found.folder == run.folder
+    assert found.env_kwargs == run.env_kwargs == {"g": 2.0, "max_episode_steps": 41}
+    assert found.hyperparams == run.hyperparams
+    assert found.statistics_file == best.parent / "vecnormalize.pkl" != run.statistics_file
+    assert (found.evaluate(n_episodes=1, device="cpu").lengths == 41).all()
+
+
+def test_the_best_model_is_not_resumed_with_new_statistics(best, tmp_path):
+    with pytest.raises(ValueError, match="no statistics of VecNormalize where a training looks"):
+        train(resume=best, n_timesteps=20, log_folder=tmp_path, device="cpu")
+    place = best.parent / ENV
+    place.mkdir()
+    shutil.copy(best.parent / "vecnormalize.pkl", place)
+    again = find_run(train(resume=best, n_timesteps=20, log_folder=tmp_path, device="cpu"))
+    assert again.env_kwargs["g"] == 2.0
+    shutil.rmtree(place)

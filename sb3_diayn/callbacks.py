@@ -220,7 +220,6 @@ class DIAYNCallback(BaseCallback):
         self._live_state: LiveState | None = None
         self._is_normalized = False
         self._is_set_up = False
-        self._returns = EpisodeReturns()
         self._last_p_z = self._last_sync = 0
 
     # -- set-up ------------------------------------------------------------------------------
@@ -282,6 +281,7 @@ class DIAYNCallback(BaseCallback):
             saved = dict(known.items()) if known else None
             if self._live_state is not None:
                 self._live_state.freeze()  # a model of before keeps the discriminator it had
+            self._returns = EpisodeReturns()
             self._is_normalized = is_normalized  # also when the model gets another environment
             self._build(saved)
             if live is not None:

@@ -17,5 +17,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     command = shlex.join(["sb3-diayn", *words])
     args = make_parser().parse_args(words, argparse.Namespace(command=command))
-    # By name, since importing it takes seconds, see sb3_diayn.cli.commands.
-    return int(resolve_name("sb3_diayn.cli.running:run")(args))
+    try:
+        # By name, since importing it takes seconds, see sb3_diayn.cli.commands.
+        return int(resolve_name("sb3_diayn.cli.running:run")(args))
+    except KeyboardInterrupt:  # within those seconds
+        print("Interrupted.", file=sys.stderr)
+        return 130

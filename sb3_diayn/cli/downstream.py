@@ -182,6 +182,11 @@ def why_no_replay(model: BaseAlgorithm, env: VecEnv, expert: Demonstration) -> s
     """
     if expert.actions is None or expert.seed is None:
         return "there is no array 'actions' or no 'seed' to play it again by"
+    width = expert.actions.shape[1:]
+    if width != env.action_space.shape:
+        return (
+            f"its actions have shape {width} each, not the environment's {env.action_space.shape}"
+        )
     replay = Replay(env, expert.actions)
     max_steps = len(expert.actions)
     (episode,) = play_skills(model, replay, [0], seed=expert.seed, max_steps=max_steps)

@@ -151,7 +151,7 @@ def compare(args: argparse.Namespace) -> None:
     """Run ``sb3-diayn compare``."""
     with require_extra("report"):  # before anything is played
         import sb3_diayn.evaluation.comparison  # noqa: F401
-    names = short_names(args.run)
+    names = short_names(list({Path(path).resolve(): path for path in args.run}.values()))
     found = {name: _comparable(Path(path), args) for name, path in names.items()}
     folder = check_writable(args.output) if args.output else None
     evaluations = {name: evaluate() for name, (evaluate, _) in found.items()}
@@ -359,6 +359,11 @@ def parse_skills(text: str | None, n_skills: int) -> list[int]:
                 f"{n_skills - 1} and ranges, or all. For example 0,3,7-9."
             )
         first, last = int(found[1]), int(found[2] or found[1])
+        if first > last:
+            raise ValueError(
+                f"skill={text!r} has the range {part.strip()}, which holds no skill; expected the "
+                f"lower index first. Write {last}-{first}."
+            )
         skills += range(check_skill(first, n_skills), check_skill(last, n_skills) + 1)
     return list(dict.fromkeys(skills))
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from sb3_diayn.cli.commands import train_options
 from sb3_diayn.cli.evaluation import show_comparison
-from sb3_diayn.cli.training import settings_of
+from sb3_diayn.cli.training import settings_of, training_options
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.files import check_writable, require_extra
 from sb3_diayn.zoo.parallel import AUTO
@@ -142,6 +142,7 @@ def parse_train(command: Sequence[str]) -> argparse.Namespace:
 
 def expand(args: argparse.Namespace) -> list[SweepRun]:
     """All runs, the seeds of a setting one after the other. Refuses what cannot be trained."""
+    _check_train_options(args)
     found = list(_settings(args))
     settings = dict(found)
     if len(settings) < len(found):
@@ -150,9 +151,16 @@ def expand(args: argparse.Namespace) -> list[SweepRun]:
             "ones. Leave repeated values out."
         )
     hyperparams = {}  # of all, to refuse the last setting before the first run
+    named: dict[str, str] = {}
     for setting, options in settings.items():
         asked = TrainingOptions(**settings_of(parse_train(["train", *options])))
-        _, settled = complete(asked)
+        known, settled = complete(asked)
+        same = named.setdefault(repr((known.algo, known.env, settled)), setting)
+        if same != setting:
+            raise ValueError(
+                f"param={args.param!r} and the other lists make {same} and {setting} the same; "
+                "expected different ones. Leave repeated values out."
+            )
         is_chosen_here = asked.hyperparams.get("n_envs") == AUTO
         hyperparams[setting] = None if is_chosen_here else settled
     runs = []
@@ -164,10 +172,37 @@ def expand(args: argparse.Namespace) -> list[SweepRun]:
     return runs
 
 
+def _check_train_options(args: argparse.Namespace) -> None:
+    """Refuse options of ``train`` that the sweep would replace by its own."""
+    given, absent = (vars(parse_train(["train", *words])) for words in (args.train_options, ()))
+    replaced = {"env": "--env", "algo": "--algo", "seed": "--seeds", "log_folder": "--output"}
+    replaced["resume"] = "no --resume"
+    if args.n_skills:
+        replaced["n_skills"] = "--n-skills"
+    if args.total_timesteps != -1:
+        replaced["n_timesteps"] = "-n"
+    for name, instead in replaced.items():
+        if given[name] != absent[name]:
+            raise ValueError(
+                f"{name}={given[name]!r} is among the options after --, and the sweep gives each "
+                f"run its own; expected others there. Use {instead} of sweep."
+            )
+    hyperparams = training_options(argparse.Namespace(**given))["hyperparams"]
+    for key, values in args.param:
+        if key in hyperparams:
+            raise ValueError(
+                f"param={f'{key}={values}'!r} is also among the options after --, with "
+                f"{hyperparams[key]!r}; expected one of them. Leave one out."
+            )
+
+
 def _settings(args: argparse.Namespace) -> Iterator[tuple[str, list[str]]]:
     """Name and options of each setting."""
-    keys = [key for key, _ in args.param]
-    axes = [args.envs, args.algo, args.n_skills or [None], *(values for _, values in args.param)]
+    params: dict[str, list[str]] = {}
+    for key, values in args.param:
+        params.setdefault(key, []).extend(values)
+    keys = list(params)
+    axes = [args.envs, args.algo, args.n_skills or [None], *params.values()]
     for env_id, algo, n_skills, *values in itertools.product(*axes):
         parts = [env_id, algo]
         options = ["--no-films", *args.train_options]  # films of each run take their time

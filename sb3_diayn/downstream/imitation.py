@@ -4,6 +4,7 @@ Imitation: the skill that matches an expert's trajectory best.
 Section 4.2.3 of the paper, https://arxiv.org/abs/1802.06070.
 """
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch as th
+from gymnasium import spaces
 
 from sb3_diayn.discriminator import Discriminator
 from sb3_diayn.files import reading, require_extra
@@ -20,6 +22,7 @@ from sb3_diayn.representation import Representation
 __all__ = ["Demonstration", "SkillInference", "infer_skill", "load_demonstration"]
 
 Array = npt.NDArray[Any]
+WHOLE_NUMBERS, REAL_NUMBERS = "iu", "biuf"  # NumPy's kinds of types
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,8 @@ def infer_skill(
     device = discriminator.log_p.device
     tensors = [th.as_tensor(states, device=device)]
     if discriminator.action_space is not None:
-        scaled = discriminator.scale_action(_check_actions(actions, len(states)))
+        taken = _check_actions(discriminator.action_space, actions, len(states))
+        scaled = discriminator.scale_action(taken)
         tensors.append(th.as_tensor(scaled.reshape(len(states), -1), device=device))
     with th.no_grad():
         if isinstance(discriminator, Representation):
@@ -181,7 +185,8 @@ def load_demonstration(trajectory: str | os.PathLike[str], *, episode: int = 0) 
     :return: the trajectory
     :raises FileNotFoundError: if there is no such file or dataset
     :raises ImportError: if a dataset is named and the extra ``minari`` is missing
-    :raises ValueError: if the file cannot be read, or there is no such episode
+    :raises ValueError: if the file cannot be read or has something else, or there is no such
+        episode
     """
     path = Path(trajectory)
     if path.suffix in (".npy", ".npz"):
@@ -197,9 +202,45 @@ def load_demonstration(trajectory: str | os.PathLike[str], *, episode: int = 0) 
             "'observations' of shape (T, d). Save it with np.savez(file, observations=..., "
             "actions=..., seed=...)."
         )
-    if actions is not None and len(observations) == len(actions) + 1:
-        observations = observations[1:]
-    return Demonstration(observations, actions, None if seed is None else int(seed))
+    observations = _read_numbers(trajectory, "observations", observations)
+    if actions is not None:
+        actions = _read_numbers(trajectory, "actions", actions)
+        if len(observations) == len(actions) + 1:
+            observations = observations[1:]
+        if len(observations) != len(actions):
+            raise ValueError(
+                f"trajectory={str(trajectory)!r} has {len(observations)} observations and "
+                f"{len(actions)} actions; expected as many, or one observation more: the reset's."
+            )
+    return Demonstration(observations, actions, _read_seed(trajectory, seed))
+
+
+def _read_numbers(trajectory: str | os.PathLike[str], name: str, value: Any) -> Array:
+    array = np.asarray(value)
+    if array.ndim == 0 or array.dtype.kind not in REAL_NUMBERS:
+        raise ValueError(
+            f"trajectory={str(trajectory)!r} has {name} of shape {array.shape} and type "
+            f"{array.dtype}; expected real numbers, one row for each step. Save them as such."
+        )
+    if name == "actions" and not np.isfinite(array).all():  # of observations see infer_skill
+        step = int(np.argwhere(~np.isfinite(array))[0][0])
+        raise ValueError(
+            f"trajectory={str(trajectory)!r} has actions[{step}] that is not finite; expected "
+            "finite numbers. Cut the trajectory there."
+        )
+    return array
+
+
+def _read_seed(trajectory: str | os.PathLike[str], value: Any) -> int | None:
+    if value is None:
+        return None
+    seed = np.asarray(value)
+    if seed.ndim != 0 or seed.dtype.kind not in WHOLE_NUMBERS or seed < 0:
+        raise ValueError(
+            f"trajectory={str(trajectory)!r} has seed={seed.tolist()!r}; expected one integer of "
+            "at least 0, as env.reset(seed=...) takes it. Leave it out if it is not known."
+        )
+    return int(seed)
 
 
 def _check_observations(discriminator: Discriminator, observations: Array) -> Array:
@@ -219,14 +260,21 @@ def _check_observations(discriminator: Discriminator, observations: Array) -> Ar
     return observations.astype(np.float32)
 
 
-def _check_actions(actions: Any, length: int) -> Array:
+def _check_actions(space: spaces.Space[Any], actions: Any, length: int) -> Array:
     if actions is None or len(actions) != length:
         given = "None" if actions is None else f"{len(actions)} of them"
         raise ValueError(
             f"actions={given} do not fit {length} observations; expected one for each, since this "
             "discriminator reads actions too. Pass the expert's actions."
         )
-    return np.asarray(actions)
+    taken, shape = np.asarray(actions), space.shape or ()
+    if taken[0].size != math.prod(shape):
+        raise ValueError(
+            f"actions of shape {taken.shape} do not fit the discriminator; expected "
+            f"{(length, *shape)}, as the environment takes them. Check that the expert acted in "
+            "the same environment."
+        )
+    return taken
 
 
 def _read_arrays(path: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Training through the RL Zoo: its runs can be interrupted and resumed."""
 
 import argparse
+import inspect
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -70,6 +71,9 @@ from sb3_diayn.zoo.saving import close_all_envs, learns_skills, save, save_and_r
 N_CHECKPOINTS, MIN_SAVE_FREQ = 10, 10_000
 LIVE_FILE = "live.html"  # in a run's folder
 LIVE_FILMS = 3  # of skills, on that page
+# Of algorithms, what they read when they are built, not when they are loaded.
+BUILT = frozenset({"policy", "policy_kwargs", "replay_buffer_class", "replay_buffer_kwargs"})
+BUILT |= {"optimize_memory_usage", "use_sde"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,6 +237,25 @@ def _check_resumed(options: TrainingOptions, resumed: Run) -> None:
             raise ValueError(
                 f"{name}={given!r} does not match the run that is resumed; expected {has}. Leave "
                 f"--{option} out, or start a new run without --resume."
+            )
+    _check_built(options, resumed)
+
+
+def _check_built(options: TrainingOptions, resumed: Run) -> None:
+    """Refuse to change what an algorithm reads only when it is built, not when it is loaded."""
+    model_class = resumed.model_class
+    is_off_policy = issubclass(model_class, OffPolicyAlgorithm)
+    defaults = inspect.signature(model_class.__init__).parameters
+    for name, given in options.hyperparams.items():
+        default = defaults[name].default if name in defaults else None
+        own = resumed.hyperparams.get(name, default)
+        is_built = name in BUILT or (name == "n_steps" and is_off_policy)
+        if name == "ent_coef" and is_off_policy:  # auto has an optimiser, a number has none
+            is_built = isinstance(given, str) != isinstance(own, str)
+        if is_built and given != own:
+            raise ValueError(
+                f"{name}={given!r} cannot change a run that is resumed; expected its own, {own!r}: "
+                "the model was built with it. Leave it out, or start a new run without --resume."
             )
 
 

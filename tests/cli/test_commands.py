@@ -589,6 +589,16 @@ def test_mistakes_of_train(run, tmp_path, capsys):
     assert "algo='ppo' does not match the run that is resumed; expected sac" in message
     message = error_of(capsys, "train", *other, "--conf-file", "seed")
     assert "conf_file='seed' does not match" in message and "Leave --conf-file out" in message
+    for pair, own in [
+        ("policy_kwargs:dict(net_arch=[8])", "expected its own, "),
+        ("n_steps:3", "expected its own, 1"),
+        ("use_sde:True", "expected its own, False"),
+        ("ent_coef:auto", "expected its own, "),
+    ]:
+        name, _, value = pair.partition(":")
+        message = error_of(capsys, "train", *other, "--hyperparams", pair)
+        assert f"{name}=" in message and value.strip("'") in message and own in message
+        assert "the model was built with it. Leave it out" in message
     space = ["--resume", run, "--env", "MountainCarContinuous-v0", *logs]
     message = error_of(capsys, "train", *space)
     assert "env='MountainCarContinuous-v0' does not fit the run" in message

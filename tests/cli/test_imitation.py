@@ -66,6 +66,8 @@ def test_what_cannot_be_replayed_is_told_why(model, expert):
     assert "no array 'actions'" in why_no_replay(model, make_env(), states)
     other = Demonstration(expert.observations + 0.1, expert.actions, 5)
     assert "its actions lead to other states here" in why_no_replay(model, make_env(), other)
+    wide = Demonstration(expert.observations, np.zeros((30, 7)), 5)
+    assert "shape (7,) each, not the environment's" in why_no_replay(model, make_env(), wide)
     shorter = Demonstration(expert.observations[:-1], expert.actions, 5)
     assert "other states" in why_no_replay(model, make_env(), shorter)
 

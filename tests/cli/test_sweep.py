@@ -62,6 +62,13 @@ def test_options_for_every_run_and_those_of_the_grid_add_up(tmp_path):
     assert sweep.parse_train(run.command).n_timesteps == 300
 
 
+def test_values_of_a_repeated_parameter_add_up(tmp_path):
+    params = ["--param", "gamma=0.9,0.99", "--param", "tau=0.01", "--param", "gamma=0.5"]
+    runs = expand(tmp_path, "--env", ENV, "--seeds", "1", *params)
+    found = [sweep.parse_train(run.command).hyperparams for run in runs]
+    assert found == [{"gamma": gamma, "tau": 0.01} for gamma in (0.9, 0.99, 0.5)]
+
+
 def test_hyperparameters_of_wrapper_and_callback(tmp_path):
     params = ["DIAYNCallback.obs_indices=0:2", "DIAYNWrapper.skill=uniform", "gamma=0.9"]
     args = [word for param in params for word in ("--param", param)]
@@ -87,6 +94,18 @@ def test_hyperparameters_of_wrapper_and_callback(tmp_path):
             r"DIAYNCallback\.x=1 is not an argument of",
         ),
         (["--envs", ENV, "--algo", "sac,xyz"], "algo='xyz' has no provided configuration"),
+        (["--env", ENV, "--param", "gamma=0.9,0.90"], r"0.9 and .*gamma=0.90 the same; expected"),
+        (["--env", ENV, "--param", "gamma=0.9", "--param", "gamma=0.9"], "name a setting twice"),
+        (["--env", ENV, "--", "--seed", "7"], "seed=7 is among .*expected others.*--seeds of"),
+        (["--env", ENV, "--", "-f", "x"], "log_folder='x' is among .*Use --output of sweep"),
+        (["--env", ENV, "--", "--algo", "ppo"], "algo='ppo' is among .*Use --algo of sweep"),
+        (["--env", ENV, "--", "--env", "A"], "env='A' is among .*Use --env of sweep"),
+        (["--env", ENV, "--n-skills", "3", "--", "--n-skills", "5"], "n_skills=5 is among"),
+        (["--env", ENV, "-n", "300", "--", "-n", "500"], "n_timesteps=500 is among .*Use -n of"),
+        (
+            ["--env", ENV, "--param", "ent_coef=0.1", "--", "--ent-coef", "0.3"],
+            "ent_coef.* is also among the options after --, with 0.3; expected one",
+        ),
     ],
 )
 def test_mistakes(tmp_path, args, message):

@@ -59,6 +59,8 @@ def test_a_discriminator_of_actions_reads_scaled_ones():
     assert infer_skill(discriminator, Demonstration(np.zeros((4, 2)), actions)).skill == 3
     with pytest.raises(ValueError, match=r"actions=None do not fit 4 obs.*Pass the expert's acti"):
         infer_skill(discriminator, np.zeros((4, 2)))
+    with pytest.raises(ValueError, match=r"actions of shape \(4, 3\) do not fit .*expected \(4, "):
+        infer_skill(discriminator, np.zeros((4, 2)), np.zeros((4, 3)))
     with pytest.raises(ValueError, match=r"actions=4 of them do not fit 5 observations"):
         infer_skill(discriminator, np.zeros((5, 2)), actions)
 
@@ -97,6 +99,32 @@ def test_the_observation_of_the_reset_is_left_out(tmp_path):
     states = walk(1, 5)
     np.savez(tmp_path / "all.npz", observations=states, actions=np.ones((4, 2)))
     np.testing.assert_array_equal(load_demonstration(tmp_path / "all.npz").observations, states[1:])
+
+
+BAD_ARRAYS = {
+    "text": ({"observations": np.array([["a", "b"]])}, "observations of shape .* expected real n"),
+    "complex": ({"observations": np.zeros((4, 2), complex)}, "type complex128; expected real n"),
+    "one number": ({"observations": np.float64(1)}, "expected an array 'observations'"),
+    "text as actions": ({"actions": np.full(4, "left")}, "actions of shape .* expected real n"),
+    "actions of NaN": ({"actions": np.full((4, 1), np.nan)}, r"actions\[0\] that is not finite"),
+    "too few actions": (
+        {"actions": np.zeros((2, 1))},
+        "4 observations and 2 actions; expected",
+    ),
+    "one action": ({"actions": np.float64(1)}, "expected real numbers, one row for each step"),
+    "seeds": ({"seed": [1, 2]}, r"seed=\[1, 2\]; expected one integer"),
+    "a negative seed": ({"seed": -1}, "seed=-1; expected one integer of at least 0"),
+    "a text as seed": ({"seed": "abc"}, "seed='abc'; expected one integer"),
+    "half a seed": ({"seed": 0.5}, "seed=0.5; expected one integer"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ARRAYS)
+def test_what_is_wrong_with_a_file_is_said_of_the_file(tmp_path, name):
+    arrays, message = BAD_ARRAYS[name]
+    np.savez(tmp_path / "bad.npz", **{"observations": walk(1, 4), **arrays})
+    with pytest.raises(ValueError, match=rf"trajectory='.*bad.npz' has .*{message}"):
+        load_demonstration(tmp_path / "bad.npz")
 
 
 def test_files_that_are_none_are_refused(tmp_path):

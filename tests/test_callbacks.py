@@ -262,6 +262,18 @@ def test_a_callback_that_went_on_to_another_model_leaves_the_first_alone(tmp_pat
     assert equal(parameters(load_discriminator(tmp_path / "first")), before)
 
 
+def test_a_callback_tells_of_the_episodes_of_the_present_model_alone():
+    reused, fresh = make_callback(), make_callback()
+    make_sac(counting()).learn(60, callback=reused)
+    make_sac(counting(skill="balanced"), seed=1).learn(40, callback=reused)
+    make_sac(counting(skill="balanced"), seed=1).learn(40, callback=fresh)
+    names = ("returns", "episodes", "skills_seen")
+    progress = [callback.state()["progress"] for callback in (reused, fresh)]
+    assert progress[0]["episodes"]
+    assert len({str({name: each[name] for name in names}) for each in progress}) == 1
+    assert reused.metrics()["task_return"] == fresh.metrics()["task_return"]
+
+
 # -- options -----------------------------------------------------------------------------------
 
 

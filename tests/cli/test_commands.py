@@ -513,6 +513,20 @@ def test_parse_skills(text, skills):
     assert commands.parse_skills(text, K) == skills
 
 
+def test_a_reversed_range_of_skills_is_refused():
+    with pytest.raises(ValueError, match=r"range 2-1, which holds no skill.*Write 1-2\."):
+        commands.parse_skills("0,2-1", K)
+
+
+def test_ctrl_c_while_a_command_is_imported(capsys, monkeypatch):
+    def interrupted(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sb3_diayn.cli.resolve_name", interrupted)
+    assert main(["config", "sac"]) == 130
+    assert capsys.readouterr().err == "Interrupted.\n"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("text", ["x", "", "1,", "-1", "3", "0-3", "1.5"])
 @pytest.mark.parametrize("command", ["record", "report", "play"])

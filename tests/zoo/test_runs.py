@@ -81,6 +81,12 @@ def test_a_checkpoint_is_another_model(run, measured):
     assert [each.model_path.parent for each in measured] == [checkpoint]
 
 
+def test_a_run_that_is_named_twice_is_compared_once(run, tmp_path, measured):
+    again = str(run / ".." / run.name)
+    assert main(["compare", str(run), again, "-o", str(tmp_path), *QUICK]) == 0
+    assert len((tmp_path / "comparison.csv").read_text().splitlines()) == 2
+
+
 def test_a_film_leaves_the_display_as_it_was(run, tmp_path, monkeypatch):
     monkeypatch.delenv("SDL_VIDEODRIVER", raising=False)
     monkeypatch.setenv("SDL_AUDIODRIVER", "disk")

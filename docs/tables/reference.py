@@ -50,7 +50,6 @@ DIGITS, N_POINTS = 3, 25
 WITH_MODEL = (  # keep their zips
     "sac/MountainCarContinuous-v0_1",
     "sac/Pendulum-v1_1",
-    "sac/InvertedPendulum-v5_1",
     "sac/Reacher-v5_1",
     "sac/Hopper-v5_1",
     "velocity/ppo/HalfCheetah-v5_1",

@@ -55,3 +55,11 @@ def test_other_names_are_missing():
         _ = sb3_diayn.DIAYNWraper
     with pytest.raises(ImportError, match="DIAYNWraper"):
         exec("from sb3_diayn import DIAYNWraper", {})
+
+
+def test_the_page_of_modules_is_up_to_date():
+    pytest.importorskip("tomllib")  # Python 3.11
+    from docs.tables.modules import PACKAGES, PAGE, ordered, subject, with_tables
+
+    assert PAGE.read_text(encoding="utf-8") == with_tables(), "run python -m docs.tables.modules"
+    assert all(subject(file).endswith(".") for package in PACKAGES for file in ordered(package))

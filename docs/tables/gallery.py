@@ -61,8 +61,8 @@ REMARKS = {
     ),
     "displacement_ppo_Swimmer-v5_1": "All swim in the first seconds, then bend and drift.",
     "displacement_ppo_Walker2d-v5_1": (
-        "Skills 0 and 2 walk backward, and skill 2 falls in the end. Skills 1 and 3 lean forward "
-        "and fall, and skill 4 stands."
+        "Skills 2 and 3 go forward with one leg drawn up, and skill 3 falls in the end. Skills 1 "
+        "and 4 go backward with their legs apart, and skill 0 falls early."
     ),
     "displacement_ppo_HalfCheetah-v5_1": (
         "Skills 0, 1 and 2 run backward on their feet. Skill 3 slides forward on its face, and "

@@ -55,8 +55,14 @@ UPDATES = frozenset({"gradient_steps", "train_freq"})
 NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
 SCHEDULE = re.compile(rf"lin(ear)?_{NUMBER}")
 # Where ppo.yml learns better skills than sac.yml: docs/pages/tips.md.
-BETTER_WITH_PPO = ("Hopper-v4", "Hopper-v5", "Humanoid-v4", "Humanoid-v5", "Walker2d-v5")
-BETTER_WITH_PPO += ("InvertedPendulum-v5",)
+BETTER_WITH_PPO = (
+    "Hopper-v4",
+    "Hopper-v5",
+    "Humanoid-v4",
+    "Humanoid-v5",
+    "InvertedPendulum-v5",
+    "Walker2d-v5",
+)
 # Provided files with the values of published codes.
 PRESETS = ("original-code", "paper", "seed", "urlb")
 

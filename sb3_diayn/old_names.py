@@ -44,7 +44,7 @@ NEW_NAMES: dict[str, tuple[str, ...]] = {
     "imitation": ("downstream.imitation", "cli.downstream"),
     "importance": ("evaluation.evaluate",),
     "indices": ("extractors",),
-    "learning": ("zoo.training",),
+    "learning": ("zoo.training", "zoo.settings"),
     "locomotion": ("envs.locomotion",),
     "metrics": ("evaluation.metrics",),
     "monitoring": ("evaluation.callback",),

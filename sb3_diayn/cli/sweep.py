@@ -34,7 +34,7 @@ from sb3_diayn.zoo.provenance import (
     load_plain_hyperparams,
     load_provenance,
 )
-from sb3_diayn.zoo.training import TrainingOptions, complete
+from sb3_diayn.zoo.settings import TrainingOptions, complete
 
 ATTEMPTS = 2
 EVALUATION, LOG = "evaluation.json", "log.txt"

@@ -34,8 +34,9 @@ from sb3_diayn.zoo.finding import find_run
 from sb3_diayn.zoo.hyperparams import config_path, preset_path
 from sb3_diayn.zoo.provenance import save_provenance, shown_path
 from sb3_diayn.zoo.runs import Run
+from sb3_diayn.zoo.settings import TrainingOptions
 from sb3_diayn.zoo.tracking import tracking
-from sb3_diayn.zoo.training import LIVE_FILE, TrainingOptions, train
+from sb3_diayn.zoo.training import LIVE_FILE, train
 
 FINETUNING_STEPS = 20_000  # that the command at the end of a training suggests
 NO_FILMS = "Films were left out. Make them: sb3-diayn report {}"

@@ -4,7 +4,8 @@ from sb3_diayn.zoo.downstream import export_run, finetune
 from sb3_diayn.zoo.finding import find_run
 from sb3_diayn.zoo.hyperparams import config_path, override, preset, read_config
 from sb3_diayn.zoo.runs import Run
-from sb3_diayn.zoo.training import TrainingOptions, train
+from sb3_diayn.zoo.settings import TrainingOptions
+from sb3_diayn.zoo.training import train
 
 __all__ = [
     "Run",

@@ -20,7 +20,8 @@ from sb3_diayn.zoo.hyperparams import CLASS_KEYS, check_names, class_entries, im
 from sb3_diayn.zoo.parallel import AUTO
 from sb3_diayn.zoo.run_files import file_name, load_yaml
 from sb3_diayn.zoo.runs import Run
-from sb3_diayn.zoo.training import TrainingOptions, learn_and_save, seeded
+from sb3_diayn.zoo.settings import TrainingOptions, seeded
+from sb3_diayn.zoo.training import learn_and_save
 
 # A wrapper of this package that knows nothing of skills, but is a part of what the policy sees.
 OF_ENVIRONMENT = ".DisplacementObservation"
@@ -139,7 +140,7 @@ def finetune(run: Run, skill: int, *, reset_critics: bool = False, **options: An
     :param run: whose skill
     :param skill: index of the skill to start from
     :param reset_critics: keep the policy, and start the critics again
-    :param options: see :class:`~sb3_diayn.zoo.training.TrainingOptions`; ``live`` and
+    :param options: see :class:`~sb3_diayn.zoo.settings.TrainingOptions`; ``live`` and
         ``n_envs="auto"`` are for skills
     :return: the new run, which knows of no skills. It warms up with the skill, see
         :class:`~sb3_diayn.downstream.finetuning.WarmUp`

@@ -11,7 +11,7 @@ from sb3_diayn import __version__
 from sb3_diayn.files import brief, require_extra
 from sb3_diayn.zoo.console import flatten
 from sb3_diayn.zoo.finding import find_run
-from sb3_diayn.zoo.training import TrainingOptions, complete, seeded
+from sb3_diayn.zoo.settings import TrainingOptions, complete, seeded
 
 TENSORBOARD_FOLDER = "runs"  # as the zoo has it
 
@@ -33,7 +33,7 @@ def tracking(
         with tracking({"env": "Pendulum-v1", "n_skills": 5}) as settings:
             folder = train(**settings)
 
-    :param settings: fields of :class:`~sb3_diayn.zoo.training.TrainingOptions`
+    :param settings: fields of :class:`~sb3_diayn.zoo.settings.TrainingOptions`
     :param resume: the run that the training continues
     :param project: of Weights & Biases
     :param entity: user or team there; None for the user's default

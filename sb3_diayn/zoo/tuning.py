@@ -31,7 +31,8 @@ from sb3_diayn.zoo.hyperparams import (
     wrapper_of_skills,
 )
 from sb3_diayn.zoo.runs import EVALUATION_ENVS
-from sb3_diayn.zoo.training import TrainingOptions, complete, make_manager, seeded
+from sb3_diayn.zoo.settings import TrainingOptions, complete, seeded
+from sb3_diayn.zoo.training import make_manager
 
 Space = Mapping[str, Sequence[Any]]
 
@@ -161,7 +162,7 @@ def tune(
     :param study_name: the study to start or to join; None for algorithm and environment
     :param study: how to search, as the zoo's ``ExperimentManager`` calls it: ``n_trials``,
         ``max_total_trials``, ``sampler``, ``pruner``, ``n_startup_trials``, ``n_evaluations``
-    :param options: see :class:`~sb3_diayn.zoo.training.TrainingOptions`
+    :param options: see :class:`~sb3_diayn.zoo.settings.TrainingOptions`
     :return: file with the best hyperparameters, in the zoo's format
     :raises ValueError: if the algorithm cannot be searched, the space does not fit, or no trial has
         reached its end

@@ -11,7 +11,8 @@ from sb3_diayn import SkillEvaluationCallback
 from sb3_diayn.zoo.environments import of_envpool
 from sb3_diayn.zoo.finding import find_run
 from sb3_diayn.zoo.hyperparams import get_arguments, vectorize_skills
-from sb3_diayn.zoo.training import TrainingOptions, complete, train
+from sb3_diayn.zoo.settings import TrainingOptions, complete
+from sb3_diayn.zoo.training import train
 
 SMALL = {"n_envs": 3, "n_steps": 20, "batch_size": 20, "n_epochs": 1}
 

@@ -11,7 +11,8 @@ import yaml
 from sb3_diayn.cli import main
 from sb3_diayn.zoo import find_run, parallel
 from sb3_diayn.zoo.parallel import choose_envs, pays_off, time_step
-from sb3_diayn.zoo.training import TrainingOptions, complete, train
+from sb3_diayn.zoo.settings import TrainingOptions, complete
+from sb3_diayn.zoo.training import train
 from tests.helpers.envs import CountingEnv
 
 WRAPPER = {"env_wrapper": [{"sb3_diayn.DIAYNWrapper": {"n_skills": 20}}]}

@@ -22,8 +22,7 @@ from sb3_diayn.evaluation.report import Description
 from sb3_diayn.files import reading, replacing
 from sb3_diayn.model_zip import read_member
 from sb3_diayn.zoo.hyperparams import class_entries
-from sb3_diayn.zoo.runs import Run
-from sb3_diayn.zoo.versions import SYSTEM_INFO, installed_versions
+from sb3_diayn.zoo.runs import SYSTEM_INFO, Run, installed_versions
 
 PROVENANCE_FILE = "run.json"
 

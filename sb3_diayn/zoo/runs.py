@@ -4,16 +4,19 @@ import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.utils import get_system_info
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, unwrap_vec_normalize
 
+from sb3_diayn import __version__
 from sb3_diayn.checkpoints import STATISTICS
 from sb3_diayn.checks import check_normalized
 from sb3_diayn.discriminator import Discriminator
@@ -29,11 +32,12 @@ from sb3_diayn.zoo.environments import find_environment, why_not_made
 from sb3_diayn.zoo.failures import naming_failures
 from sb3_diayn.zoo.hyperparams import check_classes, get_arguments, import_zoo
 from sb3_diayn.zoo.run_files import OF_SB3, check_statistics, file_name, load_yaml, sha256
-from sb3_diayn.zoo.versions import installed_versions
 
 # With more, nearly all of the time of an evaluation is spent in the environments themselves.
 EVALUATION_ENVS = 50
 SDL_DRIVERS = ("SDL_VIDEODRIVER", "SDL_AUDIODRIVER")
+SYSTEM_INFO = ("Python", "Stable-Baselines3", "PyTorch", "Gymnasium", "Numpy")  # SB3's names
+LIBRARIES = ("sb3-contrib", "sbx-rl", "rl_zoo3", "mujoco", "box2d")
 
 
 @dataclass
@@ -407,3 +411,13 @@ def _without_window() -> Iterator[None]:
     finally:
         for name in absent:  # a window that is opened later needs its own driver
             os.environ.pop(name, None)
+
+
+def installed_versions() -> dict[str, str]:
+    """:return: versions of this package and of what a result depends on, by name"""
+    system, _ = get_system_info(print_info=False)
+    versions = {"sb3-diayn": __version__, **{name: system[name] for name in SYSTEM_INFO}}
+    for name in LIBRARIES:
+        with suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return versions

@@ -1,4 +1,4 @@
-"""What is to be trained: options, hyperparameters, and what a resumed run keeps."""
+"""Options and hyperparameters of a training, and those that a resumed run cannot change."""
 
 import inspect
 from collections.abc import Mapping, Sequence

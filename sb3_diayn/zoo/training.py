@@ -80,10 +80,14 @@ def train(
     """
     resumed = None if resume is None else find_run(resume)
     settings, hyperparams = complete(TrainingOptions(env=env, **options), resumed)
+    agent = None if resumed is None else resume_point(resumed)
+    if resumed is not None and agent is not None:
+        assert settings.env is not None
+        _check_normalization(resumed, agent, settings.env)
     return learn_and_save(
         seeded(settings),
         hyperparams,
-        None if resumed is None else resume_point(resumed),
+        agent,
         callbacks,
         resume=None if resume is None else str(resume),
     )
@@ -263,25 +267,23 @@ def resume_point(run: Run) -> Path:
     :param run: the run to continue
     :return: the zip to start from: the last checkpoint's if it is of the same step, since the
         training continues exactly from there, else the run's own
-    :raises ValueError: if the zoo would not find the statistics of ``VecNormalize``
     """
     checkpoints = list_checkpoints(run.folder / CHECKPOINTS_FOLDER)
     if not checkpoints or run.model_path.parent != run.folder:
-        _check_statistics_of(run)
         return run.model_path
     steps, newest = list(checkpoints.items())[-1]
     saved = run.state.get("progress", {}).get("total_timesteps")
     return newest / MODEL_FILE if saved == steps else run.model_path
 
 
-def _check_statistics_of(run: Run) -> None:
-    """The zoo looks in one place only, and begins with new statistics if there are none."""
-    expected = run.model_path.parent / file_name(run.env_id) / STATISTICS
+def _check_normalization(run: Run, agent: Path, env_id: str) -> None:
+    """The zoo looks for statistics in one place only, and begins with new ones if it finds none."""
+    expected = agent.parent / file_name(env_id) / STATISTICS
     if run.state.get("vec_normalize") and not expected.is_file():
         raise ValueError(
-            f"RUN={str(run.model_path)!r} has no statistics of VecNormalize where a training looks "
-            f"for them; expected {expected}. Resume the run's folder or a checkpoint, or copy "
-            f"{run.statistics_file or STATISTICS} to that place."
+            f"RUN={str(agent)!r} has no statistics of VecNormalize where a training in {env_id} "
+            f"looks for them; expected {expected}. Copy {run.statistics_file or STATISTICS} to "
+            "that place, or resume the run's folder without --env."
         )
 
 

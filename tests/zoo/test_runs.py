@@ -283,11 +283,13 @@ def test_the_best_model_plays_as_its_run(best):
 
 
 def test_the_best_model_is_not_resumed_with_new_statistics(best, tmp_path):
-    with pytest.raises(ValueError, match="no statistics of VecNormalize where a training looks"):
+    with pytest.raises(ValueError, match="no statistics of VecNormalize where a training in Pend"):
         train(resume=best, n_timesteps=20, log_folder=tmp_path, device="cpu")
     place = best.parent / ENV
     place.mkdir()
     shutil.copy(best.parent / "vecnormalize.pkl", place)
+    with pytest.raises(ValueError, match=f"in {OTHER_ENV} looks for them.*without --env"):
+        train(OTHER_ENV, resume=best.parents[1], log_folder=tmp_path, device="cpu")
     again = find_run(train(resume=best, n_timesteps=20, log_folder=tmp_path, device="cpu"))
     assert again.env_kwargs["g"] == 2.0
     shutil.rmtree(place)

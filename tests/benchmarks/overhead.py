@@ -7,7 +7,8 @@ All train the same nets with the same batches (256) on Hopper-v5, one update per
 interleaved slices of one process; the ratios are medians over slices. Without the callback the
 model learns from the environment's own reward and SB3's buffer. The floor is that stock model with
 nothing but bare torch calls added: an update of a net of the discriminator's size, whose forward
-pass serves the rewards too.
+pass serves the rewards too. With ``cross_fit`` it is an update of two nets, batched, and a second
+forward pass for the rewards, since each net rewards what the other learns from.
 """
 
 import time
@@ -25,6 +26,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sb3_diayn import DIAYNCallback, DIAYNWrapper
+from sb3_diayn.discriminator import FoldLinear
 from tests.benchmarks.timing import ratio, report
 
 
@@ -33,10 +35,16 @@ class BareCalls(BaseCallback):
 
     def __init__(self, net_arch: list[int], n_skills: int, n_updates: int) -> None:
         super().__init__()
-        self.net = nn.Sequential(*create_mlp(11, n_skills, net_arch))
+        self.net = self.make_net(net_arch, n_skills)
         self.optimizer = th.optim.Adam(self.net.parameters(), fused=True)
         self.obs, self.skills = th.randn(256, 11), th.randint(0, n_skills, (256,))
         self.n_updates = n_updates
+
+    def make_net(self, net_arch: list[int], n_skills: int) -> nn.Module:
+        return nn.Sequential(*create_mlp(11, n_skills, net_arch))
+
+    def backward(self) -> None:
+        F.cross_entropy(self.net(self.obs), self.skills).backward()
 
     def _on_step(self) -> bool:
         return True
@@ -44,8 +52,29 @@ class BareCalls(BaseCallback):
     def _on_rollout_end(self) -> None:
         for _ in range(self.n_updates):
             self.optimizer.zero_grad()
-            F.cross_entropy(self.net(self.obs), self.skills).backward()
+            self.backward()
             self.optimizer.step()
+
+
+class BareFoldCalls(BareCalls):
+    """The same with two nets. Each learns from a quarter of the batch and rates another half."""
+
+    def make_net(self, net_arch: list[int], n_skills: int) -> nn.Module:
+        first, second = (create_mlp(11, n_skills, net_arch) for _ in range(2))
+        net = nn.Sequential()
+        for layer, other in zip(first, second, strict=True):
+            if isinstance(layer, nn.Linear) and isinstance(other, nn.Linear):
+                net.append(FoldLinear.stack([layer, other], spectral_norm=False))
+            else:
+                net.append(layer)
+        return net
+
+    def backward(self) -> None:
+        learned = self.net(self.obs[:128].view(2, 64, 11)).flatten(0, 1)
+        F.cross_entropy(learned, self.skills[:128]).backward()
+        with th.no_grad():
+            rated = self.net(self.obs.view(2, 128, 11)).flatten(0, 1)
+            F.cross_entropy(rated, self.skills, reduction="none")
 
 
 STEPS, SLICES, WARM_UP = 160, 12, 320  # multiples of the numbers of environments
@@ -77,10 +106,10 @@ class Case:
 
     def make_callbacks(self) -> dict[str, BaseCallback | None]:
         net_arch = [self.width] * 2
-        bare = BareCalls(net_arch, self.n_skills, self.n_envs)
         return {
             "stock": None,
-            "floor": bare,
+            "floor": BareCalls(net_arch, self.n_skills, self.n_envs),
+            "floor, cross-fitted": BareFoldCalls(net_arch, self.n_skills, self.n_envs),
             "with DIAYN": DIAYNCallback(net_arch=net_arch),
             "with DIAYN, whole batch": DIAYNCallback(net_arch=net_arch, batch_size=256),
             "with DIAYN, cross-fitted": DIAYNCallback(net_arch=net_arch, cross_fit=True),

@@ -1,6 +1,6 @@
 """Replay buffers: skills as numbers, rewards of the present discriminator."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ from sb3_diayn.observations import (
 from sb3_diayn.rewards import SkillReward
 from sb3_diayn.skills import SkillSpace
 
-Learn = Callable[..., th.Tensor]  # of the fields of a batch
+Learn = Callable[[Batch], th.Tensor]
 Indices = npt.NDArray[np.int64]
 Where = Indices  # which transitions: row * n_envs + environment
 
@@ -40,7 +40,7 @@ class SkillReplayBuffer(ReplayBuffer):
     Observations with the one-hot are rebuilt when a batch is sampled, and the reward of each
     transition comes from the discriminator of that moment: it is never stale. ``rewards`` holds
     the task rewards. ``skill_reward`` is bound by ``DIAYNCallback`` and not saved with the buffer;
-    ``learn`` is bound, too, while the model trains: it takes the fields of a
+    ``learn`` is bound, too, while the model trains: it takes a
     :class:`~sb3_diayn.discriminator.Batch`, gives its log q(z|s') and lets the discriminator learn
     from it. ``folds`` says which of two cross-fitted nets learns from a transition. ``n_steps`` and
     ``gamma`` are the model's: with more than one step, batches hold n-step returns as SB3's
@@ -157,9 +157,8 @@ class SkillReplayBuffer(ReplayBuffer):
             done,
             infos,
         )
-        if self.gate is not None and self.skill_reward is not None:
-            assert self.skill_reward.min_task_return is not None
-            self.gate.add(row, task_reward, done, self.skill_reward.min_task_return)
+        if self.gate is not None:
+            self.gate.add(row, task_reward, done)
         if self.folds is not None:
             self.folds.add(row, self.skills[row], done)
 
@@ -253,16 +252,32 @@ class SkillReplayBuffer(ReplayBuffer):
     def _continues(self, rows: Indices, envs: Indices) -> npt.NDArray[np.bool_]:
         """Whether the next row is the next step of the same episode with the same skill."""
         following = (rows + 1) % self.buffer_size
-        # Vectors, with the newest frame last: SB3 has no n-step returns for others.
-        reached, started = self.next_observations[rows, envs], self.observations[following, envs]
         continues: npt.NDArray[np.bool_] = (
             (self.dones[rows, envs] == 0)
             & (following != self.pos)
             & (self.skills[rows, envs] == self.skills[following, envs])
-            # A later learn() resets the environment in the middle of an episode.
-            & (reached == started[:, -reached.shape[-1] :]).all(axis=-1)
+            & self._leads_to_next(rows, envs)
         )
         return continues
+
+    def _leads_to_next(self, rows: Indices, envs: Indices) -> npt.NDArray[np.bool_]:
+        """Not where a later ``learn`` has reset the environments in the middle of episodes."""
+        reached = take_rows(self.next_observations, self._where(rows, envs))
+        following = self._where((rows + 1) % self.buffer_size, envs)
+        started = self.skill_space.newest_frame(take_rows(self.observations, following))
+        same = map_obs(lambda a, b: (a == b).reshape(len(rows), -1).all(axis=1), reached, started)
+        leads: npt.NDArray[np.bool_] = np.all(
+            list(same.values()) if isinstance(same, dict) else [same], axis=0
+        )
+        return leads
+
+    def recorded(self) -> Iterator[tuple[int, bool]]:
+        """:return: the rows, oldest first, and whether all episodes were cut off after each"""
+        envs = np.arange(self.n_envs)
+        oldest, newest = self.pos if self.full else 0, (self.pos - 1) % self.buffer_size
+        for row in (oldest + np.arange(self.size())) % self.buffer_size:
+            leads = self._leads_to_next(np.full(self.n_envs, row), envs)
+            yield int(row), bool(row != newest and not leads.any())
 
     def _terminations(self, where: Where) -> th.Tensor:
         return self._column(self.dones.take(where) * (1 - self.timeouts.take(where)))
@@ -302,7 +317,7 @@ class SkillReplayBuffer(ReplayBuffer):
         if learn is None:
             rewards = self.skill_reward(next_obs, skills, task, actions, factors, folds, obs)
         else:
-            log_q = learn(*transitions)
+            log_q = learn(transitions)
             rewards = self.skill_reward.from_log_q(log_q, skills, task, factors)
         # A discriminator that has diverged stops the training, once the device says so; until then
         # it must not spoil the policy.
@@ -311,7 +326,11 @@ class SkillReplayBuffer(ReplayBuffer):
     def _reward_factors(self, where: Where) -> th.Tensor | None:
         """Of the skill rewards: of SMERL's gate, and of terminal states that are absorbing."""
         assert self.skill_reward is not None
-        factors = None if self.gate is None else self._tensor(self.gate.is_open.take(where))
+        factors = None
+        if self.gate is not None:
+            assert self.skill_reward.min_task_return is not None
+            is_open = self.gate.is_open(where, self.skill_reward.min_task_return)
+            factors = self._tensor(is_open.astype(np.float32))
         if self.skill_reward.absorbing:
             terminal = self._terminations(where).squeeze(1)
             extra = self.skill_reward.terminal_factor(self.gamma) - 1
@@ -355,9 +374,10 @@ class StretchFolds:
         :return: the folds of its transitions
         """
         folds = cls(buffer.buffer_size, buffer.n_envs, buffer.skill_space.n_skills)
-        oldest = buffer.pos if buffer.full else 0
-        for row in (oldest + np.arange(buffer.size())) % buffer.buffer_size:
+        for row, restarted in buffer.recorded():
             folds.add(row, buffer.skills[row], buffer.dones[row])
+            if restarted:
+                folds.restart()
         return folds
 
     def restart(self) -> None:
@@ -381,44 +401,71 @@ class StretchFolds:
 
 class EpisodeGate:
     """
-    The gate of SMERL (Kumar et al., 2020, arXiv 2010.14484): skill rewards are paid only within
-    episodes whose task return is near the optimum. One flag per transition of a replay buffer,
-    closed until the episode has ended and its return is known.
+    The gate of SMERL (Kumar et al., 2020, arXiv 2010.14484): the skill reward counts only within
+    episodes whose task return is near the optimum. One return per transition of a replay buffer,
+    unknown until the episode has ended.
 
     :param buffer_size: rows of the replay buffer
     :param n_envs: number of parallel environments
     """
 
     def __init__(self, buffer_size: int, n_envs: int) -> None:
-        self.is_open = np.zeros((buffer_size, n_envs), np.float32)
+        self.returns = np.full((buffer_size, n_envs), -np.inf, np.float32)
         self.restart()
+
+    @classmethod
+    def of_buffer(cls, buffer: SkillReplayBuffer) -> "EpisodeGate":
+        """
+        :param buffer: a replay buffer that was filled without a gate
+        :return: the gate of its transitions. An episode that has lost its first rows has the return
+            of the rest
+        """
+        gate = cls(buffer.buffer_size, buffer.n_envs)
+        for row, restarted in buffer.recorded():
+            gate.add(row, buffer.rewards[row], buffer.dones[row])
+            if restarted:
+                gate.restart()
+        return gate
 
     def restart(self) -> None:
         """Forget episodes that have not ended: the environments begin new ones."""
-        n_envs = self.is_open.shape[1]
+        n_envs = self.returns.shape[1]
         self._returns, self._lengths = np.zeros(n_envs), np.zeros(n_envs, np.int64)
 
     def add(
         self,
-        row: int,
+        row: int | np.integer[Any],
         task_rewards: npt.NDArray[Any],
         dones: npt.NDArray[Any],
-        min_task_return: float,
     ) -> None:
         """
         :param row: of the replay buffer, where one transition of each environment has been stored
         :param task_rewards: the environment's own rewards, shape ``(n_envs,)``
         :param dones: ends of episodes, shape ``(n_envs,)``
-        :param min_task_return: the least task return that opens the gate
         """
-        size = len(self.is_open)
-        self.is_open[row] = 0.0
+        size = len(self.returns)
+        self.returns[row] = -np.inf
         self._returns += task_rewards
         self._lengths += 1
         for i in np.flatnonzero(dones):
             steps = np.arange(min(self._lengths[i], size))
-            self.is_open[(row - steps) % size, i] = self._returns[i] >= min_task_return
+            self.returns[(row - steps) % size, i] = self._returns[i]
             self._returns[i], self._lengths[i] = 0.0, 0
+
+    def is_open(self, where: Where, min_task_return: float) -> npt.NDArray[np.bool_]:
+        """
+        :param where: which transitions
+        :param min_task_return: the least task return that opens the gate
+        :return: for each whether its episode has ended with such a return
+        """
+        is_open: npt.NDArray[np.bool_] = self.returns.take(where) >= min_task_return
+        return is_open
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "is_open" in state:  # saved when the gate held decisions, up to version 0.2.0
+            state["returns"] = np.where(state.pop("is_open") > 0, np.inf, -np.inf)
+            state["returns"] = state["returns"].astype(np.float32)
+        self.__dict__.update(state)
 
 
 def batch_device(model: BaseAlgorithm) -> th.device:
@@ -472,7 +519,7 @@ def bind_buffer(
     if skill_reward.min_task_return is None:
         buffer.gate = None
     else:
-        buffer.gate = buffer.gate or EpisodeGate(buffer.buffer_size, buffer.n_envs)
+        buffer.gate = buffer.gate or EpisodeGate.of_buffer(buffer)
     if not skill_reward.discriminator.cross_fit:
         buffer.folds = None
     else:

@@ -441,7 +441,7 @@ class DIAYNCallback(BaseCallback):
             if gradient_steps < 0:
                 gradient_steps = self.locals["num_collected_steps"] * model.n_envs
             for _ in range(gradient_steps * self.options["n_updates"]):
-                self.trainer.update(*self._sample(batch_size))
+                self.trainer.update(self._sample(batch_size))
         if is_frozen:
             lend(model, "gradient_steps", 0)  # until the next rollout begins
         self._update_p_z()
@@ -462,7 +462,7 @@ class DIAYNCallback(BaseCallback):
         if self.options["learn_p_z"] and is_due and not self._continuation.holds:
             self._last_p_z = self.model.num_timesteps
             self.trainer.step()
-            self.trainer.update_p_z(*(batch or self._sample(P_Z_BATCH))[:4])
+            self.trainer.update_p_z(batch or self._sample(P_Z_BATCH))
             self._attach_wrappers()
 
     # -- reporting ---------------------------------------------------------------------------

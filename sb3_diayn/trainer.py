@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch as th
-from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
 from sb3_diayn.arguments import Count
-from sb3_diayn.discriminator import Batch, Discriminator, FoldRows, Folds
+from sb3_diayn.discriminator import Batch, Discriminator, FoldRows
 from sb3_diayn.observations import map_obs
 
 # What a discriminator remembers of its training, by the names in SB3's logs.
@@ -72,25 +71,13 @@ class DiscriminatorTrainer:
         n_running = len(discriminator.running_names)
         self._running = th.zeros(n_running, device=discriminator.log_p.device)
 
-    def update(
-        self,
-        obs: PyTorchObs,
-        skills: th.Tensor,
-        actions: th.Tensor | None = None,
-        folds: Folds | None = None,
-        obs_before: PyTorchObs | None = None,
-    ) -> None:
+    def update(self, batch: Batch) -> None:
         """
         One gradient step on the objective, for DIAYN the cross-entropy of z given s'.
 
-        :param obs: ``next_obs`` of :class:`Batch`
-        :param skills: see :class:`Batch`
-        :param actions: see :class:`Batch`
-        :param folds: see :class:`Batch`
-        :param obs_before: ``obs`` of :class:`Batch`
+        :param batch: transitions
         """
-        batch = Batch(obs, skills, actions, folds, obs_before)
-        self.backward(batch, len(skills))
+        self.backward(batch, len(batch.skills))
         self.step()
 
     def backward(self, batch: Batch, n_learned: int) -> th.Tensor:
@@ -163,18 +150,10 @@ class DiscriminatorTrainer:
                 past = self.rng.choice(n_past, min(n_new, n_past), replace=False)
                 rows = self.rng.permutation(np.concatenate([past, rows]))
             for start in range(0, len(rows), batch_size or len(rows)):
-                self.update(*known.take(rows[start:][:batch_size]))
+                self.update(known.take(rows[start:][:batch_size]))
         self.past.append(rollout)
 
-    def learn(
-        self,
-        sizes: tuple[int, int],
-        obs: PyTorchObs,
-        skills: th.Tensor,
-        actions: th.Tensor | None = None,
-        folds: Folds | None = None,
-        obs_before: PyTorchObs | None = None,
-    ) -> th.Tensor:
+    def learn(self, sizes: tuple[int, int], batch: Batch) -> th.Tensor:
         """
         Finish with the batch before and begin with this one. A replay buffer calls it while the
         policy is trained: one forward pass then serves the reward and the gradient, and no reward
@@ -182,22 +161,17 @@ class DiscriminatorTrainer:
 
         :param sizes: what the policy makes an update with (SBX draws the batches of several updates
             at once), and how many transitions of that the discriminator learns from
-        :param obs: ``next_obs`` of :class:`Batch`
-        :param skills: see :class:`Batch`
-        :param actions: see :class:`Batch`
-        :param folds: see :class:`Batch`
-        :param obs_before: ``obs`` of :class:`Batch`
+        :param batch: transitions
         :return: :meth:`Discriminator.score`, no gradient, shape ``(n,)``
         """
         batch_size, n_learned = sizes
-        whole = Batch(obs, skills, actions, folds, obs_before)
-        if len(skills) <= batch_size:
+        if len(batch.skills) <= batch_size:
             self.step()
-            return self.backward(whole, n_learned)
+            return self.backward(batch, n_learned)
         scores = []
-        for start in range(0, len(skills), batch_size):
+        for start in range(0, len(batch.skills), batch_size):
             self.step()
-            scores.append(self.backward(whole.take(slice(start, start + batch_size)), n_learned))
+            scores.append(self.backward(batch.take(slice(start, start + batch_size)), n_learned))
         return th.cat(scores)
 
     def step(self) -> None:
@@ -211,24 +185,15 @@ class DiscriminatorTrainer:
             self.n_updates += 1
 
     @th.no_grad()
-    def update_p_z(
-        self,
-        obs: PyTorchObs,
-        skills: th.Tensor,
-        actions: th.Tensor | None = None,
-        folds: Folds | None = None,
-    ) -> None:
+    def update_p_z(self, batch: Batch) -> None:
         """
         Set p(z) to the softmax of the mean log q(z|s') of each skill, as the original code does
         when it learns p(z). A skill without observations keeps its log p(z) in place of the mean.
 
-        :param obs: see :class:`Batch`
-        :param skills: see :class:`Batch`
-        :param actions: see :class:`Batch`
-        :param folds: see :class:`Batch`
+        :param batch: transitions
         """
-        log_p = self.discriminator.log_p
-        log_q = self.discriminator.log_prob(obs, skills, actions, folds)
+        log_p, skills = self.discriminator.log_p, batch.skills
+        log_q = self.discriminator.log_prob(batch.next_obs, skills, batch.actions, batch.folds)
         counts = th.bincount(skills, minlength=len(log_p))
         sums = th.zeros_like(log_p).index_add_(0, skills, log_q)
         means = th.where(counts > 0, sums / counts.clamp(min=1), log_p)

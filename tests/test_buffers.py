@@ -248,7 +248,7 @@ def test_a_buffer_without_discriminator_says_so():
 def test_what_a_diverged_discriminator_says_counts_as_nothing():
     model, _ = recorded(counting(), 4)
     log_q = th.tensor([math.nan, math.inf, -math.inf, math.log(0.5)])
-    model.replay_buffer.learn = lambda *batch: log_q
+    model.replay_buffer.learn = lambda batch: log_q
     rewards = model.replay_buffer._get_samples(np.arange(4)).rewards
     np.testing.assert_allclose(rewards[:, 0], [0, 0, 0, math.log(0.5 * K)], atol=1e-6)
 
@@ -256,7 +256,7 @@ def test_what_a_diverged_discriminator_says_counts_as_nothing():
 def test_a_closed_gate_counts_while_the_discriminator_learns():
     """The first of two episodes has ended, with a task return of 15."""
     model, _ = recorded(counting(), 8, task_reward_weight=1.0, min_task_return=15.0)
-    model.replay_buffer.learn = lambda *batch: th.zeros(8)  # log q, so that log K is paid
+    model.replay_buffer.learn = lambda batch: th.zeros(8)  # log q, so that log K is paid
     rewards = model.replay_buffer._get_samples(np.arange(8)).rewards
     expected = np.array([1, 2, 3, 4, 5, 1, 2, 3]) + math.log(K) * np.array([1] * 5 + [0] * 3)
     np.testing.assert_allclose(rewards[:, 0], expected, atol=1e-6)

@@ -159,9 +159,9 @@ def test_the_discriminator_learns_from_the_first_transitions():
     model, _ = recorded(counting())
     buffer = model.replay_buffer
 
-    def learn(obs, skills, actions, *_):
-        seen.append((obs.numpy(), skills.numpy(), actions.numpy()))
-        return th.zeros(len(obs))
+    def learn(batch):
+        seen.append([part.numpy() for part in (batch.next_obs, batch.skills, batch.actions)])
+        return th.zeros(len(batch.skills))
 
     buffer.learn = learn
     rows, envs, _ = every_row(model)

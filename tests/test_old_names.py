@@ -132,4 +132,4 @@ def test_a_pickle_that_names_an_old_module_loads(fresh_import):
     old = content.replace(b"csb3_diayn.buffers\nEpisodeGate", b"csb3_diayn.gating\nEpisodeGate")
     gate = pickle.loads(old)
     assert type(gate) is EpisodeGate
-    assert gate.is_open.shape == (5, 2)
+    assert gate.returns.shape == (5, 2)

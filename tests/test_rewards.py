@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sb3_diayn import Discriminator, SkillReward
+from sb3_diayn.discriminator import Batch
 from sb3_diayn.rewards import _NumpyReward
 from sb3_diayn.trainer import DiscriminatorTrainer
 from tests.helpers.models import constant_discriminator
@@ -105,8 +106,8 @@ def test_numpy_and_torch_agree(options):
     assert isinstance(of_one, _NumpyReward)
     for _ in range(3):
         folds = rng.integers(2, size=64).astype(np.uint8) if "cross_fit" in options else None
-        trainer.update(4 * th.randn(64, 3), th.randint(5, (64,)), folds=folds)
-        trainer.update_p_z(4 * th.randn(64, 3), th.randint(5, (64,)))
+        trainer.update(Batch(4 * th.randn(64, 3), th.randint(5, (64,)), folds=folds))
+        trainer.update_p_z(Batch(4 * th.randn(64, 3), th.randint(5, (64,))))
         obs = rng.normal(1, 4, 3)
         paid = [of_one(obs, skill, 0) for skill in range(5)]
         expected = [reward.single(obs.astype(np.float32), skill, 0) for skill in range(5)]
@@ -144,8 +145,8 @@ def test_numpy_and_torch_agree_while_the_discriminator_learns(options, seed):
                 reward.single(obs, skill, 0), rel=1e-5, abs=1e-5
             )
         folds = rng.integers(2, size=64).astype(np.uint8) if options["cross_fit"] else None
-        trainer.update(4 * th.randn(64, 3), th.randint(5, (64,)), folds=folds)
-        trainer.update_p_z(4 * th.randn(64, 3), th.randint(5, (64,)))
+        trainer.update(Batch(4 * th.randn(64, 3), th.randint(5, (64,)), folds=folds))
+        trainer.update_p_z(Batch(4 * th.randn(64, 3), th.randint(5, (64,))))
 
 
 @pytest.mark.parametrize(

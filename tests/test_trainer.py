@@ -36,7 +36,7 @@ def test_it_learns_to_tell_skills_apart(normalize_obs):
     before = trainer.discriminator.loss(obs, skills)[0].mean().item()
     assert before == pytest.approx(math.log(3), abs=0.5)
     for _ in range(200):
-        trainer.update(*batch(trainer))
+        trainer.update(Batch(*batch(trainer)))
     losses, accuracy = trainer.discriminator.loss(obs, skills)
     assert losses.max().item() < 0.2 and accuracy.item() == 1
     assert trainer.n_updates == 200
@@ -46,7 +46,7 @@ def test_the_normaliser_knows_what_was_learned_from():
     """Two of four transitions: the means are 1 and 2, the deviations 1 and 2."""
     trainer = make_trainer(normalize_obs=True)
     obs = th.tensor([[0.0, 0.0], [2.0, 4.0], [50.0, 50.0], [50.0, 50.0]])
-    trainer.learn((4, 2), obs, th.tensor([0, 1, 2, 0]))
+    trainer.learn((4, 2), Batch(obs, th.tensor([0, 1, 2, 0])))
     np.testing.assert_allclose(trainer.discriminator.obs_mean, [1, 2], atol=1e-3)
     np.testing.assert_allclose(trainer.discriminator.obs_var, [1, 4], atol=1e-3)
 
@@ -59,7 +59,7 @@ def test_statistics_are_means_while_there_are_few():
         of_batch, accuracy = trainer.discriminator.loss(obs, skills)
         losses.append(of_batch.mean().item())
         accuracies.append(accuracy.item())
-        trainer.update(obs, skills)
+        trainer.update(Batch(obs, skills))
     metrics = trainer.metrics()
     assert metrics["discriminator_loss"] == pytest.approx(np.mean(losses), abs=1e-5)
     assert metrics["log_q_z"] == -metrics["discriminator_loss"]
@@ -74,7 +74,7 @@ def test_no_loss_is_reported_before_the_first_update():
 def test_learned_p_z_is_the_softmax_of_the_mean_log_q():
     discriminator = constant_discriminator([0.7, 0.2, 0.1])
     trainer = DiscriminatorTrainer(discriminator, 1e-3, 0)
-    trainer.update_p_z(th.zeros(6, 2), th.tensor([0, 1, 2, 0, 1, 2]))
+    trainer.update_p_z(Batch(th.zeros(6, 2), th.tensor([0, 1, 2, 0, 1, 2])))
     np.testing.assert_allclose(discriminator.log_p.exp(), [0.7, 0.2, 0.1], atol=1e-6)
     # exp(-(0.7 log 0.7 + 0.2 log 0.2 + 0.1 log 0.1)) = exp(0.8018)
     assert trainer.metrics()["effective_skills"] == pytest.approx(2.2296, abs=1e-3)
@@ -82,7 +82,9 @@ def test_learned_p_z_is_the_softmax_of_the_mean_log_q():
 
 def test_a_skill_without_observations_keeps_its_log_p():
     discriminator = constant_discriminator([0.7, 0.2, 0.1])
-    DiscriminatorTrainer(discriminator, 1e-3, 0).update_p_z(th.zeros(2, 2), th.tensor([0, 1]))
+    DiscriminatorTrainer(discriminator, 1e-3, 0).update_p_z(
+        Batch(th.zeros(2, 2), th.tensor([0, 1]))
+    )
     expected = np.array([0.7, 0.2, 1 / 3])
     np.testing.assert_allclose(discriminator.log_p.exp(), expected / expected.sum(), atol=1e-6)
 
@@ -137,12 +139,12 @@ def test_the_history_is_restored(n_rows):
 def test_a_restored_trainer_goes_on_bit_for_bit(normalize_obs):
     trainer = make_trainer(normalize_obs=normalize_obs)
     for _ in range(10):
-        trainer.update(*batch(trainer))
+        trainer.update(Batch(*batch(trainer)))
     other = make_trainer(seed=1, normalize_obs=normalize_obs)
     other.restore(unpack_state(json.loads(json.dumps(pack_state(trainer.state())))))
     for t in (trainer, other):
         for _ in range(10):
-            t.update(*batch(t))  # the draws come from the restored generator
+            t.update(Batch(*batch(t)))  # the draws come from the restored generator
     assert other.metrics() == trainer.metrics()
     mine, theirs = trainer.discriminator.state_dict(), other.discriminator.state_dict()
     assert mine.keys() == theirs.keys()
@@ -153,8 +155,10 @@ def test_batches_of_several_updates_at_once_are_the_same_updates():
     """SBX draws them so; SB3 one after the other."""
     at_once, in_turn = make_trainer(), make_trainer()
     obs, skills = batch(at_once, 48)
-    log_q = at_once.learn((16, 16), obs, skills)
-    pieces = [in_turn.learn((16, 16), obs[rows], skills[rows]) for rows in th.arange(48).split(16)]
+    log_q = at_once.learn((16, 16), Batch(obs, skills))
+    pieces = [
+        in_turn.learn((16, 16), Batch(obs[rows], skills[rows])) for rows in th.arange(48).split(16)
+    ]
     th.testing.assert_close(log_q, th.cat(pieces), rtol=0, atol=0)
     for trainer in (at_once, in_turn):
         trainer.step()
@@ -169,13 +173,13 @@ def test_a_smaller_batch_is_the_first_part_of_the_policys():
     """All of it is paid by the discriminator of before."""
     some, expected = make_trainer(), make_trainer()
     obs, skills = batch(some, 32)
-    log_q = some.learn((16, 6), obs, skills)
+    log_q = some.learn((16, 6), Batch(obs, skills))
     some.step()
     for rows, paid in zip(th.arange(32).split(16), log_q.split(16), strict=True):
         with th.no_grad():
             before = expected.discriminator.log_prob(obs[rows], skills[rows])
         th.testing.assert_close(paid, before, rtol=0, atol=1e-6)
-        expected.update(obs[rows[:6]], skills[rows[:6]])
+        expected.update(Batch(obs[rows[:6]], skills[rows[:6]]))
     assert some.n_updates == 2
     for mine, other in zip(
         some.discriminator.parameters(), expected.discriminator.parameters(), strict=True
@@ -229,7 +233,7 @@ def test_cross_fitting_is_a_loop_of_two_plain_nets(options, of_trainer, n_learne
         monkeypatch.setattr(net, "update_normalizer", lambda obs: None)
     for _ in range(20):
         given = folded(trainer, 64, "action_space" in options)
-        log_q = trainer.learn((32, n_learned), *given)
+        log_q = trainer.learn((32, n_learned), given)
         for part in (slice(0, 32), slice(32, 64)):
             batch = given.take(part)
             own = [np.flatnonzero(batch.folds == fold) for fold in (0, 1)]
@@ -263,7 +267,7 @@ def test_a_net_that_has_not_learned_from_a_skill_pays_nothing_for_it():
     trainer = make_trainer(cross_fit=True)
     obs, skills = th.randn(6, 2), th.tensor([0, 1, 2, 0, 1, 0])
     folds = np.array([0, 0, 0, 1, 1, 0], np.uint8)
-    trainer.update(obs, skills, folds=folds)
+    trainer.update(Batch(obs, skills, folds=folds))
     # Net 0 has learned from all three skills, net 1 from 0 and 1.
     assert trainer.discriminator.has_learned.tolist() == [[True] * 3, [True, True, False]]
     rewards = trainer.discriminator.reward(obs, skills, folds=folds)
@@ -276,7 +280,7 @@ def test_the_loss_of_two_nets_is_their_mean():
     with th.no_grad():
         for parameter in trainer.discriminator.parameters():
             parameter.zero_()
-    trainer.update(*folded(trainer))
+    trainer.update(folded(trainer))
     assert trainer.metrics()["discriminator_loss"] == pytest.approx(math.log(3), abs=1e-6)
 
 
@@ -287,7 +291,7 @@ def test_one_fold_alone_teaches_one_net():
     folds = np.zeros(32, np.uint8)
     first_loss = F.cross_entropy(split_nets(trainer.discriminator, net_arch=[16])[0](obs), skills)
     for step in range(5):
-        trainer.update(obs, skills, folds=folds)
+        trainer.update(Batch(obs, skills, folds=folds))
         if step == 0:
             assert trainer.metrics()["discriminator_loss"] == pytest.approx(first_loss.item())
     for then, now in zip(before, trainer.discriminator.net.parameters(), strict=True):
@@ -301,7 +305,7 @@ def test_held_out_metrics_show_what_was_learned_by_heart():
     trainer = make_trainer(cross_fit=True)
     given = Batch(th.randn(40, 2), th.arange(40) % 3, None, np.tile([0, 1], 20).astype(np.uint8))
     for _ in range(400):
-        trainer.update(*given)
+        trainer.update(given)
     metrics = trainer.metrics()
     assert metrics["discriminator_loss"] < 0.6  # log 3 = 1.1
     assert metrics["log_q_z"] < -1.1 and metrics["accuracy"] < 0.7
@@ -310,12 +314,12 @@ def test_held_out_metrics_show_what_was_learned_by_heart():
 def test_a_restored_cross_fitted_trainer_continues_bit_for_bit():
     trainer = make_trainer(cross_fit=True)
     for _ in range(10):
-        trainer.update(*folded(trainer))
+        trainer.update(folded(trainer))
     other = make_trainer(seed=1, cross_fit=True)
     other.restore(unpack_state(json.loads(json.dumps(pack_state(trainer.state())))))
     for each in (trainer, other):
         for _ in range(10):
-            each.update(*folded(each))
+            each.update(folded(each))
     assert other.metrics() == trainer.metrics()
     mine, theirs = trainer.discriminator.state_dict(), other.discriminator.state_dict()
     assert mine.keys() == theirs.keys()
@@ -328,7 +332,7 @@ def test_a_restored_cross_fitted_trainer_continues_bit_for_bit():
 def rollouts(trainer: DiscriminatorTrainer, n_rollouts: int, batch_size: int | None = None):
     """What each epoch of two learns from: the numbers of the rollouts, of 10 transitions each."""
     seen: list[list[int]] = []
-    trainer.update = lambda obs, *rest: seen.append(obs[:, 0].int().tolist())
+    trainer.update = lambda batch: seen.append(batch.next_obs[:, 0].int().tolist())
     for number in range(n_rollouts):
         rollout = Batch(th.full((10, 2), float(number)), th.zeros(10).long(), th.zeros(10, 1))
         trainer.update_epochs(rollout, 2, batch_size)

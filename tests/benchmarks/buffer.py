@@ -21,6 +21,7 @@ import torch as th
 from stable_baselines3.common.buffers import ReplayBuffer
 
 from sb3_diayn import Discriminator, SkillReplayBuffer, SkillReward
+from sb3_diayn.discriminator import Batch
 from sb3_diayn.skills import SkillSpace
 from sb3_diayn.trainer import DiscriminatorTrainer
 from tests.benchmarks.timing import interleave, report
@@ -71,7 +72,7 @@ def measure(n_skills: int, size: int) -> dict[str, float]:
 
     def stock_and_update() -> None:
         stock.sample(BATCH)
-        trainer.update(obs, skill)
+        trainer.update(Batch(obs, skill))
 
     def learning_sample() -> None:
         lean.learn = partial(trainer.learn, (BATCH, BATCH))

@@ -104,7 +104,7 @@ class Study:
         trainer = DiscriminatorTrainer(discriminator, LEARNING_RATE, seed=0, **options)
         for _ in range(self.n_updates):
             batch = self.sample(BATCH, trainer.rng, newest)
-            trainer.update(*batch) if discriminator.cross_fit else trainer.update(*batch[:2])
+            trainer.update(batch if discriminator.cross_fit else Batch(*batch[:2]))
         return discriminator
 
     def make(self, cls: type[Discriminator] = Discriminator, **options: Any) -> Discriminator:

@@ -18,6 +18,7 @@ import gymnasium as gym
 import torch as th
 
 from sb3_diayn import Discriminator
+from sb3_diayn.discriminator import Batch
 from sb3_diayn.trainer import DiscriminatorTrainer
 from tests.benchmarks.overhead import BareCalls
 from tests.benchmarks.timing import ratio, report, turns
@@ -26,17 +27,17 @@ K, BATCH, UPDATES, ROUNDS = 20, 256, 30, 25
 
 
 def measure(width: int) -> dict[str, Any]:
-    obs, skills = th.randn(BATCH, 11), th.randint(0, K, (BATCH,))
+    batch = Batch(th.randn(BATCH, 11), th.randint(0, K, (BATCH,)))
     trainers = {name: make_trainer(width) for name in ("eager", "compiled")}
     discriminator: Any = trainers["compiled"].discriminator
     discriminator.loss = th.compile(discriminator.loss)
     start = time.perf_counter()
-    trainers["compiled"].update(obs, skills)
+    trainers["compiled"].update(batch)
     compilation = time.perf_counter() - start
 
     def repeat(update: Any) -> None:
         for _ in range(UPDATES):
-            update(obs, skills)
+            update(batch)
 
     arms = {name: partial(repeat, trainer.update) for name, trainer in trainers.items()}
     arms["bare"] = BareCalls([width] * 2, K, UPDATES)._on_rollout_end

@@ -170,10 +170,10 @@ class Learned(BaseCallback):
     def _on_rollout_end(self) -> None:
         learn = self.model.replay_buffer.learn
 
-        def spy(*fields: Any) -> th.Tensor:
-            log_q = learn(*fields)
+        def spy(batch: Batch) -> th.Tensor:
+            log_q = learn(batch)
             nets = split_nets(self.callback.discriminator, net_arch=[16])
-            self.batches.append((Batch(*fields), log_q, nets))
+            self.batches.append((batch, log_q, nets))
             return log_q
 
         self.model.replay_buffer.learn = spy

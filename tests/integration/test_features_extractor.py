@@ -103,7 +103,7 @@ def test_the_extractor_learns_with_the_discriminator():
     layer = callback.discriminator.extractor.extractor.layer
     th.manual_seed(0)
     before = layer.weight.clone()
-    callback.trainer.update(th.randn(64, 2), th.arange(64) % K)
+    callback.trainer.update(Batch(th.randn(64, 2), th.arange(64) % K))
     assert not th.equal(before, layer.weight)
     batch = model.replay_buffer.sample(30)  # rewards of the present discriminator
     skills = batch.next_observations[:, 2:].argmax(dim=1)

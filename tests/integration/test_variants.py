@@ -30,7 +30,7 @@ def separable_batch(n: int = 64) -> tuple[th.Tensor, th.Tensor]:
 def train(discriminator: Discriminator, n_updates: int = 300, **kwargs) -> Discriminator:
     trainer = DiscriminatorTrainer(discriminator, 1e-2, 0, **kwargs)
     for _ in range(n_updates):
-        trainer.update(*separable_batch())
+        trainer.update(Batch(*separable_batch()))
     return discriminator
 
 
@@ -148,34 +148,40 @@ def test_options_reach_the_trainer():
 # -- the gate of SMERL -----------------------------------------------------------------------
 
 
+def is_open(gate, min_task_return):
+    """Per environment, row after row."""
+    where = np.arange(gate.returns.size)
+    return gate.is_open(where, min_task_return).reshape(gate.returns.shape).T
+
+
 def test_the_gate_opens_when_a_good_episode_has_ended():
     """Episodes of two environments in five rows; a return of 3 is enough."""
     gate = EpisodeGate(5, 2)
     rewards = np.array([[1, 0], [2, 1], [1, 1], [1, 0], [1, 5], [0, 0], [9, 0]])
     dones = np.array([[0, 0], [1, 0], [0, 1], [1, 0], [0, 0], [0, 1], [0, 0]])
     for step in range(5):
-        gate.add(step, rewards[step], dones[step], 3)
+        gate.add(step, rewards[step], dones[step])
     # env 0: 1 + 2 = 3 is good, 1 + 1 = 2 is not; env 1: 0 + 1 + 1 = 2 is not
-    np.testing.assert_array_equal(gate.is_open.T, [[1, 1, 0, 0, 0], [0, 0, 0, 0, 0]])
+    np.testing.assert_array_equal(is_open(gate, 3), [[1, 1, 0, 0, 0], [0, 0, 0, 0, 0]])
     for step in range(5, 7):  # the buffer starts again at row 0
-        gate.add(step - 5, rewards[step], dones[step], 3)
+        gate.add(step - 5, rewards[step], dones[step])
     # env 1: 0 + 5 + 0 = 5 is good, steps 3 to 5 are rows 3, 4 and 0; env 0 has overwritten 0 and 1
-    np.testing.assert_array_equal(gate.is_open.T, [[0, 0, 0, 0, 0], [1, 0, 0, 1, 1]])
+    np.testing.assert_array_equal(is_open(gate, 3), [[0, 0, 0, 0, 0], [1, 0, 0, 1, 1]])
 
 
 def test_an_episode_longer_than_the_buffer():
     gate = EpisodeGate(3, 1)
     for step in range(5):
-        gate.add(step % 3, np.ones(1), np.array([step == 4]), 5)
-    assert gate.is_open.all()
+        gate.add(step % 3, np.ones(1), np.array([step == 4]))
+    assert is_open(gate, 5).all()
 
 
 def test_other_environments_begin_new_episodes():
     gate = EpisodeGate(4, 1)
-    gate.add(0, np.array([10.0]), np.array([False]), 5)
+    gate.add(0, np.array([10.0]), np.array([False]))
     gate.restart()
-    gate.add(1, np.array([1.0]), np.array([True]), 5)
-    assert not gate.is_open.any()
+    gate.add(1, np.array([1.0]), np.array([True]))
+    assert not is_open(gate, 5).any()
 
 
 class HalfGoodEnv(gym.Env):
@@ -222,9 +228,9 @@ def test_the_gate_is_saved_with_the_buffer(tmp_path):
     other = make_sac(DIAYNWrapper(HalfGoodEnv(), K))
     other.load_replay_buffer(tmp_path / "buffer.pkl")
     other.learn(3, callback=make_callback(**options))
-    expected = model.replay_buffer.gate.is_open[:14]
-    assert expected.sum() == 6
-    np.testing.assert_array_equal(other.replay_buffer.gate.is_open[:14], expected)
+    expected = model.replay_buffer.gate.returns[:14]
+    assert np.count_nonzero(expected >= 3) == 6
+    np.testing.assert_array_equal(other.replay_buffer.gate.returns[:14], expected)
 
 
 def test_without_the_option_there_is_no_gate():
@@ -268,7 +274,8 @@ def test_several_environments_share_a_gate():
     model = make_sac(counting_vec(2))
     # CountingEnv pays 1 + 2 + 3 + 4 + 5 = 15 in each episode of 5 steps.
     model.learn(24, callback=make_callback(task_reward_weight=1.0, min_task_return=15.0))
-    np.testing.assert_array_equal(model.replay_buffer.gate.is_open[:12].sum(axis=0), [10, 10])
+    is_good = model.replay_buffer.gate.returns[:12] == 15.0
+    np.testing.assert_array_equal(is_good.sum(axis=0), [10, 10])
 
 
 # -- p(z) ------------------------------------------------------------------------------------
@@ -291,7 +298,33 @@ def test_a_learned_p_z_collapses(learn_p_z, low, high):
         skills = rng.choice(8, 200, p=p / p.sum())
         obs = th.as_tensor(rng.normal(skills, 3.0), dtype=th.float32).unsqueeze(1)
         for rows in th.randperm(200).split(50):
-            trainer.update(obs[rows], th.as_tensor(skills)[rows])
+            trainer.update(Batch(obs[rows], th.as_tensor(skills)[rows]))
         if learn_p_z:
-            trainer.update_p_z(obs, th.as_tensor(skills))
+            trainer.update_p_z(Batch(obs, th.as_tensor(skills)))
     assert low - 1e-4 <= trainer.metrics()["effective_skills"] <= high + 1e-4
+
+
+def open_episodes(model, callback):
+    """Which of the recorded transitions have a skill reward."""
+    buffer = model.replay_buffer
+    return buffer.gate.is_open(np.arange(buffer.size()), callback.options["min_task_return"])
+
+
+@pytest.mark.parametrize("before", [None, 100.0, -1.0])
+def test_another_return_opens_and_shuts_old_episodes(before):
+    """Two episodes of three steps and one of two, which the next ``learn`` cuts off."""
+    model = make_sac(DIAYNWrapper(HalfGoodEnv(), K), learning_starts=100)
+    gated = {} if before is None else {"task_reward_weight": 1.0, "min_task_return": before}
+    model.learn(8, callback=make_callback(**gated))
+    callback = make_callback(task_reward_weight=1.0, min_task_return=3.0)
+    model.learn(3, callback=callback)  # a new episode
+    good = [False] * 3 + [True] * 3 + [False] * 2 + [True] * 3
+    np.testing.assert_array_equal(open_episodes(model, callback), good)
+
+
+def test_a_gate_of_an_older_version():
+    gate = EpisodeGate(2, 1)
+    state = {**gate.__dict__, "is_open": np.array([[1.0], [0.0]], np.float32)}
+    del state["returns"]
+    gate.__setstate__(state)
+    np.testing.assert_array_equal(is_open(gate, 1e6), [[True, False]])

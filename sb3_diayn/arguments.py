@@ -94,7 +94,7 @@ def check_options(owner: type, options: Mapping[str, Any]) -> dict[str, Any]:
     for name, rule in rules(owner).items():
         if name in options and not _obeys(options[name], rule):
             raise ValueError(
-                f"{name}={options[name]!r} is out of range; expected {rule.words}. "
+                f"{name}={options[name]!r} is not allowed; expected {rule.words}. "
                 f"See the parameters of {owner.__name__}."
             )
     return {name: _plain(value) for name, value in options.items()}

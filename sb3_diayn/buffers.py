@@ -224,7 +224,7 @@ class SkillReplayBuffer(ReplayBuffer):
     def _n_step(
         self, samples: ReplayBufferSamples, rows: Indices, envs: Indices, env: VecNormalize | None
     ) -> ReplayBufferSamples:
-        """Follow each transition: where n steps lead, and what they pay on the way."""
+        """Follow each transition: where n steps lead, and their rewards on the way."""
         last, alive = rows.copy(), np.arange(len(rows))
         steps: list[tuple[Indices, Indices]] = []  # which of the batch, and the row it is at
         for _ in range(1, self.n_steps):

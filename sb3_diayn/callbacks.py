@@ -1,6 +1,6 @@
 """The callback that trains the discriminator."""
 
-from functools import partial
+from functools import cache, partial
 from typing import Annotated, Any
 
 import numpy as np
@@ -91,9 +91,13 @@ class DIAYNCallback(BaseCallback):
     :class:`~sb3_diayn.buffers.SkillReplayBuffer`, which computes the rewards with the present
     discriminator. For an on-policy model the discriminator does not change within a rollout.
     ``model.save`` stores the discriminator in the model's zip, and a later ``learn`` with a new
-    ``DIAYNCallback()`` continues with it. It has the options of the zip, but for those that are
-    given (an option at its default counts as not given).
+    ``DIAYNCallback()`` continues with it and with its options, see the warning below.
     Paper: https://arxiv.org/abs/1802.06070
+
+    .. warning::
+        When a training is continued, an option that is given at its default counts as not given:
+        after a training with ``learning_rate=1e-2``, ``DIAYNCallback(learning_rate=3e-4)``, the
+        default, continues with 1e-2. ``verbose=1`` prints which options continue.
 
     Example::
 
@@ -143,7 +147,7 @@ class DIAYNCallback(BaseCallback):
         ends with, not older ones. As many steps as the replay buffer holds are enough
     :param log_q_min: lower bound of log q(z|s') in rewards (nats); None for none. With -log K no
         skill gains from ending its episode early
-    :param absorbing: a terminal state pays its skill reward again in each step that would follow,
+    :param absorbing: a terminal state gives its skill reward again in each step that would follow,
         so that no skill gains or loses by ending its episode (Kostrikov et al., 2019, arXiv
         1809.02925)
     :param subtract_log_p: reward log q(z|s') - log p(z), equation 3 of the paper; if False,
@@ -164,7 +168,7 @@ class DIAYNCallback(BaseCallback):
     :param hold: when an off-policy model resumes with an empty replay buffer, wait for this many
         transitions of each skill (or a full buffer) before updating; 0 disables waiting
     :param verbose: 1 to say when a saved discriminator is continued, 0 for silence
-    :raises ValueError: if an option is out of range, or in ``learn`` if the model cannot learn
+    :raises ValueError: if an option is not allowed, or in ``learn`` if the model cannot learn
         skills right (the message says why and what to do)
     """
 
@@ -357,6 +361,12 @@ class DIAYNCallback(BaseCallback):
             self.trainer.restore(unpack_state(saved))
             if self.verbose:
                 print(f"Continuing with a discriminator after {self.trainer.n_updates} updates")
+                defaults, given = _default_options(), self._given
+                kept = {
+                    k: v for k, v in self.options.items() if v != defaults[k] and k not in given
+                }
+                if kept:
+                    print("Its options: " + ", ".join(f"{k}={v!r}" for k, v in kept.items()))
 
     def _attach_wrappers(self) -> None:
         self._last_sync = self.model.num_timesteps
@@ -515,6 +525,7 @@ class DIAYNCallback(BaseCallback):
         }
 
 
+@cache
 def _default_options() -> dict[str, Any]:
     """Each option of the callback that belongs to the training, with its default."""
     return {k: v for k, v in defaults(DIAYNCallback).items() if k != "verbose"}

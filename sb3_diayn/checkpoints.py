@@ -18,7 +18,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from sb3_diayn.arguments import check_positive
+from sb3_diayn.arguments import Count, check_options
 from sb3_diayn.callback_list import callbacks_in, check_not_nested
 from sb3_diayn.checks import check_env
 from sb3_diayn.files import (
@@ -229,16 +229,15 @@ class DIAYNCheckpointCallback(BaseCallback):
         self,
         save_path: str | Path,
         *,
-        save_freq: int = 10_000,
+        save_freq: Count = 10_000,
         save_replay_buffer: bool = True,
-        keep: int | None = 2,
+        keep: Count | None = 2,
         verbose: int = 0,
     ) -> None:
+        check_options(DIAYNCheckpointCallback, locals())
         super().__init__(verbose)
         self.save_path = Path(save_path)
-        self.save_freq = check_positive("save_freq", save_freq)
-        self.keep = None if keep is None else check_positive("keep", keep)
-        self.save_replay_buffer = save_replay_buffer
+        self.save_freq, self.keep, self.save_replay_buffer = save_freq, keep, save_replay_buffer
         self._lock: FileLock | None = None
 
     def _init_callback(self) -> None:

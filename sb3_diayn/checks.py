@@ -46,8 +46,9 @@ def check_task_reward(options: Mapping[str, Any]) -> None:
     """
     if options["min_task_return"] is not None and options["task_reward_weight"] <= 0:
         raise ValueError(
-            f"min_task_return={options['min_task_return']!r} rewards diversity in good episodes "
-            f"only, and task_reward_weight={options['task_reward_weight']!r} makes none good; "
+            f"min_task_return={options['min_task_return']!r} limits the skill reward to episodes "
+            "with a high task return, but "
+            f"task_reward_weight={options['task_reward_weight']!r} does not reward the task; "
             "expected a positive task_reward_weight. Add task_reward_weight=1."
         )
 
@@ -58,7 +59,7 @@ NOT_OF_METRA = {
     "spectral_norm": "a dual variable bounds how far phi moves in a step",
     "cross_fit": "the reward is a distance, not a probability that could be learned by heart",
     "log_q_min": "its reward has no log q(z|s')",
-    "absorbing": "a terminal state that is left no more pays nothing",
+    "absorbing": "an absorbing state does not move phi",
     "subtract_log_p": "its reward has no log p(z)",
     "learn_p_z": "its skills are drawn uniformly",
 }
@@ -154,14 +155,14 @@ def check_algorithm_options(model: BaseAlgorithm, options: Mapping[str, Any]) ->
     name = type(model).__name__
     if options["absorbing"] and model.gamma == 1:  # type: ignore[attr-defined]
         raise ValueError(
-            f"absorbing=True pays a terminal state 1 / (1 - gamma) times, and {name} has gamma=1; "
-            "expected gamma below 1. Lower gamma, or leave absorbing out."
+            f"absorbing=True counts a terminal state 1 / (1 - gamma) times, and {name} has "
+            "gamma=1; expected gamma below 1. Lower gamma, or leave absorbing out."
         )
     if options["cross_fit"] and isinstance(model, OnPolicyAlgorithm):
         raise ValueError(
-            f"cross_fit=True needs a replay buffer, which {name} has not; expected False. Leave it "
-            "out: the discriminator of an on-policy model rewards a rollout before it learns from "
-            "it, so no reward is for an episode that it has learned."
+            f"cross_fit=True needs a replay buffer, which {name} does not have; expected False. "
+            "Leave it out: an on-policy model's discriminator rewards a rollout before it learns "
+            "from it, so no reward is for an episode that it has learned."
         )
     if options["frozen_fraction"] and isinstance(model, OnPolicyAlgorithm):
         raise ValueError(

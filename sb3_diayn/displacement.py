@@ -46,8 +46,8 @@ class DisplacementObservation(gym.ObservationWrapper[Array, Any, Array], RecordC
     :param keep: keep the coordinates themselves in the observation. Without them, a policy that
         sees positions cannot depend on where it is
     :param scale: factor of the displacements. With ``spectral_norm`` log q changes by about 1 from
-        one unit to the next: a larger factor lets a discriminator tell skills apart that are closer
-        together, so that more of them have room
+        one unit to the next: a larger factor lets a discriminator distinguish skills that are
+        closer together, so that more of them have room
     :raises ValueError: if an argument does not fit
     """
 

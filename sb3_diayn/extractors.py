@@ -59,7 +59,7 @@ def resolve_selection(obs_indices: ObsIndices, space: spaces.Space[Any]) -> Sele
 def _n_coordinates(obs_indices: Any, space: spaces.Space[Any]) -> int:
     if isinstance(space, spaces.Discrete) or len(space.shape or ()) != 1:
         raise ValueError(
-            f"obs_indices={obs_indices!r} chooses coordinates, which {space} has none of; expected "
+            f"obs_indices={obs_indices!r} chooses coordinates, but {space} has none; expected "
             "None. Leave it out, or pass an obs_function."
         )
     return int(space.shape[0])  # type: ignore[index]
@@ -97,7 +97,7 @@ def resolve_indices(
     """
     if obs_indices is None:
         return list(range(n_features))
-    chosen = _parse_slice(obs_indices) if isinstance(obs_indices, str) else obs_indices
+    chosen = _parse_slice(obs_indices, name) if isinstance(obs_indices, str) else obs_indices
     if isinstance(chosen, slice):
         indices = list(range(n_features)[chosen])
     elif isinstance(chosen, Iterable) and all(map(_is_index, chosen)):
@@ -122,14 +122,14 @@ def _is_index(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def _parse_slice(text: str) -> slice:
+def _parse_slice(text: str, name: str) -> slice:
     try:
         parts = [int(part) if part else None for part in text.split(":")]
         if not 2 <= len(parts) <= 3 or parts[2:] == [0]:
             raise ValueError("not a slice")
     except ValueError as error:
         raise ValueError(
-            f"obs_indices={text!r} is not a slice; expected 'start:stop' or 'start:stop:step' with "
+            f"{name}={text!r} is not a slice; expected 'start:stop' or 'start:stop:step' with "
             "integers. Write for example '0:2', or a list of indices."
         ) from error
     return slice(*parts)

@@ -139,7 +139,7 @@ MAX_REASON = 300  # characters: a reason can quote a whole file
 def brief(reason: object) -> str:
     """
     :param reason: an error, or words
-    :return: it in one line that is not too long
+    :return: the text in one line, at most about 300 characters
     """
     words = f"{type(reason).__name__}: {reason}" if isinstance(reason, Exception) else str(reason)
     text = " ".join(words.split())

@@ -63,7 +63,7 @@ def lend(model: OffPolicyAlgorithm, name: str, value: int) -> None:
 
 def take_back(model: OffPolicyAlgorithm, *names: str) -> None:
     """
-    :param model: whose options are to be themselves again, if they are not
+    :param model: whose options get their own values back
     :param names: which; none for all
     """
     for name in names or LENT:

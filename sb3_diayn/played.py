@@ -88,7 +88,7 @@ class SkillsSeen:
 
     def end_training(self, timestep: int) -> None:
         """:param timestep: the model's number of steps"""
-        if timestep - self.first_timestep >= FEW_STEPS * self.n_skills:
+        if self._is_due and timestep - self.first_timestep >= FEW_STEPS * self.n_skills:
             self._warn_if_few(timestep)
 
     def _warn_if_few(self, timestep: int) -> None:

@@ -23,7 +23,7 @@ RewardOfOne = Callable[[Obs, int, npt.NDArray[Any] | int, Obs], float]
 @dataclass(frozen=True)
 class SkillReward:
     """
-    What the agent is paid for a transition:
+    The agent's reward for a transition:
     ``scale * (skill_weight * skill reward + task_weight * task reward)``.
 
     The one object that wrappers and buffers share with the callback. They always see the
@@ -43,9 +43,9 @@ class SkillReward:
     :param scale: factor of the whole reward
     :param skill_weight: weight of the skill reward (nats)
     :param task_weight: weight of the environment's own reward
-    :param min_task_return: a replay buffer pays the skill reward in episodes of at least this task
-        return only, see :class:`~sb3_diayn.buffers.EpisodeGate`; None for all episodes
-    :param absorbing: a terminal state pays as if the skill stayed there for ever, see
+    :param min_task_return: a replay buffer gives the skill reward only in episodes of at least this
+        task return, see :class:`~sb3_diayn.buffers.EpisodeGate`; None for all episodes
+    :param absorbing: a terminal state is rewarded as if the skill stayed there for ever, see
         :meth:`terminal_factor`
     """
 
@@ -114,10 +114,10 @@ class SkillReward:
 
     def terminal_factor(self, gamma: float) -> float:
         """
-        How often a terminal state pays its skill reward. Without ``absorbing`` once: an agent then
+        How often a terminal state gives its skill reward. Without ``absorbing`` once: an agent then
         gains or loses all later rewards by ending the episode, whatever it could have shown in
         them. With it the terminal state is an absorbing one, as in Kostrikov et al., *Discriminator
-        Actor-Critic*, 2019 (https://arxiv.org/abs/1809.02925): it pays r at once and again in each
+        Actor-Critic*, 2019 (https://arxiv.org/abs/1809.02925): it gives r at once and again in each
         step that follows, 1 + gamma + gamma^2 + ... = 1 / (1 - gamma) times r. The rewards of the
         task are not repeated.
 

@@ -38,7 +38,7 @@ class SkillRollout:
 
     :param model: an on-policy model, whose rollout buffer is watched until :meth:`detach`
     :param skill_space: where the skill sits in an observation
-    :param skill_reward: what the model is paid; its discriminator will learn from the rollout
+    :param skill_reward: the model's rewards; its discriminator will learn from the rollout
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class SkillRollout:
         # Row of the buffer, environments, and the values that belong to the rewards there.
         self._ends: list[tuple[int, Indices, npt.NDArray[np.float32]]] = []
         self._corrections: list[tuple[int, int, np.float32]] = []
-        self._absorbed: list[tuple[int, int, float]] = []  # row, environment, what is paid later
+        self._absorbed: list[tuple[int, int, float]] = []  # row, environment, later reward
 
     def begin(self, env: VecEnv) -> None:
         """:param env: the environments, whose last observations are those before the first step"""
@@ -134,7 +134,7 @@ class SkillRollout:
         self._corrections.append((self.buffer.pos, index, (right - wrong)[0]))
 
     def _absorb(self, index: int, info: dict[str, Any]) -> None:
-        """What the terminal state pays in the steps that would follow."""
+        """The reward of the terminal state in the steps that would follow."""
         later = self.skill_reward.terminal_factor(self.model.gamma) - 1
         reward = self.skill_reward.mix(later * info["skill_reward"], 0.0)
         self._absorbed.append((self.buffer.pos, index, reward))

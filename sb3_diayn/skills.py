@@ -402,12 +402,13 @@ class SkillSampler:
         :raises ValueError: if it is neither a rule nor one of the skills
         """
         if isinstance(skill, str) and skill not in SKILL_RULES:
-            if not skill.lstrip("-").isdigit():
+            try:
+                skill = int(skill)
+            except ValueError:
                 raise ValueError(
                     f"skill={skill!r} is not a rule for drawing skills; expected an index or one "
                     f"of {SKILL_RULES}. It may also come from the variable {SKILL_VARIABLE}."
-                )
-            skill = int(skill)
+                ) from None
         self.rule = skill if isinstance(skill, str) else check_skill(skill, self.n_skills)
 
     def seed(self, seed: int | None) -> None:

@@ -521,7 +521,9 @@ def test_a_damaged_checkpoint(tmp_path, content, match):
 @pytest.mark.parametrize("name", ["save_freq", "keep"])
 @pytest.mark.parametrize("value", [0, -1, 1.5, True, "10"])
 def test_numbers_of_the_callback(name, value, tmp_path):
-    with pytest.raises(ValueError, match=rf"{name}={value!r} is not a positive integer; expected"):
+    with pytest.raises(
+        ValueError, match=rf"{name}={value!r} is not allowed; expected a positive integer"
+    ):
         DIAYNCheckpointCallback(tmp_path, **{name: value})
 
 

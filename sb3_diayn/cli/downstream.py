@@ -2,7 +2,6 @@
 
 import argparse
 import math
-import shlex
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.evaluation.trajectories import play_skills
 from sb3_diayn.files import check_writable, require_extra
 from sb3_diayn.zoo.downstream import export_run, finetune, task_returns
-from sb3_diayn.zoo.provenance import env_options
+from sb3_diayn.zoo.provenance import enjoy_command
 from sb3_diayn.zoo.runs import Run
 
 TOLERANCE = 1e-3  # of states, absolute and relative: float32, and other processors
@@ -74,14 +73,6 @@ def print_returns(moment: str, run: Run, device: str, n_episodes: int, seed: int
     returns = task_returns(run, run.load_model(device=device), n_episodes, seed)
     mean, deviation = np.mean(returns), np.std(returns)
     print(f"Task return {moment}: {mean:.1f} +- {deviation:.1f}, {n_episodes} episodes")
-
-
-def enjoy_command(run: Run) -> str:
-    """The zoo's command that plays a run without skills."""
-    algo, number = run.folder.parent.name, run.folder.name.rpartition("_")[2]
-    folder = str(run.folder.parent.parent)
-    words = ["--algo", algo, *env_options(run), "-f", folder, "--exp-id", number]
-    return f"python -m rl_zoo3.enjoy {shlex.join(words)}"
 
 
 def _chosen_skills(run: Run, args: argparse.Namespace) -> list[int]:

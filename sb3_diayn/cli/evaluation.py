@@ -51,7 +51,7 @@ def play(args: argparse.Namespace) -> None:
     """Run ``sb3-diayn play``."""
     args.run = chosen_model(args)
     run = open_run(args)
-    skills = chosen_skills(run, args.skill, partial(known_evaluation, run, args.device))
+    skills = chosen_skills(run, args.skill, partial(saved_or_new_evaluation, run, args.device))
     deterministic = not args.stochastic
     if args.render == "rgb_array":
         folder = check_writable(run.folder / "videos")
@@ -72,7 +72,8 @@ def view(args: argparse.Namespace) -> None:
     require_display()
     args.run = chosen_model(args)
     run = open_run(args)
-    skill, *others = chosen_skills(run, args.skill, partial(known_evaluation, run, args.device))
+    evaluation = partial(saved_or_new_evaluation, run, args.device)
+    skill, *others = chosen_skills(run, args.skill, evaluation)
     run.view(
         skill=skill,
         second=others[0] if others else None,
@@ -138,7 +139,7 @@ def record(args: argparse.Namespace) -> None:
     """Run ``sb3-diayn record``."""
     run = open_run(args)
     folder = check_writable(args.output or run.folder / "videos")
-    skills = chosen_skills(run, args.skill, partial(known_evaluation, run, args.device))
+    skills = chosen_skills(run, args.skill, partial(saved_or_new_evaluation, run, args.device))
     films = film_run(run, args, folder, skills=skills, format=args.format)
     print(*films.values(), sep="\n")
     if args.grid:
@@ -280,7 +281,7 @@ def wanted(args: argparse.Namespace) -> dict[str, Any]:
     return {"n_episodes": args.episodes, "deterministic": deterministic, "seed": args.seed}
 
 
-def known_evaluation(run: Run, device: str) -> SkillEvaluation:
+def saved_or_new_evaluation(run: Run, device: str) -> SkillEvaluation:
     """The evaluation of the run's report, or a new one."""
     return cached_evaluation(run) or run.evaluate(device=device)
 

@@ -244,6 +244,11 @@ def _read_seed(trajectory: str | os.PathLike[str], value: Any) -> int | None:
 
 
 def _check_observations(discriminator: Discriminator, observations: Array) -> Array:
+    if isinstance(discriminator.observation_space, spaces.Dict):
+        raise ValueError(
+            f"discriminator reads observations of {discriminator.observation_space}; expected one "
+            "array for each state, not a Dict. Train with gymnasium's FlattenObservation inside."
+        )
     shape = discriminator.observation_space.shape or ()
     if observations.shape[1:] != shape or len(observations) == 0:
         raise ValueError(

@@ -60,7 +60,8 @@ class PointNavigationEnv(gym.Env[Array, Array]):
     :param goal_radius: how close counts as reached, in lengths
     :param velocity: also observe the last change of position
     :param render_mode: None or ``"rgb_array"``
-    :raises ValueError: if there is no such layout, or the goal is not in it
+    :raises ValueError: if there is no such layout, the goal is not in it or its radius is not
+        positive
     """
 
     # With the type that gymnasium declares.
@@ -77,6 +78,8 @@ class PointNavigationEnv(gym.Env[Array, Array]):
     ) -> None:
         if layout not in LAYOUTS:
             raise ValueError(f"layout={layout!r} is not known; expected one of {sorted(LAYOUTS)}.")
+        if not goal_radius > 0:
+            raise ValueError(f"goal_radius={goal_radius!r} is no distance; expected more than 0.")
         self._rooms = np.array(LAYOUTS[layout], np.float32)
         self._start = np.array(STARTS[layout], np.float32)
         self._goal = None if goal is None else self._check_goal(goal)

@@ -10,7 +10,7 @@ import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
-from sb3_diayn.arguments import check_positive
+from sb3_diayn.arguments import Count, CountFrom0, Number, PositiveNumber, check_options
 from sb3_diayn.callback_list import check_eval_envs
 from sb3_diayn.checkpoints import STATISTICS, run_folder
 from sb3_diayn.evaluation.copies import copy_envs, copy_statistics, normalize_like
@@ -86,7 +86,7 @@ class SkillEvaluationCallback(BaseCallback):
     :param stop_at_mutual_information: the discriminator's own bound in nats at which to stop; None
         for never
     :param verbose: 1 to print each evaluation, 0 for silence
-    :raises ValueError: if a number is not positive; in ``learn`` if the environment cannot be
+    :raises ValueError: if an option is not allowed; in ``learn`` if the environment cannot be
         built, the model has no discriminator or ``"auto"`` finds no folder
     """
 
@@ -96,28 +96,26 @@ class SkillEvaluationCallback(BaseCallback):
         self,
         eval_env: Any = None,
         *,
-        eval_freq: int = 10_000,
-        n_episodes: int = 2,
-        n_envs: int = 10,
+        eval_freq: Count = 10_000,
+        n_episodes: Count = 2,
+        n_envs: Count = 10,
         deterministic: bool = False,
-        seed: int = 0,
-        max_steps: int | None = None,
+        seed: CountFrom0 = 0,
+        max_steps: Count | None = None,
         save_path: str | Path | None = None,
         save_best: bool = True,
-        stop_at_distinct_skills: float | None = None,
-        stop_at_mutual_information: float | None = None,
+        stop_at_distinct_skills: PositiveNumber | None = None,
+        stop_at_mutual_information: Number | None = None,
         verbose: int = 0,
     ) -> None:
+        check_options(SkillEvaluationCallback, locals())
         super().__init__(verbose)
-        self.eval_freq = check_positive("eval_freq", eval_freq)
-        self.n_episodes = check_positive("n_episodes", n_episodes)
-        self.n_envs = check_positive("n_envs", n_envs)
-        self.deterministic, self.seed = deterministic, seed
-        self.max_steps = None if max_steps is None else check_positive("max_steps", max_steps)
+        self.eval_freq, self.n_episodes, self.n_envs = eval_freq, n_episodes, n_envs
+        self.deterministic, self.seed, self.max_steps = deterministic, seed, max_steps
         self.save_path, self.save_best = save_path, save_best
         if stop_at_distinct_skills is not None and n_episodes < 2:
             raise ValueError(
-                f"n_episodes={n_episodes} tells no number of distinct skills; expected at least 2 "
+                f"n_episodes={n_episodes} is too few to count distinct skills; expected at least 2 "
                 "with stop_at_distinct_skills."
             )
         self.stop_at_distinct_skills = stop_at_distinct_skills

@@ -17,7 +17,7 @@ import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_diayn.arguments import check_positive
+from sb3_diayn.arguments import Count, CountFrom0, check_options
 from sb3_diayn.callback_list import callbacks_in
 from sb3_diayn.evaluation.callback import SkillEvaluationCallback
 from sb3_diayn.evaluation.copies import copy_envs, copy_statistics, normalize_like
@@ -74,18 +74,18 @@ class SkillDashboardCallback(BaseCallback):
         self,
         path: str | Path = "live.html",
         *,
-        update_seconds: int = 10,
+        update_seconds: Count = 10,
         title: str = "Skills",
-        n_films: int = 0,
+        n_films: CountFrom0 = 0,
         verbose: int = 0,
     ) -> None:
+        check_options(SkillDashboardCallback, locals())
         super().__init__(verbose)
         with require_extra("report"):  # before anything is learned
             import jinja2  # noqa: F401
             import matplotlib  # noqa: F401
         self.path, self.title = Path(path), title
-        self.update_seconds = check_positive("update_seconds", update_seconds)
-        self.n_films = n_films and check_positive("n_films", n_films, "0 is for no films.")
+        self.update_seconds, self.n_films = update_seconds, n_films
         self.films: dict[int, Path] = {}
         self.why_no_films = ""
         self._film_env: VecEnv | None = None

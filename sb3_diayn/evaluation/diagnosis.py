@@ -297,7 +297,7 @@ def _memory_advice(evaluation: SkillEvaluation) -> str:
 
 def _confidence(evaluation: SkillEvaluation, excess: float) -> str:
     if np.isnan(excess):  # in old files
-        return "sure and wrong of some"
+        return "overconfident about some"
     confidence = evaluation.accuracy.mean() + excess
     return f"{confidence:.0%} sure (calibration error {evaluation.calibration_error:.2f})"
 

@@ -97,7 +97,10 @@ def evaluate_skills(
     check_positive("n_episodes", n_episodes, "Five show the spread.")
     vec_env = as_vec_env(env)
     with preserve_state(model, vec_env):
-        discriminator = discriminator or model_discriminator(model)
+        if discriminator is None:
+            discriminator = model_discriminator(model)
+        else:
+            discriminator = copy.deepcopy(discriminator).cpu()
         _check_n_skills(vec_env, discriminator)
         _check_finite(discriminator)
         space = discriminator.observation_space
@@ -134,7 +137,7 @@ def evaluate_skills(
 
 
 def _frozen_fraction(model: BaseAlgorithm) -> float:
-    """Of the training; 0 if another model's discriminator recognises the skills."""
+    """Of the training; 0 if the model was trained without ``DIAYNCallback``."""
     state = getattr(model, STATE_ATTRIBUTE, None)
     options = {} if state is None else dict(state.items())["options"]
     return float(options.get("frozen_fraction", 0.0))

@@ -228,8 +228,8 @@ def plot_confusion(evaluation: SkillEvaluation, *, ax: Axes | None = None) -> Ax
 
 def plot_reliability(evaluation: SkillEvaluation, *, ax: Axes | None = None) -> Axes:
     """
-    Draw how often the discriminator is right when it is so and so sure, with the share of the
-    states as bars. Below the diagonal it is surer than it is right.
+    Draw how often the discriminator is right at each level of confidence, with the share of the
+    states as bars. Below the diagonal it is overconfident.
     Paper: https://arxiv.org/abs/1706.04599
 
     :param evaluation: what to draw

@@ -1,6 +1,7 @@
 """Fresh episodes of chosen skills, played in parallel."""
 
 import copy
+import random
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -193,16 +194,19 @@ def preserve_state(model: BaseAlgorithm, env: VecEnv, seed: int | None = None) -
     if normalizer is not None:
         normalizer.training = False
     devices = [model.device] if model.device.type == "cuda" else []
-    numpy_state, action_space = np.random.get_state(), model.action_space
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    action_space = model.action_space
     model.action_space = copy.deepcopy(action_space)  # DQN samples its random actions from it
     with th.random.fork_rng(devices=devices):
         try:
             if seed is not None:
+                random.seed(seed)
                 th.manual_seed(seed)
                 np.random.seed(seed % 2**32)
                 model.action_space.seed(seed)
             yield
         finally:
+            random.setstate(python_state)
             np.random.set_state(numpy_state)
             model.action_space = action_space
             model.policy.set_training_mode(was_training)

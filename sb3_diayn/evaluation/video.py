@@ -71,7 +71,7 @@ SIZE_OPTIONS = {"width", "height"}
 logging.getLogger("imageio_ffmpeg").setLevel(logging.ERROR)
 
 
-class RenderingError(RuntimeError):
+class RenderingError(OSError):
     """The environment renders no frame. The message says why, and what to do."""
 
 

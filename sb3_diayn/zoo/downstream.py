@@ -1,7 +1,8 @@
 """Skills as runs of the RL Zoo: exporting one, and learning a task from it."""
 
 import tempfile
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -140,21 +141,16 @@ def finetune(run: Run, skill: int, *, reset_critics: bool = False, **options: An
     :param run: whose skill
     :param skill: index of the skill to start from
     :param reset_critics: keep the policy, and start the critics again
-    :param options: see :class:`~sb3_diayn.zoo.settings.TrainingOptions`; ``live`` and
+    :param options: see :class:`~sb3_diayn.zoo.settings.TrainingOptions`. Environment and algorithm
+        are the run's; ``n_skills``, ``conf_file``, ``keep_checkpoints``, ``live`` and
         ``n_envs="auto"`` are for skills
     :return: the new run, which knows of no skills. It warms up with the skill, see
         :class:`~sb3_diayn.downstream.finetuning.WarmUp`
     :raises ValueError: if the skill cannot be exported or a hyperparameter is not known
     """
-    given = {"n_envs": options.get("hyperparams", {}).get("n_envs"), "live": options.get("live")}
-    for name, of_skills in {"n_envs": AUTO, "live": True}.items():
-        if given[name] == of_skills:
-            raise ValueError(
-                f"{name}={of_skills!r} is for a training of skills, this one is of the task; "
-                "expected another value. Leave it out."
-            )
-    run_options = {"env": run.env_id, "gym_packages": run.gym_packages}
-    settings = seeded(TrainingOptions(algo=run.zoo_algo, **{**options, **run_options}))
+    _check_of_task(run, options)
+    of_run = {"env": run.env_id, "gym_packages": run.gym_packages, "algo": run.zoo_algo}
+    settings = seeded(TrainingOptions(**{**options, **of_run}))
     settings = replace(settings, env_kwargs=settings.env_kwargs or run.env_kwargs or None)
     with tempfile.TemporaryDirectory() as folder:
         exported = export_run(run, skill, folder, reset_critics=reset_critics)
@@ -167,6 +163,26 @@ def finetune(run: Run, skill: int, *, reset_critics: bool = False, **options: An
             reset_critics=reset_critics,
         )
     return _reopened(exported, saved)
+
+
+def _check_of_task(run: Run, options: Mapping[str, Any]) -> None:
+    """Refuse options of another run, and those of a training of skills."""
+    of_run = {"env": run.env_id, "algo": run.zoo_algo}
+    for name, own in of_run.items():
+        if options.get(name) not in (None, own):
+            raise ValueError(
+                f"{name}={options[name]!r} is not the run's; expected {own!r}. Leave it out."
+            )
+    given = {**options, "n_envs": options.get("hyperparams", {}).get("n_envs")}
+    if given["n_envs"] != AUTO:
+        del given["n_envs"]
+    defaults = {field.name: field.default for field in fields(TrainingOptions)}
+    for name in ("n_envs", "live", "n_skills", "conf_file", "keep_checkpoints"):
+        if name in given and given[name] != defaults.get(name):
+            raise ValueError(
+                f"{name}={given[name]!r} is for a training of skills, this one is of the task; "
+                "expected another value. Leave it out."
+            )
 
 
 def _finetuning_hyperparams(exported: Run, options: TrainingOptions) -> dict[str, Any]:

@@ -445,7 +445,7 @@ def check_hyperparams(algo: str, hyperparams: Mapping[str, Any]) -> None:
             words = inspect.formatannotation(hint)
             rule = re.sub(r"[\w.]*Callable\[\[float\], float\]", "lin_NUMBER", words)
             raise ValueError(
-                f"{name}={value!r} is no such value; expected {rule}.{_yaml_hint(value)} "
+                f"{name}={value!r} has the wrong type; expected {rule}.{_yaml_hint(value)} "
                 "Correct it in the file or on the command line."
             )
         if name in COUNTS and isinstance(value, (int, float)) and value < 1:

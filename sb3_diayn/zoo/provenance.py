@@ -267,8 +267,18 @@ def _enjoy(run: Run, base: Path) -> str | None:
     found = re.fullmatch(r".*_(\d+)", folder.name)
     if run.stats_path is None or found is None or run.model_path.stem != run.stats_path.name:
         return None
-    algo, logs = run.folder.parent.name, os.path.relpath(folder.parents[1], base.resolve())
-    options = ["--algo", algo, *env_options(run), "-f", logs, "--exp-id", found[1]]
+    return enjoy_command(run, os.path.relpath(folder.parents[1], base.resolve()))
+
+
+def enjoy_command(run: Run, logs: str | None = None) -> str:
+    """
+    :param run: in a folder of the zoo
+    :param logs: the log folder, as the command shall have it; None for where it is
+    :return: the zoo's command that plays the run
+    """
+    algo, number = run.folder.parent.name, run.folder.name.rpartition("_")[2]
+    options = ["--algo", algo, *env_options(run), "-f", logs or str(run.folder.parents[1])]
+    options += ["--exp-id", number]
     return shlex.join(["python", "-m", "rl_zoo3.enjoy", *options])
 
 

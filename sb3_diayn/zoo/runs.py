@@ -13,6 +13,7 @@ from typing import Any
 
 import gymnasium as gym
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.utils import get_system_info
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, unwrap_vec_normalize
 
@@ -119,7 +120,7 @@ class Run:
         :return: the model
         """
         model_class = self.model_class
-        if not to_train and "buffer_size" in model_class.__init__.__code__.co_varnames:
+        if not to_train and issubclass(model_class, OffPolicyAlgorithm):
             kwargs.setdefault("buffer_size", 1)
         with reading(self.model_path, OF_SB3):
             return model_class.load(self.model_path, **kwargs)
@@ -352,13 +353,10 @@ class Run:
         :raises OSError: if the environment gives no picture
         """
         with require_extra("report"):
-            from sb3_diayn.evaluation.video import RenderingError, record_skills
+            from sb3_diayn.evaluation.video import record_skills
         play = self.open(seed=seed, device=device, render_mode="rgb_array")
         with _without_window(), play as (model, env):
-            try:
-                return record_skills(model, env, folder, skills=skills, seed=seed, **options)
-            except RenderingError as error:
-                raise OSError(str(error)) from error
+            return record_skills(model, env, folder, skills=skills, seed=seed, **options)
 
     def view(
         self,
@@ -382,23 +380,19 @@ class Run:
         :raises OSError: if there is no display, or the environment gives no picture
         """
         with require_extra("report"):
-            from sb3_diayn.evaluation.video import RenderingError
             from sb3_diayn.evaluation.viewer import require_display, view_skills
         require_display()
         with self.open(seed=seed, device=device, render_mode="rgb_array") as (model, env):
-            try:
-                view_skills(
-                    model,
-                    env,
-                    skill=skill,
-                    second=second,
-                    discriminator=self.load_discriminator(),
-                    deterministic=deterministic,
-                    seed=seed,
-                    title=f"{self.algo} on {self.env_id}",
-                )
-            except RenderingError as error:
-                raise OSError(str(error)) from error
+            view_skills(
+                model,
+                env,
+                skill=skill,
+                second=second,
+                discriminator=self.load_discriminator(),
+                deterministic=deterministic,
+                seed=seed,
+                title=f"{self.algo} on {self.env_id}",
+            )
 
 
 @contextmanager

@@ -4,13 +4,13 @@ import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.utils import set_random_seed
 
-from sb3_diayn.arguments import Count, CountFrom0, CountOrMinus1, check_options
+from sb3_diayn.arguments import Count, CountFrom0, CountOrMinus1, Rule, check_options
 from sb3_diayn.zoo.environments import check_observations, find_environment
 from sb3_diayn.zoo.hyperparams import (
     CLASS_KEYS,
@@ -26,6 +26,9 @@ from sb3_diayn.zoo.runs import Run
 # Of algorithms, what they read when they are built, not when they are loaded.
 BUILT = frozenset({"policy", "policy_kwargs", "replay_buffer_class", "replay_buffer_kwargs"})
 BUILT |= {"optimize_memory_usage", "use_sde"}
+
+VEC_ENVS = ("dummy", "subproc", "envpool")
+KindOfVecEnv = Annotated[str, Rule(lambda v: v in VEC_ENVS, "'dummy', 'subproc' or 'envpool'")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +81,7 @@ class TrainingOptions:
     log_folder: str | Path = "logs"
     device: str = "auto"
     num_threads: CountOrMinus1 = -1
-    vec_env: str | None = None
+    vec_env: KindOfVecEnv | None = None
     save_freq: CountOrMinus1 | None = None
     keep_checkpoints: Count = 2
     save_replay_buffer: bool = False

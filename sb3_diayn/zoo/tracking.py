@@ -41,8 +41,8 @@ def tracking(
     :param tags: of the run, to which the version of this package is added
     :return: the same settings, with a seed and a folder for TensorBoard
     :raises ImportError: if the extra ``track`` is missing
-    :raises OSError: if Weights & Biases does not answer
-    :raises ValueError: if a setting is wrong, or nobody is logged in
+    :raises ValueError: if a setting is wrong, nobody is logged in, or Weights & Biases does not
+        answer
     """
     with require_extra("track"):
         import tensorboard  # noqa: F401

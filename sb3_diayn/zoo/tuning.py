@@ -316,8 +316,8 @@ def sample(
     space: Space | None = None,
 ) -> dict[str, Any]:
     """
-    What the zoo samples, and what matters to DIAYN: how much the policy is paid to be random, how
-    many environments feed how many updates, and the discriminator.
+    What the zoo samples, and what matters to DIAYN: how much the policy is rewarded for
+    randomness, how many environments feed how many updates, and the discriminator.
 
     :param trial: to ask
     :param algo: name of the algorithm as the zoo spells it

@@ -637,7 +637,7 @@ def test_mistakes_of_train(run, tmp_path, capsys):
 )
 def test_numbers_of_train_that_mean_nothing(tmp_path, capsys, option, value, name):
     args = ["train", "--env", ENV, "-f", tmp_path / "logs", option, value]
-    assert f"{name}={value} is out of range; expected" in error_of(capsys, *args)
+    assert f"{name}={value} is not allowed; expected" in error_of(capsys, *args)
     assert not (tmp_path / "logs").exists()
 
 

@@ -142,6 +142,22 @@ def test_stopping_at_a_number_of_distinct_skills():
         SkillEvaluationCallback(n_episodes=1, stop_at_distinct_skills=3)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("stop_at_distinct_skills", "12", "a positive number or None"),
+        ("stop_at_mutual_information", np.inf, "a finite number or None"),
+        ("deterministic", "no", "True or False"),
+        ("save_best", 1, "True or False"),
+        ("seed", 0.5, "an integer of at least 0"),
+        ("max_steps", 0, "a positive integer or None"),
+    ],
+)
+def test_wrong_options(name, value, expected):
+    with pytest.raises(ValueError, match=rf"{name}={value!r} is not allowed; expected {expected}"):
+        SkillEvaluationCallback(**{name: value})
+
+
 @pytest.mark.slow
 def test_one_episode_tells_no_number_of_distinct_skills(tmp_path, capsys):
     callback = SkillEvaluationCallback(

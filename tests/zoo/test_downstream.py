@@ -17,7 +17,7 @@ pytest.importorskip("rl_zoo3")
 
 from sb3_diayn.cli import main
 from sb3_diayn.model_zip import load_state
-from sb3_diayn.zoo.downstream import without_skills
+from sb3_diayn.zoo.downstream import finetune, without_skills
 from sb3_diayn.zoo.finding import find_run
 
 ENV = "Pendulum-v1"
@@ -174,6 +174,25 @@ def test_what_knows_of_skills_is_left_out():
         "env_wrapper": [displacement]
     }
     assert without_skills({"env_wrapper": "a.B"}) == {"env_wrapper": ["a.B"]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("env", "Pendulum-v1", "is not the run's; expected '"),
+        ("algo", "ppo", "is not the run's; expected 'sac'"),
+        ("n_skills", 7, "is for a training of skills"),
+        ("conf_file", "ppo", "is for a training of skills"),
+        ("keep_checkpoints", 3, "is for a training of skills"),
+        ("live", True, "is for a training of skills"),
+        ("vec_env", "subprocess", "is not allowed; expected 'dummy', 'subproc' or 'envpool'"),
+    ],
+)
+def test_options_of_another_training(run, tmp_path, name, value, message):
+    with pytest.raises(ValueError, match=rf"^{name}={value!r} {message}"):
+        finetune(find_run(run), 0, log_folder=tmp_path, **{name: value})
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

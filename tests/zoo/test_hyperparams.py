@@ -77,7 +77,7 @@ def test_files_that_are_none(tmp_path, content, match):
         read(write(tmp_path, content))
 
 
-NO_VALUE = "={} is no such value; expected {}.* Correct it"
+NO_VALUE = "={} has the wrong type; expected {}.* Correct it"
 TOO_SMALL = "={} is too small; expected at least 1. Raise it"
 NO_CLASS = "={} names no class; expected package.Class, or .*Write it like the provided files"
 VALUES = [
@@ -159,7 +159,7 @@ BUILT = [
     ({"callback": ["nopackage.Nope"]}, "callback='nopackage.Nope' cannot be imported"),
     ({"env_wrapper": "sb3_diayn.Nope"}, "env_wrapper='sb3_diayn.Nope' cannot be imported"),
     ({"callback": [{CALLBACK: {"nope": 2}}]}, "unexpected keyword argument 'nope'"),
-    ({"callback": [{CALLBACK: {"n_updates": "x"}}]}, "n_updates='x' is out of range"),
+    ({"callback": [{CALLBACK: {"n_updates": "x"}}]}, "n_updates='x' is not allowed"),
     ({"env_wrapper": [{WRAPPER: {"n_skills": "x"}}]}, "n_skills='x' is not a number of skills"),
     # refused in ``learn``, after which the zoo tells its callbacks that the training has ended
     ({"env_wrapper": None}, "env has no DIAYNWrapper"),

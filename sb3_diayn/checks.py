@@ -450,13 +450,14 @@ def check_normalized(saved: Mapping[str, Any], is_normalized: bool) -> None:
         return
     if expected:
         raise ValueError(
-            "vec_normalize=None: the model was trained on observations that VecNormalize "
-            "normalised; expected the same statistics. Wrap the environments in "
-            'VecNormalize.load("vecnormalize.pkl", venv), or pass vec_normalize=.'
+            "VecNormalize is missing: the model was trained on observations that it normalised; "
+            "expected the same statistics. Wrap the environments in "
+            'VecNormalize.load("vecnormalize.pkl", venv), or pass it where a function takes '
+            "vec_normalize."
         )
     raise ValueError(
-        "vec_normalize: the model was trained on raw observations; expected no VecNormalize, or "
-        "one with norm_obs=False. Leave it out."
+        "VecNormalize normalises observations, and the model was trained on raw ones; expected "
+        "none, or one with norm_obs=False. Leave it out."
     )
 
 

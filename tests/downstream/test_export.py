@@ -264,7 +264,7 @@ def test_normalized_observations(tmp_path, clip_obs):
         for name, values in expected.items():
             assert np.abs(found[name] - values).max() <= 1e-6 * max(1, np.abs(values).max())
     assert exported.learn(60).get_vec_normalize_env() is normalized
-    with pytest.raises(ValueError, match=r"vec_normalize=None: the model was trained on observ"):
+    with pytest.raises(ValueError, match=r"VecNormalize is missing: the model was trained on obs"):
         export_skill(loaded, SKILL, env=plain)
 
 
@@ -277,7 +277,9 @@ def test_statistics_that_do_not_belong_to_the_model_are_refused():
     with pytest.raises(ValueError, match=r"vec_normalize has seen no observation yet; expected"):
         export_skill(model, SKILL, vec_normalize=new)
     raw = train(SAC, False, OFF_POLICY, DummyVecEnv([counting]))
-    with pytest.raises(ValueError, match=r"vec_normalize: the model was trained on raw observ"):
+    with pytest.raises(
+        ValueError, match=r"VecNormalize normalises observations, and the model was tr"
+    ):
         export_skill(raw, SKILL, vec_normalize=venv)
 
 

@@ -314,13 +314,15 @@ def test_skills_of_a_normalised_model_see_normalised_observations(tmp_path):
         ends.append(env.step(1)[0])
     np.testing.assert_array_equal(ends[0], ends[1])
     venv = make_vec_env(PointEnv, 2, wrapper_class=WaitAtEnd)
-    forgotten = r"vec_normalize=None: the model was trained on observations that VecNormalize norm"
+    forgotten = r"VecNormalize is missing: the model was trained on obsations that it norm"
     for cls, env in ((SkillActionEnv, PointEnv()), (SkillActionVecEnv, venv)):
         with pytest.raises(ValueError, match=forgotten):
             cls(env, loaded)
     raw = make_sac(make())
     raw.learn(25, callback=make_callback())
-    with pytest.raises(ValueError, match=r"vec_normalize: the model was trained on raw observ"):
+    with pytest.raises(
+        ValueError, match=r"VecNormalize normalises observations, and the model was tr"
+    ):
         SkillActionEnv(PointEnv(), raw, vec_normalize=statistics)
 
 

@@ -346,9 +346,9 @@ def raw_env() -> DummyVecEnv:
     return DummyVecEnv([lambda: DIAYNWrapper(PointEnv(length=5, render_mode="rgb_array"), K)])
 
 
-FORGOTTEN = r"vec_normalize=None: the model was trained on observations that VecNormalize norm"
+FORGOTTEN = r"VecNormalize is missing: the model was trained on observations that it norm"
 NEW = r"vec_normalize has seen no observation yet; expected the statistics of the training"
-NEEDLESS = r"vec_normalize: the model was trained on raw observations; expected no VecNormalize"
+NEEDLESS = r"VecNormalize normalises observations, and the model was trained on raw ones; expected"
 PLAYERS = {
     "evaluate": lambda model, env, _: evaluate_skills(model, env, n_episodes=1),
     "play": lambda model, env, _: play(model, env, [0]),

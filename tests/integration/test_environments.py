@@ -573,7 +573,7 @@ def test_a_training_that_continues_without_its_vec_normalize(tmp_path):
     model.learn(40, callback=make_callback())
     model.save(tmp_path / "model")
     loaded = SAC.load(tmp_path / "model", env=vec(DIAYNWrapper(StepEnv(), 3)))
-    with pytest.raises(ValueError, match=r"vec_normalize=None: .*trained on observations"):
+    with pytest.raises(ValueError, match=r"VecNormalize is missing: .*trained on observations"):
         loaded.learn(40, callback=make_callback())
     plain = make_sac(vec(DIAYNWrapper(StepEnv(), 3)))
     plain.learn(40, callback=make_callback())

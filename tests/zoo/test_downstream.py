@@ -180,7 +180,7 @@ def test_what_knows_of_skills_is_left_out():
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("env", "Pendulum-v1", "is not the run's; expected '"),
+        ("env", "CartPole-v1", "is not the run's; expected '"),
         ("algo", "ppo", "is not the run's; expected 'sac'"),
         ("n_skills", 7, "is for a training of skills"),
         ("conf_file", "ppo", "is for a training of skills"),

@@ -269,6 +269,19 @@ def load_discriminator(
     features_extractor_class: ExtractorClass | None = None,
 ) -> Discriminator:
     """
+    Load the discriminator from a model's zip, without unpickling anything.
+
+    Example::
+
+        >>> import gymnasium as gym
+        >>> from stable_baselines3 import SAC
+        >>> from sb3_diayn import DIAYNCallback, DIAYNWrapper, load_discriminator
+        >>> env = DIAYNWrapper(gym.make("Pendulum-v1"), n_skills=4)
+        >>> model = SAC("MlpPolicy", env).learn(110, callback=DIAYNCallback())
+        >>> model.save("skills.zip")
+        >>> load_discriminator("skills.zip").n_skills
+        4
+
     :param path: a zip that ``model.save`` wrote during or after a training with ``DIAYNCallback``
     :param obs_function: what the discriminator reads through, if it was trained with one: the zip
         has only its name, and nothing is imported because a file says so

@@ -121,6 +121,19 @@ def export_skill(
 
 def export_vec_normalize(vec_normalize: VecNormalize, venv: VecEnv) -> VecNormalize:
     """
+    Carry the statistics of ``VecNormalize`` over to environments without skills.
+
+    Example::
+
+        >>> import gymnasium as gym
+        >>> from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+        >>> from sb3_diayn import DIAYNWrapper, export_vec_normalize
+        >>> skills = DummyVecEnv([lambda: DIAYNWrapper(gym.make("Pendulum-v1"), n_skills=4)])
+        >>> trained = VecNormalize(skills, norm_reward=False)
+        >>> plain = DummyVecEnv([lambda: gym.make("Pendulum-v1")])
+        >>> trained.obs_rms.mean.shape, export_vec_normalize(trained, plain).obs_rms.mean.shape
+        ((7,), (3,))
+
     :param vec_normalize: what the skills were trained with
     :param venv: environments without skills, to be normalised
     :return: the same statistics without the one-hot, around ``venv``: what models of

@@ -77,6 +77,18 @@ def best_skill(
     reward_function: RewardFunction = task_reward,
 ) -> int:
     """
+    Choose the skill that is best at a task, for example to fine-tune it.
+
+    Example::
+
+        >>> import gymnasium as gym
+        >>> from stable_baselines3 import PPO
+        >>> from sb3_diayn import DIAYNCallback, DIAYNWrapper, best_skill, evaluate_skills
+        >>> env = DIAYNWrapper(gym.make("sb3_diayn/PointBox-v0"), n_skills=3)
+        >>> model = PPO("MlpPolicy", env, n_steps=64).learn(64, callback=DIAYNCallback())
+        >>> best_skill(evaluate_skills(model, env, n_episodes=1)) in range(3)
+        True
+
     :param episodes: see :func:`rank_skills`
     :param reward_function: see :func:`rank_skills`
     :return: the skill with the largest mean return; of several, the first

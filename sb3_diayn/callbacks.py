@@ -233,7 +233,7 @@ class DIAYNCallback(BaseCallback):
         self.n_skills = check_model(self.model)
         check_gate(self.model, self.options["min_task_return"])
         self.skill_space = SkillSpace.from_vec_env(self.training_env, self.n_skills)
-        self._see_the_present()
+        self._begin_episodes_if_stale()
         # Asked for now: the zoo closes the environments before it saves.
         self._env_id = self.training_env.get_attr("env_id")[0]
         self._begin_continuation()
@@ -254,7 +254,7 @@ class DIAYNCallback(BaseCallback):
         self._n_threads = leave_cores_to_sbx(self.model)
         self._is_set_up = True
 
-    def _see_the_present(self) -> None:
+    def _begin_episodes_if_stale(self) -> None:
         """
         A callback that ends a training ends it before SB3 takes up what the last step has
         returned, and others may have played in the environments since. New episodes begin then.
@@ -266,6 +266,7 @@ class DIAYNCallback(BaseCallback):
             and model.num_timesteps > 0  # else SB3 has just reset the environments
             and not live.is_present(model)
         )
+        is_past = is_past or model._last_obs is None  # set_env(..., force_reset=False)
         if is_past or find_change(env, model._last_obs, self.skill_space):
             begin_episodes(model, env)
             check_seen(env, model._last_obs, self.skill_space)
@@ -278,22 +279,34 @@ class DIAYNCallback(BaseCallback):
         previous = None if live is None else live.owner._continuation
         is_normalized = normalizes_observations(self.model)
         saved: State | None = None
-        is_known = live is not None and live is self._live_state
-        if is_known:
+        is_own = live is not None and live is self._live_state
+        if is_own:
             check_normalized({"vec_normalize": self._is_normalized}, is_normalized)
         else:
             saved = dict(known.items()) if known else None
-            if self._live_state is not None:
-                self._live_state.freeze()  # a model of before keeps the discriminator it had
-            self._returns = EpisodeReturns()
             self._is_normalized = is_normalized  # also when the model gets another environment
-            self._build(saved)
-            if live is not None:
-                self.trainer.past.extend(live.owner.trainer.past)
-            self._live_state = LiveState(self, self._code)
-            setattr(self.model, STATE_ATTRIBUTE, self._live_state)
+            self._take_over(live, saved)
         self._continuation = Continuation(self.model, saved, previous, same_episodes)
-        progress = self._progress() if is_known else (saved or {}).get("progress", {})
+        # Copies in other processes keep their rhythm, whichever callback sends the next ones.
+        if live is not None and same_episodes and (is_own or live.owner.has_copies(self.options)):
+            self._shares = live.owner._shares
+        else:
+            self._attach_wrappers()
+        self._restore_progress(self._progress() if is_own else (saved or {}).get("progress", {}))
+
+    def _take_over(self, live: LiveState | None, saved: State | None) -> None:
+        """From now on the model's discriminator is this callback's."""
+        if self._live_state is not None:
+            self._live_state.freeze()  # a model of before keeps the discriminator it had
+        self._returns = EpisodeReturns()
+        self._build(saved)
+        if live is not None:
+            self.trainer.past.extend(live.owner.trainer.past)
+        self._live_state = LiveState(self, self._code)
+        setattr(self.model, STATE_ATTRIBUTE, self._live_state)
+
+    def _restore_progress(self, progress: dict[str, Any]) -> None:
+        """What has been counted so far; with new episodes only what does not belong to them."""
         seen = progress.get("skills_seen", [])
         self._seen = SkillsSeen(self.n_skills, seen, self.model.num_timesteps)
         fraction = self.options["frozen_fraction"]
@@ -302,11 +315,6 @@ class DIAYNCallback(BaseCallback):
             progress = {}
         self._returns.start(self.model.n_envs, progress)
         self._last_p_z = progress.get("last_p_z", self.model.num_timesteps)
-        # Copies in other processes keep their rhythm, whichever callback sends the next ones.
-        if live is not None and same_episodes and (is_known or live.owner.has_copies(self.options)):
-            self._shares = live.owner._shares
-        else:
-            self._attach_wrappers()
         self._last_sync = progress.get("last_sync", self.model.num_timesteps)
 
     def has_copies(self, options: dict[str, Any]) -> bool:
@@ -410,6 +418,7 @@ class DIAYNCallback(BaseCallback):
 
     def _on_step(self) -> bool:
         infos, dones = self.locals["infos"], self.locals["dones"]
+        self._check_finite(self._returns.add(infos, dones))
         if self._steps_to_check:
             self._steps_to_check -= 1
             self._env_steps = check_step(
@@ -420,7 +429,6 @@ class DIAYNCallback(BaseCallback):
                 infos,
                 self._env_steps,
             )
-        self._check_finite(self._returns.add(infos, dones))
         self._seen.add(infos, self.model.num_timesteps)
         if isinstance(self.model, OnPolicyAlgorithm):
             actions = self.locals.get("clipped_actions", self.locals["actions"])  # MaskablePPO

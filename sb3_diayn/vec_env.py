@@ -1,5 +1,6 @@
 """Skills for vectorised environments as a whole."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
+from gymnasium.utils.env_checker import data_equivalence
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, unwrap_vec_normalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
@@ -29,6 +31,8 @@ from sb3_diayn.wrappers import (
 )
 
 # What is the same for all environments.
+CHECKED_ENDS = 5  # of episodes
+
 SHARED_ATTRIBUTES = (
     "n_skills",
     "skill_space",
@@ -108,6 +112,7 @@ class VecDIAYNWrapper(VecEnvWrapper):
         self._actions: npt.NDArray[Any] = np.zeros(0)
         self._skill_reward: SkillReward | None = None
         self._task_reward_expected = False
+        self._ends_to_check = CHECKED_ENDS
 
     @property
     def env_id(self) -> str | None:
@@ -202,6 +207,8 @@ class VecDIAYNWrapper(VecEnvWrapper):
         self._episode_steps += 1
         self.total_steps += 1
         ends = np.flatnonzero(dones)
+        if self._ends_to_check > 0:
+            self._check_last(env_obs, ends, infos)
         last_obs = self._augment(_before_resets(env_obs, ends, infos))
         infos = self._described(infos, task_rewards)
         rewards = self._rewards(last_obs, task_rewards, infos)
@@ -212,6 +219,30 @@ class VecDIAYNWrapper(VecEnvWrapper):
             infos[index] |= {"terminal_observation": last, "terminal_env_obs": raw}
         self._last_obs = self._augment(env_obs) if self._draw(ends) else last_obs
         return self._last_obs, rewards, dones, infos
+
+    def _check_last(
+        self, env_obs: Obs, ends: npt.NDArray[np.int64], infos: list[dict[str, Any]]
+    ) -> None:
+        """
+        ``DummyVecEnv`` and its like keep the last observation of an episode by reference. An
+        environment that returns the same array in each step overwrites it at its reset.
+        """
+        before = self.skill_space.env_obs(self._last_obs)
+        for index in ends:
+            first, last = index_obs(env_obs, index), infos[index].get("terminal_observation")
+            if last is None or not data_equivalence(first, last, exact=True):
+                self._ends_to_check = 0
+                return
+            if not data_equivalence(first, index_obs(before, index), exact=True):  # it does change
+                self._ends_to_check -= 1
+        if self._ends_to_check <= 0:
+            warnings.warn(
+                f"The first {CHECKED_ENDS} episodes end with the very observation that the next "
+                "ones begin with; the discriminator would learn from wrong ones. Environments that "
+                "return the same array in each step cause this. Return a copy of it, or put "
+                "DIAYNWrapper around each environment.",
+                stacklevel=3,
+            )
 
     def _described(
         self, infos: list[dict[str, Any]], task_rewards: npt.NDArray[Any]

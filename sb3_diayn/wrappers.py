@@ -105,6 +105,7 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any], RecordConstructorArgs):
         self._reward_of_one: RewardOfOne | None = None
         self._task_reward_expected = False
         self._episode_steps = self.total_steps = 0
+        self._task_return = 0.0
         self._seeds: list[int | None] = []
         self._record: EpisodeRecord | None = None
         self.last_obs: Obs = None
@@ -181,7 +182,7 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any], RecordConstructorArgs):
         if seed is not None:
             self._sampler.seed(seed)
         self.skill = self._sampler.draw(options)
-        self._episode_steps = 0
+        self._episode_steps, self._task_return = 0, 0.0
         self._check_info(info)
         self.last_obs = self._augment(obs)
         return self.last_obs, {**info, "skill": self.skill}
@@ -207,6 +208,7 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any], RecordConstructorArgs):
         self._check_info(info)
         last_info = copy_obs(info) if terminated or truncated else info
         info = _Info(last_info, skill=self.skill, task_reward=self._as_number(task_reward))
+        self._task_return += info["task_reward"]
         reward = self._reward(obs, action, info)
         if terminated or truncated:
             # VecNormalize clips ``terminal_observation``; the discriminator reads the raw one.
@@ -229,15 +231,15 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any], RecordConstructorArgs):
         if record is None or now is None:
             return None
         moment = {"generator": now, "observation": self.last_obs, "sampler": self._sampler.state()}
-        return {"record": record, "now": moment}
+        return {"record": record, "now": {**moment, "task_return": self._task_return}}
 
     def restore_episode(self, state: dict[str, Any]) -> bool:
         """
         Play the episode of that moment again, with the same random numbers and actions.
 
         :param state: from :meth:`episode_state`, of an environment like this one
-        :return: whether that led to the same observation and random state. If not, reset the
-            environment: its states depend on more than its ``np_random`` and the actions, or
+        :return: whether that led to the same observation, task return and random state. If not,
+            reset the environment: it depends on more than its ``np_random`` and the actions, or
             version 0.1.0, which drew the skills otherwise, has saved the episode
         """
         if "sampler" not in state["now"]:
@@ -254,7 +256,9 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any], RecordConstructorArgs):
             over = terminated or truncated
         self._sampler.restore(now["sampler"])
         same_observation = data_equivalence(self.last_obs, now["observation"], exact=True)
-        return same_observation and data_equivalence(generator_state(self), now["generator"])
+        same_return = now.get("task_return", self._task_return) == self._task_return
+        same_generator = data_equivalence(generator_state(self), now["generator"])
+        return same_observation and same_return and same_generator
 
     def _reward(self, obs: Obs, action: npt.NDArray[Any], info: dict[str, Any]) -> float:
         task_reward: float = info["task_reward"]

@@ -445,3 +445,45 @@ def test_a_simulator_that_hides_the_last_observation_is_refused():
     with pytest.raises(ValueError, match=r"info=.*no 'terminal_observation'.*Correct the"):
         for _ in range(4):
             env.step(zeros(env))
+
+
+class SameArrayEnv(gym.Env):
+    """Counts to three in an array that it returns each time."""
+
+    observation_space = spaces.Box(-100.0, 100.0, (2,), np.float32)
+    action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def __init__(self, copies: bool):
+        self.obs, self.copies = np.zeros(2, np.float32), copies
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.obs[:] = 0
+        return self._seen(), {}
+
+    def step(self, action):
+        self.obs += 1
+        return self._seen(), 0.0, bool(self.obs[0] >= 3), False, {}
+
+    def _seen(self):
+        return self.obs.copy() if self.copies else self.obs
+
+
+def play(env: VecDIAYNWrapper, n_steps: int) -> np.ndarray:
+    """The last observation at the end of the play."""
+    env.reset()
+    for _ in range(n_steps):
+        *_, infos = env.step(np.zeros((env.num_envs, 1), np.float32))
+    return infos[0]["terminal_env_obs"]
+
+
+@pytest.mark.parametrize("n_envs", [1, 4])
+def test_environments_that_write_into_what_they_have_returned(n_envs):
+    env = VecDIAYNWrapper(DummyVecEnv([lambda: SameArrayEnv(copies=False)] * n_envs), 3)
+    env.set_skill_reward(SkillReward(Discriminator(SameArrayEnv.observation_space, 3)))
+    with pytest.warns(UserWarning, match=r"end with the very observation .* Return a copy of it"):
+        last = play(env, 15)
+    assert last.tolist() == [0, 0]
+    env = VecDIAYNWrapper(DummyVecEnv([lambda: SameArrayEnv(copies=True)] * n_envs), 3)
+    env.set_skill_reward(SkillReward(Discriminator(SameArrayEnv.observation_space, 3)))
+    assert play(env, 15).tolist() == [3, 3]  # no warning, which would be an error

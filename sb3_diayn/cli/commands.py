@@ -21,6 +21,7 @@ from sb3_diayn.cli.options import (
     config_options,
     env_kwargs_options,
     film_options,
+    jobs,
     key_and_values,
     key_and_words,
     learning_options,
@@ -337,7 +338,7 @@ def add_sweep(commands: Commands) -> None:
     add("-o", "--output", default="logs/sweep", metavar="DIR", help="folder of all runs")
     add("--backend", choices=["loky", "ray", "dask"], default="loky", help="where runs go")
     add("--address", help="of a Ray or Dask cluster; default: one is started on this machine")
-    add("--n-jobs", type=int, default=-1, help="runs at once; -1: as many as there are cores")
+    add("--n-jobs", type=jobs, default=-1, help="runs at once; -1: as many as there are cores")
     add("--verbose", type=int, default=0, help="1: where an error came from")
     text = "after --: options of sb3-diayn train for every run, e.g. -- --device cpu --no-report"
     add("train_options", nargs="*", metavar="-- OPTION", help=text)

@@ -25,7 +25,7 @@ from sb3_diayn.files import check_writable, require_extra
 from sb3_diayn.skills import check_skill
 from sb3_diayn.zoo.finding import find_checkpoints, find_run, numbered_run
 from sb3_diayn.zoo.provenance import describe, describe_zip
-from sb3_diayn.zoo.runs import Run
+from sb3_diayn.zoo.runs import Run, check_device
 
 # What measures a run, and its films by skill.
 Comparable: TypeAlias = tuple[Callable[[], SkillEvaluation], Mapping[int, Path]]
@@ -165,6 +165,7 @@ def compare(args: argparse.Namespace) -> None:
 
 def open_run(args: argparse.Namespace) -> Run:
     """Find the run that the options of a command name."""
+    check_device(getattr(args, "device", "auto"))
     env_kwargs = getattr(args, "env_kwargs", None)
     return find_run(args.run, args.env, env_kwargs, args.gym_packages)
 
@@ -301,6 +302,10 @@ def chosen_model(args: argparse.Namespace) -> Path:
         if args.env is None:
             raise ValueError("run=None names no run; expected RUN, or --env and --exp-id.")
         args.run = numbered_run(args.log_folder, args.algo, args.env, args.exp_id)
+    elif args.exp_id:
+        raise ValueError(
+            f"exp_id={args.exp_id} and run={args.run!r} name two runs; expected one. Leave one out."
+        )
     folder = Path(args.run)
     if args.load_best:
         found = [folder / name for name in BEST_MODELS if (folder / name).is_file()]

@@ -125,7 +125,7 @@ def learning_options(*, knows_auto: bool = True) -> Parser:
     add = group.add_argument
     text = "steps; -1: the configuration's"
     add("-n", "--total-timesteps", dest="n_timesteps", type=int, default=-1, help=text)
-    add("--seed", type=int, help="seed of everything; default: a random one, printed")
+    add("--seed", type=seed, help="seed of everything; default: a random one, printed")
     kind = positive_or_auto if knows_auto else positive
     auto = ", a number or auto: as many as skills, in processes of their own where that is faster"
     text = f"parallel environments{auto if knows_auto else ''}; default: the configuration's"
@@ -213,7 +213,7 @@ def playing_options() -> Parser:
     """How to play a run."""
     parser = Parser(add_help=False)
     group = parser.add_argument_group("how to play")
-    group.add_argument("--seed", type=int, default=0, help="seed of the environments")
+    group.add_argument("--seed", type=seed, default=0, help="seed of the environments")
     group.add_argument("--device", default="auto", help="PyTorch device")
     group.add_argument("--verbose", type=int, default=0, help="1: where an error came from")
     return parser
@@ -276,7 +276,7 @@ def env_kwargs_options() -> Parser:
 def film_options(seconds: float | None = FILM_SECONDS) -> Parser:
     """Where films end."""
     parser = Parser(add_help=False)
-    group = parser.add_argument_group("films")
+    group = parser.add_argument_group("films").add_mutually_exclusive_group()
     text = "where a film ends, in seconds of the film"
     if seconds is None:
         text += f"; default: where its episode ends, or after {FILM_STEPS} steps"
@@ -340,6 +340,19 @@ def positive(text: str) -> int:
     if not text.isdigit() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
     return int(text)
+
+
+def jobs(text: str) -> int:
+    """A positive integer, or -1 for as many as there are cores."""
+    return -1 if text == "-1" else positive(text)
+
+
+def seed(text: str) -> int:
+    """An integer that seeds NumPy."""
+    value = int(text) if text.isdecimal() else -1
+    if not 0 <= value < 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer from 0 to {2**32 - 1}")
+    return value
 
 
 def positive_or_auto(text: str) -> int | str:

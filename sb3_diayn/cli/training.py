@@ -69,6 +69,11 @@ def train_command(args: argparse.Namespace) -> None:
             f"preset={args.preset!r} cannot change a run that is resumed; expected --resume alone. "
             "Leave --preset out, or start a new run without --resume."
         )
+    if args.preset and args.conf_file:
+        raise ValueError(
+            f"preset={args.preset!r} and conf_file={args.conf_file!r} are two configurations; "
+            "expected one. Leave one of them out."
+        )
     if not args.track:
         _train_and_report(args, settings_of(args))
         return

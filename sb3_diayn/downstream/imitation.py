@@ -292,6 +292,11 @@ def _read_arrays(path: Path) -> dict[str, Any]:
 
 
 def _read_minari(dataset_id: str, episode: int) -> dict[str, Any]:
+    if Path(dataset_id).is_file():
+        raise ValueError(
+            f"trajectory={dataset_id!r} is a file of another kind; expected .npz or .npy, or the "
+            "id of a Minari dataset. Save its arrays with np.savez."
+        )
     try:
         with require_extra("minari"):
             import minari

@@ -70,6 +70,11 @@ def as_vec_env(env: Any) -> VecEnv:
     :return: vectorised environments with skills
     :raises ValueError: if there is no ``DIAYNWrapper``
     """
+    if not isinstance(env, gym.Env | VecEnv):
+        raise ValueError(
+            f"env={env!r} is not an environment; expected DIAYNWrapper(gym.make(...), n_skills=K), "
+            "K as in training, or vectorised ones."
+        )
     # SB3 prepares the environments of a model in the same way: with the channels of images first.
     vec_env = BaseAlgorithm._wrap_env(env, monitor_wrapper=False)
     if not all(vec_env.env_is_wrapped(DIAYNWrapper)):
@@ -97,7 +102,7 @@ def check_space(model: BaseAlgorithm, env: VecEnv) -> None:
 
 def play_skills(
     model: BaseAlgorithm,
-    env: VecEnv,
+    env: Any,
     skills: Sequence[int],
     *,
     deterministic: bool = True,
@@ -125,8 +130,8 @@ def play_skills(
         [(0, (20, 3)), (3, (20, 3)), (3, (20, 3))]
 
     :param model: any SB3 model trained on the same augmented space
-    :param env: vectorised environments with ``DIAYNWrapper``. The model's training environments are
-        reset; its next ``learn`` then begins new episodes
+    :param env: a ``DIAYNWrapper`` environment, or vectorised ones. The model's training
+        environments are reset; its next ``learn`` then begins new episodes
     :param skills: a skill for each episode; repeat one to play it more often
     :param deterministic: play the mode of the policy instead of samples
     :param seed: of environments and sampled actions; None for no fixed seed
@@ -139,6 +144,7 @@ def play_skills(
     """
     if max_steps is not None:
         check_positive("max_steps", max_steps)
+    env = as_vec_env(env)
     check_space(model, env)
     check_vec_normalize(model, unwrap_vec_normalize(env))
     episodes = _Episodes(env, skills, max_steps)

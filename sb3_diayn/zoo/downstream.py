@@ -16,10 +16,10 @@ from sb3_diayn.downstream.export import export_skill, export_vec_normalize
 from sb3_diayn.downstream.finetuning import WarmUp
 from sb3_diayn.files import replacing, write_through_memory
 from sb3_diayn.threads import limited_threads
-from sb3_diayn.zoo.failures import naming_failures
+from sb3_diayn.zoo.failures import close_envs, naming_failures
 from sb3_diayn.zoo.hyperparams import CLASS_KEYS, check_names, class_entries, import_zoo
 from sb3_diayn.zoo.parallel import AUTO
-from sb3_diayn.zoo.run_files import file_name, load_yaml
+from sb3_diayn.zoo.run_files import check_log_folder, file_name, load_yaml
 from sb3_diayn.zoo.runs import Run
 from sb3_diayn.zoo.settings import TrainingOptions, seeded
 from sb3_diayn.zoo.training import learn_and_save
@@ -57,7 +57,7 @@ def export_run(run: Run, skill: int, log_folder: str | Path, *, reset_critics: b
             statistics.training = True  # the zoo stops it in environments that are only played
             statistics.save(str(stats_path / STATISTICS))
         _write_configuration(run, stats_path, exported, target.folder.parent.name, skill)
-    env.close()
+    close_envs(env, has_failed=False)
     return _reopened(target, target.folder)
 
 
@@ -74,14 +74,14 @@ def task_returns(run: Run, model: BaseAlgorithm, n_episodes: int, seed: int) -> 
         returns, _ = evaluate_policy(
             model, env, n_eval_episodes=n_episodes, return_episode_rewards=True, warn=False
         )
-    env.close()
+    close_envs(env, has_failed=False)
     return list(returns)  # type: ignore[arg-type]
 
 
 def _plain_run(run: Run, log_folder: Path) -> Run:
     env_name = file_name(run.env_id)
     parent = log_folder / run.zoo_algo
-    number = import_zoo().get_latest_run_id(str(parent), env_name) + 1
+    number = import_zoo().get_latest_run_id(str(check_log_folder(parent)), env_name) + 1
     folder = parent / f"{env_name}_{number}"
     return replace(
         run,

@@ -11,7 +11,7 @@ from sb3_diayn.model_zip import load_state
 from sb3_diayn.trainer import State
 from sb3_diayn.zoo.environments import find_environment, split_id
 from sb3_diayn.zoo.hyperparams import CLASS_KEYS, class_entries, import_zoo
-from sb3_diayn.zoo.run_files import OF_ZOO, file_name, load_yaml
+from sb3_diayn.zoo.run_files import OF_ZOO, check_log_folder, file_name, load_yaml
 from sb3_diayn.zoo.runs import Run
 
 
@@ -81,7 +81,7 @@ def numbered_run(log_folder: str | Path, algo: str, env_id: str, number: int = 0
     :param number: of the run; 0 for the latest
     :return: its folder, whether it exists or not
     """
-    folder = Path(log_folder, algo)
+    folder = Path(check_log_folder(log_folder), algo)
     name = file_name(split_id(env_id)[0])
     latest = import_zoo().get_latest_run_id
     return folder / f"{name}_{number or latest(str(folder), name)}"

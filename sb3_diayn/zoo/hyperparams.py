@@ -38,10 +38,12 @@ ZOO_KEYS = (
     "noise_type",
     "noise_std",
 )
+FRACTIONS = ("gamma", "tau", "gae_lambda", "exploration_fraction")
 # SB3 cannot use a number below 1 here. It says so late, or not at all.
 COUNTS = (
     "n_timesteps",
     "n_envs",
+    "frame_stack",
     "batch_size",
     "buffer_size",
     "n_steps",
@@ -107,6 +109,11 @@ def conf_file_path(conf_file: str | Path | None, algo: str | None) -> Path:
     if conf_file is None:
         return config_path(algo or "sac")
     path = Path(conf_file)
+    if path.is_dir():
+        raise ValueError(
+            f"conf_file={str(conf_file)!r} is a folder; expected a YAML file, or the name of a "
+            "provided one such as 'ppo_travel'."
+        )
     return path if path.suffix or path.is_file() else config_path(path.name)
 
 
@@ -450,6 +457,8 @@ def check_hyperparams(algo: str, hyperparams: Mapping[str, Any]) -> None:
             )
         if name in COUNTS and isinstance(value, (int, float)) and value < 1:
             raise ValueError(f"{name}={value!r} is too small; expected at least 1. Raise it.")
+        if name in FRACTIONS and isinstance(value, (int, float)) and not 0 <= value <= 1:
+            raise ValueError(f"{name}={value!r} is no fraction; expected a number from 0 to 1.")
     for name in ("n_timesteps", "callback"):
         if not hyperparams.get(name):
             raise ValueError(

@@ -1,5 +1,6 @@
 """Files in the folder of a run: their names, and what a damaged one is refused with."""
 
+import glob
 import hashlib
 import pickle
 from pathlib import Path
@@ -20,6 +21,20 @@ def file_name(env_id: str) -> str:
     :return: the same in names of files and folders, as huggingface_sb3 writes it
     """
     return env_id.replace("/", "-")
+
+
+def check_log_folder(folder: str | Path) -> str | Path:
+    """
+    :param folder: where the zoo shall save runs
+    :return: the same
+    :raises ValueError: if the zoo would not find the runs in it
+    """
+    if glob.has_magic(str(folder)):
+        raise ValueError(
+            f"log_folder={str(folder)!r} is a pattern to the RL Zoo, which finds no run in it; "
+            "expected a folder without [, * and ?. Choose another one."
+        )
+    return folder
 
 
 def load_yaml(file: Path) -> dict[str, Any]:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.utils import get_system_info
+from stable_baselines3.common.utils import get_device, get_system_info
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, unwrap_vec_normalize
 
 from sb3_diayn import __version__
@@ -30,7 +31,7 @@ from sb3_diayn.threads import limited_threads
 from sb3_diayn.trainer import State
 from sb3_diayn.user_code import UserCode
 from sb3_diayn.zoo.environments import find_environment, why_not_made
-from sb3_diayn.zoo.failures import naming_failures
+from sb3_diayn.zoo.failures import close_envs, naming_failures
 from sb3_diayn.zoo.hyperparams import check_classes, get_arguments, import_zoo
 from sb3_diayn.zoo.run_files import OF_SB3, check_statistics, file_name, load_yaml, sha256
 
@@ -122,6 +123,7 @@ class Run:
         model_class = self.model_class
         if not to_train and issubclass(model_class, OffPolicyAlgorithm):
             kwargs.setdefault("buffer_size", 1)
+        check_device(kwargs.get("device", "auto"))
         with reading(self.model_path, OF_SB3):
             return model_class.load(self.model_path, **kwargs)
 
@@ -240,6 +242,7 @@ class Run:
                 "the training, with its wrappers and arguments. Compare config.yml and args.yml of "
                 "the run."
             ) from error
+        has_failed = True
         try:
             normalizer = unwrap_vec_normalize(env)
             check_normalized(self.state, normalizer is not None and normalizer.norm_obs)
@@ -253,8 +256,9 @@ class Run:
                     )
             with naming_failures(self.env_id, env), limited_threads(model.observation_space):
                 yield model, env
+            has_failed = False
         finally:
-            env.close()
+            close_envs(env, has_failed=has_failed)
 
     def evaluate(
         self,
@@ -405,6 +409,24 @@ def _without_window() -> Iterator[None]:
     finally:
         for name in absent:  # a window that is opened later needs its own driver
             os.environ.pop(name, None)
+
+
+def check_device(device: th.device | str) -> None:
+    """
+    :param device: where a model shall be
+    :raises ValueError: if this machine does not have it. SB3 would take the CPU in its place
+    """
+    try:
+        found = get_device(device)
+        is_there = device == "auto" or found.type == th.device(device).type
+        is_there &= (found.index or 0) < max(1, th.cuda.device_count())
+    except RuntimeError:  # PyTorch knows no such kind of device
+        is_there = False
+    if not is_there:
+        raise ValueError(
+            f"device={str(device)!r} is not on this machine; expected 'auto', 'cpu' or a device "
+            "that PyTorch finds, such as 'cuda'. Leave it out."
+        )
 
 
 def installed_versions() -> dict[str, str]:

@@ -1,5 +1,6 @@
 """What is saved of a training, at its end and when it fails."""
 
+import shlex
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -129,7 +130,8 @@ def _save_unfinished(manager: Any, model: BaseAlgorithm) -> str:
     except OSError as error:
         return str(error)
     folder = manager.save_path
-    resume = f"\nResume it:    sb3-diayn train --resume {folder}" if learns_skills(manager) else ""
+    command = shlex.join(["sb3-diayn", "train", "--resume", str(folder)])
+    resume = f"\nResume it:    {command}" if learns_skills(manager) else ""
     return f"Run saved in {folder}, unfinished{resume}"
 
 

@@ -21,7 +21,7 @@ from sb3_diayn.zoo.hyperparams import (
     vectorize_skills,
 )
 from sb3_diayn.zoo.parallel import AUTO, choose_envs
-from sb3_diayn.zoo.runs import Run
+from sb3_diayn.zoo.runs import Run, check_device
 
 # Of algorithms, what they read when they are built, not when they are loaded.
 BUILT = frozenset({"policy", "policy_kwargs", "replay_buffer_class", "replay_buffer_kwargs"})
@@ -94,6 +94,7 @@ class TrainingOptions:
 
     def __post_init__(self) -> None:
         check_options(TrainingOptions, vars(self))
+        check_device(self.device)
 
 
 def complete(

@@ -43,7 +43,7 @@ from sb3_diayn.zoo.failures import TerminationHandler, closing_if_failed
 from sb3_diayn.zoo.finding import find_run
 from sb3_diayn.zoo.hyperparams import import_zoo, ppo_hint
 from sb3_diayn.zoo.parallel import share_imports
-from sb3_diayn.zoo.run_files import OF_SB3, check_statistics, file_name
+from sb3_diayn.zoo.run_files import OF_SB3, check_log_folder, check_statistics, file_name
 from sb3_diayn.zoo.runs import Run
 from sb3_diayn.zoo.saving import close_all_envs, learns_skills, save, save_and_raise
 from sb3_diayn.zoo.settings import TrainingOptions, complete, seeded
@@ -196,7 +196,8 @@ def _why_not_set_up(options: TrainingOptions, agent: str, error: Exception) -> E
         )
     if isinstance(error, (ValueError, OSError, ImportError, gym.error.Error)):
         return error
-    kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
+    name = type(error).__name__
+    kind = "" if isinstance(error, AssertionError) and str(error) else f"{name}: "
     start = f", starting from {agent}" if agent else ""
     remedy = ""
     if isinstance(error, AssertionError) and "as action spaces but" in str(error):
@@ -224,6 +225,7 @@ def make_manager(
     :return: the manager
     :raises OSError: if nothing can be written in a folder of the options
     """
+    check_log_folder(options.log_folder)
     for written in (options.log_folder, options.tensorboard_log):
         if written:
             check_writable(written)

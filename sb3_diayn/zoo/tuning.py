@@ -88,6 +88,7 @@ class SkillSearch(ExperimentManager):  # type: ignore[misc]  # the zoo has no ty
         super().__init__(*args, **kwargs)
         self.fixed_hyperparams, self.pinned, self.space = fixed_hyperparams, pinned, space
         self.n_skill_episodes = n_skill_episodes
+        self.is_interrupted = False
 
     def with_trial(self, trial: optuna.trial.BaseTrial) -> dict[str, Any]:
         """
@@ -129,6 +130,9 @@ class SkillSearch(ExperimentManager):  # type: ignore[misc]  # the zoo has no ty
             has_failed = False
         except (AssertionError, ValueError) as error:  # what NaN brings about, as in the zoo
             raise optuna.TrialPruned(str(error)) from error
+        except KeyboardInterrupt:  # the zoo catches it
+            self.is_interrupted = True
+            raise
         finally:
             close_envs(env, has_failed=has_failed)
             close_envs(evaluation.given_env, has_failed=has_failed)
@@ -210,7 +214,16 @@ def tune(
         **(study or {}),
     ) as search:
         search.setup_experiment()
-        search.hyperparameters_optimization()
+        try:
+            search.hyperparameters_optimization()
+        except ValueError as error:  # Optuna has no best trial
+            if search.is_interrupted:
+                print(f"The study is kept in {storage}. The same command continues it.")
+                raise KeyboardInterrupt from error
+            raise ValueError(
+                f"study_name={name!r} has no complete trial ({error}); expected one at least. "
+                "Raise n_timesteps, or add trials: the messages say why these failed."
+            ) from error
     best = search.best_hyperparams()
     if settings.env_kwargs:
         best["env_kwargs"] = dict(settings.env_kwargs)

@@ -229,8 +229,8 @@ def test_an_episode_that_spans_calls_counts_once(is_new):
             callback = make_callback(min_task_return=90, task_reward_weight=1.0)
         model.learn(60, callback=callback, reset_num_timesteps=False)
     assert callback._returns.means()["task_return"] == 100
-    gate = model.replay_buffer.gate.is_open.ravel()
-    assert gate[:800].all() and not gate[800:840].any()
+    gate = model.replay_buffer.gate.is_open(np.arange(840), 90)
+    assert gate[:800].all() and not gate[800:].any()
 
 
 # -- the end of an episode -------------------------------------------------------------------

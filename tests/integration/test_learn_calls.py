@@ -68,7 +68,7 @@ def learn(
     learned["history"] = np.array(callback.trainer.history)
     learned["progress"] = callback.state()["progress"]
     if callback.options["min_task_return"] is not None:
-        learned["gate"] = model.replay_buffer.gate.is_open
+        learned["gate"] = model.replay_buffer.gate.returns
     if callback.options["cross_fit"]:
         learned["folds"] = model.replay_buffer.folds.of
     return learned, log.rows

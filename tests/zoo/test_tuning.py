@@ -13,6 +13,7 @@ pytest.importorskip("rl_zoo3")
 
 import optuna
 from optuna.trial import TrialState
+from stable_baselines3 import SAC
 
 from sb3_diayn import DIAYNCallback, DIAYNWrapper
 from sb3_diayn.cli import main
@@ -232,3 +233,20 @@ def test_one_episode_is_too_few_for_a_trial(tmp_path, capsys):
 def test_an_algorithm_without_a_search_space(tmp_path, capsys):
     assert main(["tune", "--env", ENV, "--algo", "crossq", "-f", str(tmp_path)]) == 2
     assert "algo='crossq' cannot be searched; expected one of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("interrupt", [True, False])
+def test_a_study_without_a_complete_trial(tmp_path, monkeypatch, capsys, interrupt):
+    """Ctrl-C in the first trial, which the zoo catches, or a trial that is pruned."""
+
+    def learn(*args, **kwargs):
+        raise KeyboardInterrupt if interrupt else ValueError("not finite")
+
+    monkeypatch.setattr(SAC, "learn", learn)
+    assert main(words(tmp_path, 1)) == (130 if interrupt else 2)
+    out, err = capsys.readouterr()
+    if interrupt:
+        assert "x.db. The same command continues it." in out and "Interrupted." in err
+    else:
+        assert "study_name='s' has no complete trial" in err
+    assert not list(tmp_path.glob("*_best.yml"))

@@ -266,7 +266,8 @@ class DIAYNCallback(BaseCallback):
             and model.num_timesteps > 0  # else SB3 has just reset the environments
             and not live.is_present(model)
         )
-        is_past = is_past or model._last_obs is None  # set_env(..., force_reset=False)
+        # After set_env(..., force_reset=False).
+        is_past = is_past or any(obs is None for obs in env.get_attr("last_obs"))
         if is_past or find_change(env, model._last_obs, self.skill_space):
             begin_episodes(model, env)
             check_seen(env, model._last_obs, self.skill_space)

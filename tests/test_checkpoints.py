@@ -19,7 +19,7 @@ from sb3_diayn import DIAYNCallback, DIAYNCheckpointCallback, DIAYNWrapper, resu
 from sb3_diayn.checkpoints import last_good_checkpoint, list_checkpoints, newest_checkpoint
 from sb3_diayn.model_zip import load_state, training_history
 from sb3_diayn.wrappers import MAX_RECORD_BYTES, EpisodeRecord
-from tests.helpers.envs import CountingEnv, PointEnv
+from tests.helpers.envs import CountingEnv, PointEnv, StepEnv
 from tests.helpers.models import K, counting, counting_vec, make_callback, make_sac, small_net
 
 STEPS, SEAM = 160, 70
@@ -390,6 +390,28 @@ def test_an_environment_that_does_not_come_back_is_reset_with_a_warning(tmp_path
     with pytest.warns(UserWarning, match=r"resumes with new episodes.*did not come back"):
         model.learn(20, callback=DIAYNCallback(), reset_num_timesteps=False)
     assert model._n_updates == 40 + 20
+
+
+class WarmingUpEnv(StepEnv):
+    """Its observations come back; its rewards grow with each episode."""
+
+    n_episodes = 0
+
+    def reset(self, *, seed=None, options=None):
+        self.n_episodes += 1
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action):
+        obs, _, *rest = super().step(action)
+        return obs, float(self.n_episodes), *rest
+
+
+@pytest.mark.slow
+def test_rewards_that_do_not_come_back_are_noticed(tmp_path):
+    checkpointed(tmp_path, DIAYNWrapper(WarmingUpEnv(), K))
+    model = resume(tmp_path, DIAYNWrapper(WarmingUpEnv(), K), device="cpu")
+    with pytest.warns(UserWarning, match=r"resumes with new episodes.*did not come back"):
+        model.learn(20, callback=DIAYNCallback(), reset_num_timesteps=False)
 
 
 @pytest.mark.slow

@@ -34,6 +34,20 @@ class BrokenEnv(CountingEnv):
         return obs, reward if self.steps < 3 else np.nan, terminated, truncated, info
 
 
+class NoRewardEnv(CountingEnv):
+    """Its rewards are NaN from the first step on, while rewards are still compared."""
+
+    def step(self, action):
+        obs, _, terminated, truncated, info = super().step(action)
+        return obs, np.nan, terminated, truncated, info
+
+
+def test_a_task_reward_of_the_first_step():
+    model = make_sac(DIAYNWrapper(NoRewardEnv(), K))
+    with pytest.raises(ValueError, match=r"task_reward=nan is not finite at step 1 "):
+        model.learn(10, callback=make_callback(task_reward_weight=1.0))
+
+
 def spoil(module: th.nn.Module, name: str, value: float = np.nan) -> None:
     with th.no_grad():
         module.get_parameter(name).view(-1)[1] = value

@@ -136,6 +136,9 @@ def test_files_that_are_none_are_refused(tmp_path):
     for name in ("bad.npz", "objects.npy"):
         with pytest.raises(ValueError, match=rf"{name}' cannot be read .*expected numbers that np"):
             load_demonstration(tmp_path / name)
+    (tmp_path / "expert.csv").write_text("0,1")
+    with pytest.raises(ValueError, match=r"expert\.csv' is a file of another kind; expected \.npz"):
+        load_demonstration(tmp_path / "expert.csv")
     with pytest.raises(ValueError, match=r"has \['states'\]; expected an array 'observations'.*np"):
         load_demonstration(tmp_path / "other.npz")
 

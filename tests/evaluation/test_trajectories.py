@@ -62,6 +62,17 @@ def test_states_under_vec_normalize_are_raw():
     assert trajectory.task_rewards.tolist() == [1, 2, 3, 4, 5]
 
 
+def test_a_single_environment_is_played():
+    model = walker()
+    (alone,) = play_skills(model, point_env(), [1], seed=3)
+    (vectorised,) = play_skills(model, point_vec(1), [1], seed=3)
+    assert np.array_equal(alone.states, vectorised.states)
+    with pytest.raises(
+        ValueError, match=r"env='Pendulum-v1' is not an environment; expected DIAYN"
+    ):
+        list(play_skills(model, "Pendulum-v1", [1]))
+
+
 @pytest.mark.slow
 def test_other_processes_play_the_same():
     model = walker()

@@ -151,3 +151,13 @@ def test_calls_of_learn_are_one(case):
         # SB3 empties the log at the end of a call, so some rows of the many calls lack an entry.
         for row, other in zip(log_of_one, log_of_many, strict=True):
             assert other == {name: row[name] for name in other}
+
+
+def test_environments_that_nobody_has_reset():
+    """``set_env`` without a reset leaves the model without an observation."""
+    model = PPO("MlpPolicy", DIAYNWrapper(gym.make("Pendulum-v1"), 3), n_steps=16, batch_size=16)
+    callback = DIAYNCallback(net_arch=[8])
+    model.learn(16, callback=callback)
+    model.set_env(DIAYNWrapper(gym.make("Pendulum-v1"), 3), force_reset=False)
+    model.learn(16, callback=callback, reset_num_timesteps=False)
+    assert model.num_timesteps == 32

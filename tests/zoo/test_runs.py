@@ -52,6 +52,17 @@ def measured(monkeypatch) -> list[Run]:
     return played
 
 
+@pytest.mark.filterwarnings("ignore:.*on the closed environment should be allowed")
+def test_environments_that_cannot_be_closed(run, monkeypatch):
+    def close(self):
+        raise RuntimeError("no simulator")
+
+    monkeypatch.setattr("gymnasium.envs.classic_control.PendulumEnv.close", close)
+    with pytest.warns(UserWarning, match=r"could not be closed: RuntimeError: no simulator"):
+        evaluation = find_run(run).evaluate(n_episodes=1, device="cpu")
+    assert evaluation.n_skills == K
+
+
 def test_an_evaluation_knows_what_it_is_of(run):
     info = SkillEvaluation.load(run / "report" / "evaluation.json").info
     assert info["env_id"] == ENV and info["env_kwargs"] == {} and info["seed"] == 0

@@ -25,7 +25,7 @@ from sb3_diayn.zoo.runs import Run
 from tests.evaluation.evaluations import straight_walks
 from tests.helpers.models import make_callback, make_ppo, make_sac
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("undrawn_figures")]
 
 ENV = "Pendulum-v1"
 SMALL = ["--hyperparams", "learning_starts:50", "n_envs:2", "gradient_steps:1", "batch_size:16"]

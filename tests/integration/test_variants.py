@@ -85,6 +85,7 @@ def test_spectral_norm_survives_the_zip_bit_for_bit(tmp_path):
 @pytest.fixture(scope="module", params=[DummyVecEnv, SubprocVecEnv])
 def vec_env(request):
     env = request.param([counting])
+    env.seed(0)
     yield env
     env.close()
 
@@ -97,7 +98,6 @@ def test_the_discriminator_travels_to_other_processes(vec_env, spectral_norm, cr
         SPACE, K, net_arch=[8], spectral_norm=spectral_norm, cross_fit=cross_fit
     )
     attach_wrappers(vec_env, SkillReward(discriminator))
-    vec_env.seed(0)
     vec_env.reset()
     obs, rewards, _, _ = vec_env.step(np.zeros((1, 1), np.float32))
     expected = discriminator.reward(th.as_tensor(obs[:, :2]), th.as_tensor(obs[:, 2:].argmax(1)))

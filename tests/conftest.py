@@ -9,6 +9,8 @@ import hypothesis
 import pytest
 import torch as th
 
+from tests.helpers.figures import leave_undrawn
+
 th.set_num_threads(1)
 if sys.platform == "linux":  # processes of environments start in less than a second
     multiprocessing.set_forkserver_preload(["stable_baselines3", "sb3_diayn.wrappers"])
@@ -34,6 +36,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     config.hook.pytest_deselected(items=[item for item in items if not runs(item)])
     items[:] = filter(runs, items)
+
+
+@pytest.fixture
+def undrawn_figures(monkeypatch):
+    """For tests of anything else that a report has."""
+    leave_undrawn(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

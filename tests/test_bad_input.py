@@ -305,7 +305,6 @@ ROWS = [
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*precision lowered by casting")
 @pytest.mark.parametrize(("run", "beginning"), ROWS, ids=[row[1][:32] for row in ROWS])
 def test_refused(run, beginning, tmp_path):

@@ -399,7 +399,7 @@ def test_two_skills_divide_two_states():
         seed=0,
         device="cpu",
     )
-    model.learn(1500, callback=callback)
+    model.learn(1200, callback=callback)
     rewards = []
     for skill in range(2):
         obs, _ = env.reset(options={"skill": skill})

@@ -94,6 +94,7 @@ def runs(*results: Path) -> pd.DataFrame:
     return frame.sort_values(["env", "algo", "K", "seed"])
 
 
+@cache
 def _row(run: Path) -> dict[str, Any]:
     evaluation = SkillEvaluation.load(run / "evaluation.json")
     origin = json.loads((run / "run.json").read_text(encoding="utf-8"))
@@ -120,6 +121,7 @@ def _row(run: Path) -> dict[str, Any]:
     }
 
 
+@cache  # intervals are resampled
 def summary() -> pd.DataFrame:
     """:return: one row per environment, algorithm and K: means over seeds, 95 % intervals"""
     frame, random = runs(), json.loads(RANDOM.read_text(encoding="utf-8"))["returns"]
@@ -167,6 +169,7 @@ def travelling() -> pd.DataFrame:
     return _as_text(rows)
 
 
+@cache  # classifiers are trained
 def tried() -> pd.DataFrame:
     """:return: one row per run of another setting, with what it changed"""
     rows = []

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from sb3_diayn.cli import main
 from tests.helpers.runs import CHECKPOINT, ENV, NAME, OPTIONS, make_run, swept
 
-pytestmark = pytest.mark.slow  # a run is trained first
+# A run is trained first.
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("undrawn_figures")]
 
 
 def flipped(content, index):

@@ -1,16 +1,21 @@
 """A grid of runs: what there is to do, what is done already, and what goes wrong on the way."""
 
+import io
 import json
 import shlex
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 pytest.importorskip("rl_zoo3")
 pytest.importorskip("joblib")
+
+from joblib.externals.loky import get_reusable_executor
 
 from sb3_diayn import __version__, cli
 from sb3_diayn.cli import main, sweep
@@ -20,6 +25,7 @@ from sb3_diayn.model_zip import load_state
 ENV = "Pendulum-v1"
 TINY = ["-n", "240", "--backend", "loky", "--n-jobs", "2", "--seeds", "1"]
 TRAIN = ["--", "--device", "cpu", "--no-report"]
+TRAIN += ["--env-kwargs", "max_episode_steps:20"]
 TRAIN += ["--hyperparams", "learning_starts:100", "batch_size:16", "n_envs:3"]
 GRID = ["--n-skills", "3"]
 COMPLETE = [*GRID, "--param", "DIAYNCallback.obs_indices=0:2"]
@@ -136,8 +142,12 @@ def swept(tmp_path_factory):
     """A sweep in real processes of two settings. One fails in its run: there is no coordinate 5."""
     folder = tmp_path_factory.mktemp("sweep")
     settings = [*GRID, "--param", "DIAYNCallback.obs_indices=0:2,5:7"]
-    command = [sys.executable, "-m", "sb3_diayn.cli", *words(folder, *settings)]
-    return folder, subprocess.run(command, capture_output=True, text=True, timeout=600)
+    with redirect_stdout(io.StringIO()) as stdout, redirect_stderr(io.StringIO()) as stderr:
+        code = main(words(folder, *settings))
+    get_reusable_executor().shutdown()  # loky keeps its workers for minutes
+    return folder, SimpleNamespace(
+        returncode=code, stdout=stdout.getvalue(), stderr=stderr.getvalue()
+    )
 
 
 def folder_of(swept, obs_indices):

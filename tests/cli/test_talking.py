@@ -1,28 +1,47 @@
 """What ``train`` says: while it runs, and when it is done."""
 
+import contextlib
+import io
 import re
 import shlex
+import shutil
 import sys
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.envs.classic_control.pendulum import PendulumEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
 
 pytest.importorskip("rl_zoo3")
 
-from sb3_diayn.cli import main, make_parser
+from sb3_diayn import DIAYNWrapper
+from sb3_diayn.cli import main, make_parser, training
 from sb3_diayn.evaluation.results import SkillEvaluation
+from sb3_diayn.zoo import find_run
 from sb3_diayn.zoo.console import flatten, print_hyperparams
 from sb3_diayn.zoo.hyperparams import override
 from sb3_diayn.zoo.runs import Run
+from tests.evaluation.evaluations import straight_walks
+from tests.helpers.models import make_callback, make_ppo, make_sac
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("undrawn_figures")]
 
 ENV = "Pendulum-v1"
 SMALL = ["--hyperparams", "learning_starts:50", "n_envs:2", "gradient_steps:1", "batch_size:16"]
 SMALL += ["DIAYNWrapper.skill:balanced"]
+SMALL += ["--env-kwargs", "max_episode_steps:10"]
 TRAIN = ["train", "--env", ENV, "--n-skills", "3", "--device", "cpu", "--seed", "1", *SMALL]
-QUICK = ["--episodes", "1", "--no-progress", "--no-report"]
+TRAIN += ["--episodes", "1", "--no-progress", "-n", "52"]  # the last step is the first to learn
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Folder of a run without a report, and what the command printed."""
+    logs = tmp_path_factory.mktemp("logs")
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        assert main([*TRAIN, "--no-report", "-f", str(logs)]) == 0
+    return logs / "sac" / f"{ENV}_1", output.getvalue()
 
 
 def said(capsys, *words):
@@ -31,16 +50,16 @@ def said(capsys, *words):
     return capsys.readouterr().out
 
 
-def test_one_table_of_hyperparameters_and_no_temporary_path(tmp_path, capsys):
-    output = said(capsys, *TRAIN, *QUICK, "-n", 100, "-f", tmp_path / "logs")
+def test_one_table_of_hyperparameters_and_no_temporary_path(trained):
+    _, output = trained
     assert "OrderedDict" not in output and "Loading hyperparameters" not in output
-    assert "SAC on Pendulum-v1, 100 steps, seed 1" in output
+    assert "SAC on Pendulum-v1, 52 steps, seed 1" in output
     assert re.search(r"^ *DIAYNWrapper.n_skills +3 *$", output, re.MULTILINE)
     assert re.search(r"^ *batch_size +16 *$", output, re.MULTILINE)
 
 
 def test_the_zoo_speaks_where_it_is_asked_to(tmp_path, capsys):
-    output = said(capsys, *TRAIN, *QUICK, "-n", 60, "-f", tmp_path, "--verbose", 1)
+    output = said(capsys, *TRAIN, "--no-report", "-f", tmp_path, "--verbose", 1)
     assert "Loading hyperparameters from" in output
 
 
@@ -58,16 +77,16 @@ def test_brackets_in_hyperparameters_are_no_markup(capsys):
     assert "[bold]x" in output and "[red]128[/red]" in output
 
 
-@pytest.mark.parametrize(("interval", "n_tables"), [([], 0), (["--log-interval", "2"], 2)])
-def test_log_interval_prints_the_table(tmp_path, capsys, interval, n_tables):
-    """Two environments with episodes of 200 steps: four episodes in 800 steps."""
-    output = said(capsys, *TRAIN, *QUICK, "-n", 810, "-f", tmp_path, *interval)
-    assert output.count("| time/ ") == n_tables
+def test_log_interval_prints_the_table(trained, tmp_path, capsys):
+    """Two environments with episodes of 10 steps: four episodes in 40 steps."""
+    _, without = trained
+    output = said(capsys, *TRAIN, "--no-report", "-f", tmp_path, "--log-interval", 2)
+    assert (without.count("| time/ "), output.count("| time/ ")) == (0, 2)
 
 
 def test_the_end_names_all_places_and_three_commands(tmp_path, capsys):
     logs = tmp_path / "my logs"
-    output = said(capsys, *TRAIN, "--episodes", 1, "-n", 100, "-f", logs, "--no-films", "--live")
+    output = said(capsys, *TRAIN, "-f", logs, "--no-films", "--live")
     run = logs / "sac" / f"{ENV}_1"
     places = {re.split(" {2,}", line.strip())[-1] for line in output.splitlines()}
     for place in (f"{ENV}.zip", "evaluation.json", "report/index.html", "live.html"):
@@ -96,13 +115,13 @@ def test_the_live_page_of_a_training_that_fails_is_at_rest(tmp_path):
 
 def test_live_without_the_extra_names_it(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    assert main([str(word) for word in (*TRAIN, "-n", 60, "-f", tmp_path, "--live")]) == 2
+    assert main([*TRAIN, "-f", str(tmp_path), "--live"]) == 2
     assert "pip install 'sb3-diayn[report]'" in capsys.readouterr().err
 
 
 # -- films -------------------------------------------------------------------------------------
 
-FILMED = [*TRAIN, "--episodes", "1", "--no-progress", "-n", "100", "--film-steps", "3"]
+FILMED = [*TRAIN, "--film-steps", "3"]
 
 
 def films_of(run):
@@ -110,32 +129,32 @@ def films_of(run):
 
 
 @pytest.mark.parametrize("option", [[], ["--films"], ["--no-films"]])
-def test_the_best_skills_are_filmed(tmp_path, capsys, monkeypatch, option):
-    monkeypatch.setattr("sb3_diayn.cli.training.N_FILMS", 2)
-    output = said(capsys, *FILMED, "-f", tmp_path, *option)
-    run = tmp_path / "sac" / f"{ENV}_1"
-    returns = SkillEvaluation.load(run / "evaluation.json").task_returns.mean(axis=1)
-    best_two = set(np.argsort(-returns)[:2].tolist())
+def test_the_best_skills_are_filmed(trained, tmp_path, capsys, monkeypatch, option):
+    monkeypatch.setattr(training, "N_FILMS", 2)
+    run = find_run(shutil.copytree(trained[0], tmp_path / "run"))
+    evaluation = SkillEvaluation.load(run.folder / "evaluation.json")
+    best_two = set(np.argsort(-evaluation.task_returns.mean(axis=1))[:2].tolist())
+    training._report(run, make_parser().parse_args([*FILMED, *option]), evaluation, seed=1)
     assert (
-        films_of(run) == {"": best_two, "--films": {0, 1, 2}, "--no-films": set()}["".join(option)]
+        films_of(run.folder)
+        == {"": best_two, "--films": {0, 1, 2}, "--no-films": set()}["".join(option)]
     )
-    assert (str(run / "report" / "films") in output) == (option != ["--no-films"])
+    training.print_places(run)
+    films = str(run.folder / "report" / "films")
+    assert (films in capsys.readouterr().out) == (option != ["--no-films"])
 
 
 @pytest.mark.parametrize(
-    ("train", "exportable", "reset"),
-    [
-        (["--algo", "sac", "-n", "150", "--hyperparams", "learning_starts:100"], True, False),
-        (["--algo", "ppo", "-n", "120"], True, True),
-        (["--algo", "sac", "-n", "120", "--hyperparams", "frame_stack:2"], False, False),
-    ],
+    ("make_model", "n_frames", "exportable", "reset"),
+    [(make_sac, 1, True, False), (make_ppo, 1, True, True), (make_sac, 2, False, False)],
 )
-def test_only_commands_that_work_come_next(tmp_path, capsys, train, exportable, reset):
-    small = ["n_envs:3", "batch_size:20"] + (["n_steps:20"] if "ppo" in train else [])
-    if "--hyperparams" not in train:
-        train = [*train, "--hyperparams"]
-    words = ["train", "--env", ENV, "--n-skills", "3", "--no-report", "-f", str(tmp_path)]
-    assert main([*words, *train, *small]) == 0
+def test_only_commands_that_work_come_next(
+    tmp_path, capsys, make_model, n_frames, exportable, reset
+):
+    env = DummyVecEnv([lambda: DIAYNWrapper(gym.make(ENV), n_skills=3)])
+    model = make_model(env if n_frames == 1 else VecFrameStack(env, n_frames))
+    model.learn(5, callback=make_callback()).save(tmp_path / "model")
+    training.print_next(find_run(tmp_path / "model.zip"), straight_walks(3))
     output = capsys.readouterr().out
     assert "sb3-diayn view" in output
     assert ("sb3-diayn export" in output) == ("sb3-diayn finetune" in output) == exportable
@@ -180,8 +199,8 @@ def test_an_algorithm_for_the_actions_is_named(tmp_path, capsys):
     assert "Choose another algorithm: --algo ppo." in capsys.readouterr().err
 
 
-def test_a_training_too_short_to_learn_says_so_first(tmp_path, capsys):
-    for n_timesteps, is_said in ((50, True), (52, False)):
-        output = said(capsys, *TRAIN, *QUICK, "-n", n_timesteps, "-f", tmp_path)
-        assert ("Nothing will be learned" in output) == is_said
-    assert "ends at step 50" not in output
+def test_a_training_too_short_to_learn_says_so_first(trained, tmp_path, capsys):
+    output = said(capsys, *TRAIN, "--no-report", "-n", 50, "-f", tmp_path)
+    assert "Nothing will be learned: the training ends at step 50" in output
+    _, long_enough = trained
+    assert "Nothing will be learned" not in long_enough and "ends at step" not in long_enough

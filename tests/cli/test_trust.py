@@ -20,13 +20,25 @@ from tests.helpers.security import ROWS, STATISTICS, mark_pickle, mark_run, mark
 READS_RUN = [row for row in ROWS if row.command != "sweep"]
 
 
+def of_commands(*names):
+    return [row for row in READS_RUN if row.command in names]
+
+
+# Every command finds a run in the same way, whatever place in its folder is named.
+PLACES = [(row, ".") for row in READS_RUN]
+PLACES += [(row, f"{NAME}.zip") for row in of_commands("evaluate", "imitate")]
+PLACES += [(row, CHECKPOINT) for row in of_commands("evaluate", "train")]
+# And opens the statistics in the same way.
+ZIPS = [(row, False) for row in READS_RUN] + [(row, True) for row in of_commands("evaluate")]
+
+
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """Folder of a tiny run."""
     return make_run(tmp_path_factory.mktemp("logs"))
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["plain", "normalised"])
+@pytest.fixture(scope="module")
 def bare_zip(request, tmp_path_factory):
     """A model outside of every run's folder, and whether it was trained under VecNormalize."""
     folder = tmp_path_factory.mktemp("bare")
@@ -81,11 +93,8 @@ def folder(tmp_path):
     return tmp_path
 
 
-PLACES = [(row, place) for row in READS_RUN for place in (".", f"{NAME}.zip")]
-PLACES += [(row, CHECKPOINT) for row in READS_RUN if row.command in ("evaluate", "train")]
-
-
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn_figures")
 @pytest.mark.parametrize(
     ("row", "place"), PLACES, ids=[f"{row.words} {place}" for row, place in PLACES]
 )
@@ -98,7 +107,13 @@ def test_what_a_command_runs_of_a_folder(row, place, saved, folder, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("row", READS_RUN, ids=lambda row: row.words)
+@pytest.mark.usefixtures("undrawn_figures")
+@pytest.mark.parametrize(
+    ("row", "bare_zip"),
+    ZIPS,
+    ids=[f"{row.words} {'normalised' if normalised else 'plain'}" for row, normalised in ZIPS],
+    indirect=["bare_zip"],
+)
 def test_what_a_command_runs_of_a_zip(row, bare_zip, saved, folder, capsys):
     original, is_normalised = bare_zip
     path = Path(shutil.copy(original, folder))
@@ -125,6 +140,7 @@ def test_what_a_comparison_runs_of_a_run_whose_report_fits(saved, folder, capsys
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn_figures")
 def test_what_a_sweep_runs_of_a_run_that_it_finds(saved, folder, capsys):
     run, words = swept(folder / "sweep", saved)
     mark_run(run, folder / "marks")

@@ -151,7 +151,7 @@ for path in sys.argv[1:]:
     env = Env(isinstance(model.action_space, spaces.Discrete))
     model = cls.load(path, env=env, device="cpu")
     before = [p.clone() for p in model.policy.parameters()]
-    model.learn(80)
+    model.learn(40)
     after = model.policy.parameters()
     assert any(not th.equal(b, a) for b, a in zip(before, after)), name
 print("learned", len(sys.argv) - 1)

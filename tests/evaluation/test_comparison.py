@@ -137,6 +137,7 @@ def test_the_page_shows_the_best_films_of_each_run(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn_figures")
 def test_runs_of_an_environment_have_the_same_scales(tmp_path):
     """Skill 1 walks to (1, 1): it is smaller next to a run whose skills go farther."""
     ids = {}

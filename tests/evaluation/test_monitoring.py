@@ -201,8 +201,8 @@ def test_a_page_that_cannot_be_written_does_not_end_the_training(tmp_path, monke
     monkeypatch.setattr(dashboard, "write_bytes", full_disk)
     monkeypatch.setattr(dashboard, "MAX_SHARE", 1e9)
     with pytest.warns(UserWarning, match="No space left on device") as caught:
-        model = learn(page)
-    assert model.num_timesteps == 60 and len(caught) == 1
+        model = learn(page, steps=25)
+    assert model.num_timesteps == 25 and len(caught) == 1
 
 
 @pytest.mark.slow
@@ -217,7 +217,7 @@ def test_a_training_that_is_resumed_keeps_the_curve_of_its_beginning(tmp_path):
 # -- films on the page -------------------------------------------------------------------------
 
 
-def train_points(*callbacks, steps=48):
+def train_points(*callbacks, steps=32):
     """A short PPO training with normalised observations, in environments that can be copied."""
     env = make_vec_env(
         "sb3_diayn/PointBox-v0",
@@ -305,8 +305,8 @@ def test_films_take_a_small_share_of_the_time(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_training_that_cannot_be_filmed_goes_through_and_the_page_says_why(tmp_path, monkeypatch):
     page = filming(tmp_path, monkeypatch, n_films=2)
-    model = learn(page)  # an environment without a spec
-    assert model.num_timesteps == 60
+    model = learn(page, steps=45)  # an environment without a spec; two skills end an episode
+    assert model.num_timesteps == 45
     text = page.path.read_text()
     assert "There are none: n_films=2 cannot be built: the training environment has no spec" in text
     assert "<video" not in text

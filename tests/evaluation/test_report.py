@@ -17,6 +17,7 @@ from sb3_diayn.evaluation import report
 from sb3_diayn.evaluation.report import Description, headlines, number, write_report
 from sb3_diayn.evaluation.results import SINCE_FORMAT_2, SkillEvaluation
 from tests.evaluation.evaluations import straight_walks
+from tests.helpers.figures import leave_undrawn
 
 K = 3
 EVIL = "<script>alert(1)</script>"
@@ -87,8 +88,12 @@ def no_films(folder):
     raise OSError(f"no EGL {EVIL}")
 
 
-def write(folder, evaluation, **kwargs):
-    page = write_report(folder, evaluation, description=ABOUT, **kwargs)
+def write(folder, evaluation, drawn=False, **kwargs):
+    """The page of a report. One test looks at its figures."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not drawn:
+            leave_undrawn(patch)
+        page = write_report(folder, evaluation, description=ABOUT, **kwargs)
     return Page(page.read_text())
 
 
@@ -99,7 +104,7 @@ def files(folder):
 @pytest.mark.slow
 def test_all_that_is_linked_is_there_and_nothing_is_elsewhere(tmp_path, evaluation):
     pytest.importorskip("imageio_ffmpeg")
-    page = write(tmp_path, evaluation, films=make_films, card=ABOUT)
+    page = write(tmp_path, evaluation, drawn=True, films=make_films, card=ABOUT)
     assert page.open == []
     assert page.rows == K
     assert {f"films/skill_0{k}.mp4" for k in range(K)} <= set(page.links)

@@ -39,9 +39,9 @@ def overlapping(content: bytes, n_members: int) -> bytes:
     return single[:start] + entry * n_members + bytes(end)
 
 
-def lying(name: str, content: bytes, claimed: int) -> bytes:
-    """A zip with a compressed member that its directory says to be of another size."""
-    archive = bytearray(npz([(name, content)], zipfile.ZIP_DEFLATED))
+def lying(content: bytes, claimed: int) -> bytes:
+    """A zip of one member, which its directory says to be of another size."""
+    archive = bytearray(content)
     start = int.from_bytes(archive[-6:-2], "little")
     archive[start + 24 : start + 28] = claimed.to_bytes(4, "little")
     return bytes(archive)
@@ -125,9 +125,10 @@ class HostileFiles:
 
     def zips(self) -> None:
         blanks = " " * 250_000_000
-        self.text("blanks", blanks)
+        deflated = npz([("data", blanks.encode())], zipfile.ZIP_DEFLATED)
+        self.raw("blanks", deflated)
         self.text("bzip2", blanks, zipfile.ZIP_BZIP2)
-        self.raw("a size that is a lie", lying("data", blanks.encode(), claimed=100))
+        self.raw("a size that is a lie", lying(deflated, claimed=100))
         self.raw("many members", overlapping(b" ", 18_000).replace(b"a.npy", b"data\0"))
 
     def words(self) -> None:
@@ -194,10 +195,11 @@ class HostileFiles:
         zeros = npy("<f4", "(50000000,)", bytes(200_000_000))
         large = npy("<f4", "(100000,)", bytes(400_000))
         weight = npy("<f4", "(1, 1)", bytes(4))
+        bomb = npz([("history.npy", zeros)], zipfile.ZIP_DEFLATED)
         layers = npz([(f"discriminator.net.{i}.weight.npy", weight) for i in range(4000)])
         contents = {
-            "arrays that are a bomb": npz([("history.npy", zeros)], zipfile.ZIP_DEFLATED),
-            "arrays that lie": lying("history.npy", zeros, claimed=100),
+            "arrays that are a bomb": bomb,
+            "arrays that lie": lying(bomb, claimed=100),
             "overlapping arrays": overlapping(large, 4000),
             "many arrays": overlapping(b"", 60_000),
             "layers": layers,

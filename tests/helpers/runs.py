@@ -10,6 +10,7 @@ import yaml
 
 from sb3_diayn.cli import main
 from sb3_diayn.zoo.hyperparams import read_config
+from tests.helpers.figures import leave_undrawn
 
 ENV, NAME = "sb3_diayn/PointBox-v0", "sb3_diayn-PointBox-v0"
 QUICK = ["--episodes", "1", "--device", "cpu", "--no-progress"]
@@ -39,12 +40,13 @@ TINY = [
 
 
 def make_run(logs: Path) -> Path:
-    """A run with a checkpoint, a report and normalised observations."""
+    """A run with a checkpoint, a report without drawings and normalised observations."""
     words = ["train", "--env", ENV, "--n-skills", "2", "-n", "60", "--seed", "1", *QUICK, *TINY]
     words += ["-f", str(logs), "--save-freq", "60", "--save-replay-buffer", "--no-report"]
     run = logs / "sac" / f"{NAME}_1"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(builtins, "print", lambda *_, **__: None)
+        leave_undrawn(patch)
         assert main(words) == 0
         assert main(["report", str(run), *QUICK, "--no-films"]) == 0
     return run

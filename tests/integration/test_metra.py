@@ -96,6 +96,7 @@ def test_diagnoses_speak_of_phi(evaluation):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn_figures")
 def test_a_report_has_no_number_without_a_meaning(evaluation, compass, tmp_path):
     about = Description("run", "PPO", "Some-v0")
     history = {"time/total_timesteps": [1, 2], "diayn/accuracy": [0.5, 0.5]}

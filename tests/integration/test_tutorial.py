@@ -30,6 +30,8 @@ def test_the_notebook_is_valid_and_saved_without_results(notebook):
 def test_the_notebook_runs_and_shows_what_it_promises(notebook, tmp_path):
     pytest.importorskip("seaborn")
     pytest.importorskip("imageio_ffmpeg")
+    (balloon,) = [cell for cell in notebook.cells if "24_000" in cell.source]
+    balloon.source = balloon.source.replace("24_000", "2_400")  # nothing below asks for its skills
     place = {"metadata": {"path": str(tmp_path)}}
     nbclient.NotebookClient(notebook, timeout=600, resources=place).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]

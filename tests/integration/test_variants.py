@@ -82,22 +82,26 @@ def test_spectral_norm_survives_the_zip_bit_for_bit(tmp_path):
     assert th.equal(load_discriminator(tmp_path / "model").reward(obs, skills), expected)
 
 
+@pytest.fixture(scope="module", params=[DummyVecEnv, SubprocVecEnv])
+def vec_env(request):
+    env = request.param([counting])
+    env.seed(0)
+    yield env
+    env.close()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("cross_fit", [False, True])
 @pytest.mark.parametrize("spectral_norm", [False, True])
-@pytest.mark.parametrize("vec_env", [DummyVecEnv, SubprocVecEnv])
 def test_the_discriminator_travels_to_other_processes(vec_env, spectral_norm, cross_fit):
     discriminator = Discriminator(
         SPACE, K, net_arch=[8], spectral_norm=spectral_norm, cross_fit=cross_fit
     )
-    env = vec_env([counting])
-    attach_wrappers(env, SkillReward(discriminator))
-    env.seed(0)
-    env.reset()
-    obs, rewards, _, _ = env.step(np.zeros((1, 1), np.float32))
+    attach_wrappers(vec_env, SkillReward(discriminator))
+    vec_env.reset()
+    obs, rewards, _, _ = vec_env.step(np.zeros((1, 1), np.float32))
     expected = discriminator.reward(th.as_tensor(obs[:, :2]), th.as_tensor(obs[:, 2:].argmax(1)))
     assert rewards == pytest.approx(expected.numpy(), abs=1e-6)
-    env.close()
 
 
 # -- weight decay and the gradient's bound ---------------------------------------------------

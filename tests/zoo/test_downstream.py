@@ -23,6 +23,7 @@ from sb3_diayn.zoo.finding import find_run
 ENV = "Pendulum-v1"
 K = 3
 SMALL = ["learning_starts:100", "n_envs:2", "gradient_steps:1", "buffer_size:1000"]
+SMALL += ["policy_kwargs:dict(net_arch=[16])"]
 SMALL += ["normalize:{norm_reward: false}", "batch_size:16", "DIAYNWrapper.skill:balanced"]
 QUICK = ["--episodes", "1", "--device", "cpu", "--no-progress"]
 TUNE = ["-n", "120", "--seed", "3", *QUICK]

@@ -19,14 +19,16 @@ from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.zoo import find_run, train
 from sb3_diayn.zoo.downstream import export_run
 from sb3_diayn.zoo.runs import Run
+from tests.helpers.figures import leave_undrawn
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("undrawn_figures")]
 
 ENV, K = "Pendulum-v1", 3
 OTHER_ENV = "sb3_diayn_tests/LongPendulum-v1"
 gym.register(OTHER_ENV, "gymnasium.envs.classic_control:PendulumEnv", max_episode_steps=201)
 QUICK = ["--device", "cpu", "--no-progress"]
 SMALL = {"learning_starts": 50, "n_envs": 2, "gradient_steps": 1, "batch_size": 16}
+SMALL |= {"policy_kwargs": "dict(net_arch=[16])"}
 SMALL |= {"DIAYNWrapper.skill": "balanced"}
 OPTIONS = {"n_skills": K, "n_timesteps": 240, "seed": 1, "save_freq": 200, "device": "cpu"}
 
@@ -35,7 +37,9 @@ OPTIONS = {"n_skills": K, "n_timesteps": 240, "seed": 1, "save_freq": 200, "devi
 def run(tmp_path_factory) -> Path:
     """A run with two checkpoints and a report, of seed 0 and one episode of each skill."""
     folder = train(ENV, log_folder=tmp_path_factory.mktemp("logs"), hyperparams=SMALL, **OPTIONS)
-    assert main(["report", str(folder), "--no-films", "--episodes", "1", *QUICK]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        leave_undrawn(patch)
+        assert main(["report", str(folder), "--no-films", "--episodes", "1", *QUICK]) == 0
     return folder
 
 

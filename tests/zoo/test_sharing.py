@@ -21,8 +21,11 @@ from sb3_diayn import DIAYNWrapper
 from sb3_diayn.cli import main
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.zoo import find_run, sharing
+from tests.helpers.figures import leave_undrawn
 from tests.helpers.models import make_callback, make_sac
 from tests.helpers.runs import ENV, NAME, QUICK, make_run
+
+pytestmark = pytest.mark.usefixtures("undrawn_figures")
 
 REPO = "somebody/point-skills"
 MODEL = f"sac-{NAME}.zip"
@@ -72,6 +75,7 @@ def push(run, *words):
 def uploaded(run, tmp_path_factory):
     """A download of the run, what the hub was asked, and what the command printed."""
     with pytest.MonkeyPatch.context() as patch:
+        leave_undrawn(patch)
         hub = Hub(tmp_path_factory.mktemp("download") / "point-skills").install(patch)
         assert push(run, "--no-films", "--private", "--commit-message", "First") == 0
     return hub

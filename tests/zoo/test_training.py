@@ -27,6 +27,7 @@ from sb3_diayn.zoo import config_path, find_run
 
 ENV = "Pendulum-v1"
 SMALL = "learning_starts:100 n_envs:2 gradient_steps:1 buffer_size:1000 batch_size:16".split()
+SMALL += ["policy_kwargs:dict(net_arch=[16])"]
 
 
 def zoo(command: str, folder: Path, *args: str, **variables: str) -> str:

@@ -11,6 +11,7 @@ from sb3_diayn import VecDIAYNWrapper, evaluate_skills, load_discriminator
 from sb3_diayn.cli import main
 from sb3_diayn.zoo.downstream import without_skills
 from sb3_diayn.zoo.finding import find_run
+from tests.helpers.figures import leave_undrawn
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +37,10 @@ def run(tmp_path_factory):
     options = ["--conf-file", str(config), "-f", str(folder), "--seed", "1", "--no-progress"]
     options += ["--eval-freq", "-1", "--episodes", "1", "--device", "cpu", "--n-skills", "3"]
     options += ["--hyperparams", "VecDIAYNWrapper.skill_duration:50"]
-    assert main(["train", "--algo", "ppo", "--env", ENV, *options]) == 0
+    options += ["policy_kwargs:dict(net_arch=[16])", "--film-steps", "2"]
+    with pytest.MonkeyPatch.context() as patch:
+        leave_undrawn(patch)
+        assert main(["train", "--algo", "ppo", "--env", ENV, *options]) == 0
     return folder / "ppo" / f"{ENV}_1"
 
 

@@ -53,6 +53,13 @@ Count = Annotated[int, Rule(is_count, "a positive integer")]
 CountFrom0 = Annotated[
     int, Rule(lambda v: is_count(v) or (_is_number(v) and v == 0), "an integer of at least 0")
 ]
+Seed = Annotated[
+    int,
+    Rule(
+        lambda v: (is_count(v) or (_is_number(v) and v == 0)) and v < 2**32,
+        f"an integer from 0 to {2**32 - 1}",
+    ),
+]
 CountOrMinus1 = Annotated[
     int, Rule(lambda v: is_count(v) or (_is_number(v) and v == -1), "a positive integer or -1")
 ]

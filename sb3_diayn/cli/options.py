@@ -125,7 +125,7 @@ def learning_options(*, knows_auto: bool = True) -> Parser:
     add = group.add_argument
     text = "steps; -1: the configuration's"
     add("-n", "--total-timesteps", dest="n_timesteps", type=int, default=-1, help=text)
-    add("--seed", type=seed, help="seed of everything; default: a random one, printed")
+    add("--seed", type=int, help="seed of everything; default: a random one, printed")
     kind = positive_or_auto if knows_auto else positive
     auto = ", a number or auto: as many as skills, in processes of their own where that is faster"
     text = f"parallel environments{auto if knows_auto else ''}; default: the configuration's"
@@ -276,7 +276,7 @@ def env_kwargs_options() -> Parser:
 def film_options(seconds: float | None = FILM_SECONDS) -> Parser:
     """Where films end."""
     parser = Parser(add_help=False)
-    group = parser.add_argument_group("films").add_mutually_exclusive_group()
+    group = parser.add_argument_group("films")
     text = "where a film ends, in seconds of the film"
     if seconds is None:
         text += f"; default: where its episode ends, or after {FILM_STEPS} steps"

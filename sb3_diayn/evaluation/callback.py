@@ -10,7 +10,7 @@ import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
-from sb3_diayn.arguments import Count, CountFrom0, Number, PositiveNumber, check_options
+from sb3_diayn.arguments import Count, Number, PositiveNumber, Seed, check_options
 from sb3_diayn.callback_list import check_eval_envs
 from sb3_diayn.checkpoints import STATISTICS, run_folder
 from sb3_diayn.evaluation.copies import copy_envs, copy_statistics, normalize_like
@@ -100,7 +100,7 @@ class SkillEvaluationCallback(BaseCallback):
         n_episodes: Count = 2,
         n_envs: Count = 10,
         deterministic: bool = False,
-        seed: CountFrom0 = 0,
+        seed: Seed = 0,
         max_steps: Count | None = None,
         save_path: str | Path | None = None,
         save_best: bool = True,

@@ -10,7 +10,7 @@ import numpy as np
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.utils import set_random_seed
 
-from sb3_diayn.arguments import Count, CountFrom0, CountOrMinus1, Rule, check_options
+from sb3_diayn.arguments import Count, CountOrMinus1, Rule, Seed, check_options
 from sb3_diayn.zoo.environments import check_observations, find_environment
 from sb3_diayn.zoo.hyperparams import (
     CLASS_KEYS,
@@ -77,7 +77,7 @@ class TrainingOptions:
     hyperparams: Mapping[str, Any] = field(default_factory=dict)
     env_kwargs: Mapping[str, Any] | None = None
     n_timesteps: CountOrMinus1 = -1
-    seed: CountFrom0 | None = None
+    seed: Seed | None = None
     log_folder: str | Path = "logs"
     device: str = "auto"
     num_threads: CountOrMinus1 = -1

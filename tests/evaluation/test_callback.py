@@ -149,7 +149,7 @@ def test_stopping_at_a_number_of_distinct_skills():
         ("stop_at_mutual_information", np.inf, "a finite number or None"),
         ("deterministic", "no", "True or False"),
         ("save_best", 1, "True or False"),
-        ("seed", 0.5, "an integer of at least 0"),
+        ("seed", 0.5, "an integer from 0 to 4294967295"),
         ("max_steps", 0, "a positive integer or None"),
     ],
 )

@@ -459,8 +459,8 @@ REFUSED = [
     ((DICT.env_space, {"obs_indices": {}}), KEYS.format(r"\{\}")),
     ((DICT.env_space, {"obs_indices": 3}), KEYS.format("3")),
     ((DICT.env_space, {"obs_indices": {"position": [2]}}), "obs_indices=.*length 2; expected"),
-    ((DICT.env_space, {"obs_indices": {"clock": [0]}}), r"chooses coordinates, which Discrete"),
-    ((IMAGE, {"obs_indices": [0]}), r"obs_indices=\[0\] chooses coordinates, which Box.*Leave it"),
+    ((DICT.env_space, {"obs_indices": {"clock": [0]}}), r"chooses coordinates, but Discrete"),
+    ((IMAGE, {"obs_indices": [0]}), r"obs_indices=\[0\] chooses coordinates, but Box.*Leave it"),
     (
         (IMAGE, {"normalize_obs": True}),
         r"normalize_obs=True .*convolutions.*expected False\. Leave",

@@ -39,6 +39,7 @@ from docs.tables.reference_tables import (
     travellers,
     with_tables,
 )
+from sb3_diayn.checkpoints import STATISTICS
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.model_zip import load_state, training_history, unpack_arrays
 from sb3_diayn.trainer import HISTORY
@@ -83,6 +84,8 @@ def collect(sweep: Path, results: Path) -> None:
         model = run / f"{config.name}.zip"
         if target.relative_to(RESULTS).as_posix() in WITH_MODEL:
             _copy_compressed(model, target / model.name)
+        else:  # statistics are of use to a model only
+            (target / config.name / STATISTICS).unlink(missing_ok=True)
         _write_history(model, target / "history.csv")
         for file in sorted(run.glob("evaluation*.json")):
             evaluation = SkillEvaluation.load(file)

@@ -37,6 +37,7 @@ from sb3_diayn.zoo.provenance import (
 from sb3_diayn.zoo.settings import TrainingOptions, complete
 
 ATTEMPTS = 2
+MISTAKE = 2  # exit code of a command, see sb3_diayn.cli.running.run
 EVALUATION, LOG = "evaluation.json", "log.txt"
 CHILD = ("-m", "sb3_diayn.cli.sweep")
 
@@ -52,7 +53,7 @@ def run_sweep(args: argparse.Namespace) -> None:
     if failed:
         files = "".join(f"\n  {outcome.errors[-1]}" for outcome in failed)
         raise ChildProcessError(
-            f"{len(failed)} of {len(runs)} runs failed {ATTEMPTS} times; their output:{files}\n"
+            f"{len(failed)} of {len(runs)} runs failed; their output:{files}\n"
             "The same command tries them again."
         )
 
@@ -279,19 +280,24 @@ def _outcomes(runs: Sequence[SweepRun], args: argparse.Namespace) -> Iterator[Ou
 
 
 def _run(run: SweepRun, cwd: str) -> Outcome:
-    """Try a run, in processes of its own: a crash must not reach the next run."""
+    """
+    Try a run, in processes of its own: a crash must not reach the next run. A mistake of the caller
+    would be the same again.
+    """
     start, errors = time.perf_counter(), []
     for attempt in range(1, ATTEMPTS + 1):
-        log = _start_and_wait(run, cwd)
+        log, code = _start_and_wait(run, cwd)
         if run.find() is not None:
             break
         errors.append(log.replace(log.with_name(f"error_{attempt}.txt")))
+        if code == MISTAKE:
+            break
     seconds = time.perf_counter() - start
-    return Outcome(run, seconds, tuple(errors), succeeded=len(errors) < ATTEMPTS)
+    return Outcome(run, seconds, tuple(errors), succeeded=run.find() is not None)
 
 
-def _start_and_wait(run: SweepRun, cwd: str) -> Path:
-    """Make the run in a process of its own; return the file with its output."""
+def _start_and_wait(run: SweepRun, cwd: str) -> tuple[Path, int]:
+    """Make the run in a process of its own; return the file with its output, and the exit code."""
     run.folder.mkdir(parents=True, exist_ok=True)
     for part in run.folder.iterdir():  # left by an attempt that did not reach its end
         if part.is_dir():
@@ -304,8 +310,8 @@ def _start_and_wait(run: SweepRun, cwd: str) -> Path:
             command, cwd=cwd, env=env, stdin=subprocess.PIPE, stdout=log, stderr=log
         ) as child,
     ):
-        child.wait()
-    return run.folder / LOG
+        code = child.wait()
+    return run.folder / LOG, code
 
 
 def _compare(runs: Sequence[SweepRun], folder: Path) -> None:

@@ -174,15 +174,14 @@ def test_a_run_is_a_folder_of_the_zoo_with_its_origin(swept):
 
 
 @pytest.mark.slow
-def test_a_failed_run_is_tried_again_and_reported_with_its_output(swept):
+def test_a_failed_run_is_reported_with_its_output(swept):
     _, done = swept
     assert done.returncode == 2
-    assert "1 of 2 runs failed 2 times" in done.stderr
-    for attempt in (1, 2):
-        error = folder_of(swept, "5:7") / f"error_{attempt}.txt"
-        output = error.read_text()
-        assert "obs_indices='5:7' does not choose coordinates" in output
-        assert "Fatal" not in output  # the process ends in order
+    assert "1 of 2 runs failed; their output:" in done.stderr
+    (error,) = folder_of(swept, "5:7").glob("error_*.txt")  # a mistake of the caller
+    output = error.read_text()
+    assert "obs_indices='5:7' does not choose coordinates" in output
+    assert "Fatal" not in output  # the process ends in order
     assert str(error) in done.stderr and str(error) in done.stdout
 
 
@@ -269,6 +268,15 @@ def test_two_attempts(tmp_path, monkeypatch, good, n_errors):
         :n_errors
     ]
     assert outcome.succeeded == (good < 3) == (run.find() is not None)
+
+
+@pytest.mark.slow
+def test_a_mistake_of_the_caller_is_not_tried_again(tmp_path, monkeypatch):
+    child = PRETEND.replace("GOOD", "2").replace("sys.exit(1)", "sys.exit(2)")
+    monkeypatch.setattr(sweep, "CHILD", ("-c", child))
+    (run,) = expand(tmp_path, "--envs", ENV, "--seeds", "1")
+    outcome = sweep._run(run, str(Path.cwd()))
+    assert not outcome.succeeded and [error.name for error in outcome.errors] == ["error_1.txt"]
 
 
 def test_what_a_lost_backend_leaves_is_started_again(tmp_path, monkeypatch, capsys):

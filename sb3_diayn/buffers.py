@@ -31,6 +31,7 @@ from sb3_diayn.skills import SkillSpace
 Learn = Callable[[Batch], th.Tensor]
 Indices = npt.NDArray[np.int64]
 Where = Indices  # which transitions: row * n_envs + environment
+CHUNK = 100  # rows that are compared at once
 
 
 class SkillReplayBuffer(ReplayBuffer):
@@ -273,11 +274,15 @@ class SkillReplayBuffer(ReplayBuffer):
 
     def recorded(self) -> Iterator[tuple[int, bool]]:
         """:return: the rows, oldest first, and whether all episodes were cut off after each"""
-        envs = np.arange(self.n_envs)
         oldest, newest = self.pos if self.full else 0, (self.pos - 1) % self.buffer_size
-        for row in (oldest + np.arange(self.size())) % self.buffer_size:
-            leads = self._leads_to_next(np.full(self.n_envs, row), envs)
-            yield int(row), bool(row != newest and not leads.any())
+        rows = (oldest + np.arange(self.size())) % self.buffer_size
+        for start in range(0, len(rows), CHUNK):
+            some = rows[start : start + CHUNK]
+            shape = (len(some), self.n_envs)
+            envs = np.broadcast_to(np.arange(self.n_envs), shape).ravel()
+            leads = self._leads_to_next(np.repeat(some, self.n_envs), envs).reshape(shape)
+            are_cut = ~leads.any(axis=1) & (some != newest)
+            yield from zip(some.tolist(), are_cut.tolist(), strict=True)
 
     def _terminations(self, where: Where) -> th.Tensor:
         return self._column(self.dones.take(where) * (1 - self.timeouts.take(where)))

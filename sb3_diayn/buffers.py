@@ -266,7 +266,7 @@ class SkillReplayBuffer(ReplayBuffer):
         reached = take_rows(self.next_observations, self._where(rows, envs))
         following = self._where((rows + 1) % self.buffer_size, envs)
         started = self.skill_space.newest_frame(take_rows(self.observations, following))
-        same = map_obs(lambda a, b: (a == b).reshape(len(rows), -1).all(axis=1), reached, started)
+        same = map_obs(lambda a, b: (a == b).all(axis=tuple(range(1, a.ndim))), reached, started)
         leads: npt.NDArray[np.bool_] = np.all(
             list(same.values()) if isinstance(same, dict) else [same], axis=0
         )

@@ -40,6 +40,7 @@ from sb3_diayn.checks import (
     check_draws,
     check_finite,
     check_gate,
+    check_info,
     check_model,
     check_normalized,
     check_objective,
@@ -419,6 +420,8 @@ class DIAYNCallback(BaseCallback):
 
     def _on_step(self) -> bool:
         infos, dones = self.locals["infos"], self.locals["dones"]
+        if self._steps_to_check:
+            check_info(infos[0], ("skill", "task_reward", "skill_reward"))
         self._check_finite(self._returns.add(infos, dones))
         if self._steps_to_check:
             self._steps_to_check -= 1

@@ -385,7 +385,6 @@ def check_step(
     :return: steps of each ``DIAYNWrapper`` so far
     :raises ValueError: if a wrapper outside of ``DIAYNWrapper`` repeats actions or changes rewards
     """
-    check_info(infos[0], ("skill", "task_reward", "skill_reward"))
     steps = check_repeats(env, dones, steps_before)
     own = [skill_reward.mix(info["skill_reward"], info["task_reward"]) for info in infos]
     if not np.allclose(rewards, own, rtol=1e-3, atol=1e-4):

@@ -12,7 +12,7 @@ from gymnasium.utils.env_checker import data_equivalence
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, unwrap_vec_normalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
-from sb3_diayn.observations import Obs, assign_obs, copy_obs, float_keys, index_obs
+from sb3_diayn.observations import Obs, assign_obs, copy_obs, float_keys, index_obs, map_obs
 from sb3_diayn.rewards import SkillReward
 from sb3_diayn.skills import (
     SkillSampler,
@@ -30,9 +30,9 @@ from sb3_diayn.wrappers import (
     warn_of_task_reward,
 )
 
-# What is the same for all environments.
 CHECKED_ENDS = 5  # of episodes
 
+# What is the same for all environments.
 SHARED_ATTRIBUTES = (
     "n_skills",
     "skill_space",
@@ -230,6 +230,8 @@ class VecDIAYNWrapper(VecEnvWrapper):
         before = self.skill_space.env_obs(self._last_obs)
         for index in ends:
             first, last = index_obs(env_obs, index), infos[index].get("terminal_observation")
+            if last is not None:  # of the environment's own type
+                last = map_obs(lambda a, b: np.asarray(b).astype(a.dtype)[()], first, last)
             if last is None or not data_equivalence(first, last, exact=True):
                 self._ends_to_check = 0
                 return
@@ -237,10 +239,10 @@ class VecDIAYNWrapper(VecEnvWrapper):
                 self._ends_to_check -= 1
         if self._ends_to_check <= 0:
             warnings.warn(
-                f"The first {CHECKED_ENDS} episodes end with the very observation that the next "
-                "ones begin with; the discriminator would learn from wrong ones. Environments that "
-                "return the same array in each step cause this. Return a copy of it, or put "
-                "DIAYNWrapper around each environment.",
+                "The last observations of the first episodes are the very ones that the next "
+                "episodes begin with. If the environment returns the same array in each step, they "
+                "are lost, and the discriminator learns from wrong ones. Return a copy of the "
+                "array, or put DIAYNWrapper around each environment.",
                 stacklevel=3,
             )
 
@@ -362,7 +364,9 @@ OWN_ATTRIBUTES: dict[str, Callable[[VecDIAYNWrapper, int], Any]] = {
     "skill": lambda env, index: int(env.skills[index]),
     "skill_rule": lambda env, index: env._samplers[index].rule,
     "stratum": lambda env, index: env._samplers[index].stratum,
-    "last_obs": lambda env, index: index_obs(env._last_obs, index),
+    "last_obs": lambda env, index: (
+        None if env._last_obs is None else index_obs(env._last_obs, index)
+    ),
 }
 
 

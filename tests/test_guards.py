@@ -6,10 +6,11 @@ import torch as th
 from stable_baselines3 import TD3
 from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper
 
 from sb3_diayn import DIAYNWrapper
 from sb3_diayn.checkpoints import last_good_checkpoint
-from tests.helpers.envs import CountingEnv
+from tests.helpers.envs import CountingEnv, StepEnv
 from tests.helpers.models import K, counting, counting_vec, make_callback, make_ppo, make_sac
 
 
@@ -159,3 +160,17 @@ def test_checkpoints_that_are_not_good(tmp_path):
     assert last_good_checkpoint(saving) == tmp_path / "model_10_steps.zip"
     model.save(tmp_path / "model_10_steps.zip")
     assert last_good_checkpoint(saving) is None
+
+
+def test_infos_that_a_wrapper_replaces():
+    class NoInfos(VecEnvWrapper):
+        def reset(self):
+            return self.venv.reset()
+
+        def step_wait(self):
+            obs, rewards, dones, infos = self.venv.step_wait()
+            return obs, rewards, dones, [{} for _ in infos]
+
+    env = NoInfos(DummyVecEnv([lambda: DIAYNWrapper(StepEnv(), n_skills=K)]))
+    with pytest.raises(ValueError, match=r"has no \['skill', 'task_reward', 'skill_reward'\]"):
+        make_sac(env).learn(10, callback=make_callback())

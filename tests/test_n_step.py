@@ -9,8 +9,9 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import NStepReplayBuffer
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_diayn import SkillReplayBuffer, SkillReward
+from sb3_diayn import DIAYNWrapper, SkillReplayBuffer, SkillReward
 from sb3_diayn.skills import SkillSpace
+from tests.helpers.envs import StepEnv
 from tests.helpers.models import (
     K,
     constant_discriminator,
@@ -194,3 +195,11 @@ def test_one_step_gives_no_discounts():
     model = make_sac(counting(), learning_starts=10_000)
     model.learn(20, callback=make_callback())
     assert model.replay_buffer.sample(5).discounts is None
+
+
+def test_a_batch_of_which_nothing_goes_on():
+    """Episodes of one step: no transition has a second one."""
+    env = DIAYNWrapper(StepEnv(length=1), n_skills=K)
+    model = make_sac(env, n_steps=3, learning_starts=0)
+    model.learn(10, callback=make_callback())
+    assert model.num_timesteps == 10

@@ -453,8 +453,8 @@ class SameArrayEnv(gym.Env):
     observation_space = spaces.Box(-100.0, 100.0, (2,), np.float32)
     action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
 
-    def __init__(self, copies: bool):
-        self.obs, self.copies = np.zeros(2, np.float32), copies
+    def __init__(self, copies: bool, dtype: type = np.float32):
+        self.obs, self.copies = np.zeros(2, dtype), copies
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -477,13 +477,14 @@ def play(env: VecDIAYNWrapper, n_steps: int) -> np.ndarray:
     return infos[0]["terminal_env_obs"]
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("n_envs", [1, 4])
-def test_environments_that_write_into_what_they_have_returned(n_envs):
-    env = VecDIAYNWrapper(DummyVecEnv([lambda: SameArrayEnv(copies=False)] * n_envs), 3)
+def test_environments_that_write_into_what_they_have_returned(n_envs, dtype):
+    env = VecDIAYNWrapper(DummyVecEnv([lambda: SameArrayEnv(False, dtype)] * n_envs), 3)
     env.set_skill_reward(SkillReward(Discriminator(SameArrayEnv.observation_space, 3)))
-    with pytest.warns(UserWarning, match=r"end with the very observation .* Return a copy of it"):
+    with pytest.warns(UserWarning, match=r"are the very ones .*\. Return a copy of the array"):
         last = play(env, 15)
     assert last.tolist() == [0, 0]
-    env = VecDIAYNWrapper(DummyVecEnv([lambda: SameArrayEnv(copies=True)] * n_envs), 3)
+    env = VecDIAYNWrapper(DummyVecEnv([lambda: SameArrayEnv(True, dtype)] * n_envs), 3)
     env.set_skill_reward(SkillReward(Discriminator(SameArrayEnv.observation_space, 3)))
     assert play(env, 15).tolist() == [3, 3]  # no warning, which would be an error

@@ -154,7 +154,8 @@ def expand(args: argparse.Namespace) -> list[SweepRun]:
     hyperparams = {}  # of all, to refuse the last setting before the first run
     named: dict[str, str] = {}
     for setting, options in settings.items():
-        asked = TrainingOptions(**settings_of(parse_train(["train", *options])))
+        words = settings_of(parse_train(["train", *options]))
+        asked = TrainingOptions(**{**words, "device": "auto"})  # the runs' machines have another
         known, settled = complete(asked)
         same = named.setdefault(repr((known.algo, known.env, settled)), setting)
         if same != setting:

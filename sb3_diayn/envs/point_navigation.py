@@ -79,7 +79,7 @@ class PointNavigationEnv(gym.Env[Array, Array]):
         if layout not in LAYOUTS:
             raise ValueError(f"layout={layout!r} is not known; expected one of {sorted(LAYOUTS)}.")
         if not goal_radius > 0:
-            raise ValueError(f"goal_radius={goal_radius!r} is no distance; expected more than 0.")
+            raise ValueError(f"goal_radius={goal_radius!r} is not positive; expected a length.")
         self._rooms = np.array(LAYOUTS[layout], np.float32)
         self._start = np.array(STARTS[layout], np.float32)
         self._goal = None if goal is None else self._check_goal(goal)

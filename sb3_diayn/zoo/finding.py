@@ -81,7 +81,7 @@ def numbered_run(log_folder: str | Path, algo: str, env_id: str, number: int = 0
     :param number: of the run; 0 for the latest
     :return: its folder, whether it exists or not
     """
-    folder = Path(check_log_folder(log_folder), algo)
+    folder = Path(log_folder if number else check_log_folder(log_folder), algo)
     name = file_name(split_id(env_id)[0])
     latest = import_zoo().get_latest_run_id
     return folder / f"{name}_{number or latest(str(folder), name)}"

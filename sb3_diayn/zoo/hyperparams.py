@@ -458,7 +458,7 @@ def check_hyperparams(algo: str, hyperparams: Mapping[str, Any]) -> None:
         if name in COUNTS and isinstance(value, (int, float)) and value < 1:
             raise ValueError(f"{name}={value!r} is too small; expected at least 1. Raise it.")
         if name in FRACTIONS and isinstance(value, (int, float)) and not 0 <= value <= 1:
-            raise ValueError(f"{name}={value!r} is no fraction; expected a number from 0 to 1.")
+            raise ValueError(f"{name}={value!r} is not a fraction; expected a number from 0 to 1.")
     for name in ("n_timesteps", "callback"):
         if not hyperparams.get(name):
             raise ValueError(

@@ -32,7 +32,7 @@ def check_log_folder(folder: str | Path) -> str | Path:
     if glob.has_magic(str(folder)):
         raise ValueError(
             f"log_folder={str(folder)!r} is a pattern to the RL Zoo, which finds no run in it; "
-            "expected a folder without [, * and ?. Choose another one."
+            'expected a folder without "[", "*" or "?" in its path. Choose another one.'
         )
     return folder
 

@@ -15,7 +15,7 @@ import gymnasium as gym
 import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.utils import get_device, get_system_info
+from stable_baselines3.common.utils import get_system_info
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, unwrap_vec_normalize
 
 from sb3_diayn import __version__
@@ -417,10 +417,10 @@ def check_device(device: th.device | str) -> None:
     :raises ValueError: if this machine does not have it. SB3 would take the CPU in its place
     """
     try:
-        found = get_device(device)
-        is_there = device == "auto" or found.type == th.device(device).type
-        is_there &= (found.index or 0) < max(1, th.cuda.device_count())
-    except RuntimeError:  # PyTorch knows no such kind of device
+        if device != "auto":
+            th.empty(1, device=device).cpu()
+        is_there = True
+    except (RuntimeError, AssertionError, NotImplementedError):  # as PyTorch says it
         is_there = False
     if not is_there:
         raise ValueError(

@@ -105,6 +105,13 @@ class SkillSearch(ExperimentManager):  # type: ignore[misc]  # the zoo has no ty
         :return: the last evaluation's held-out bound in nats
         :raises optuna.TrialPruned: if it is pruned, or the hyperparameters do not work
         """
+        try:
+            return self._objective(trial)
+        except KeyboardInterrupt:  # the zoo catches it
+            self.is_interrupted = True
+            raise
+
+    def _objective(self, trial: optuna.Trial) -> float:
         hyperparams = self.with_trial(trial)
         hyperparams, self.env_wrapper, callbacks, self.vec_env_wrapper = (
             self._preprocess_hyperparams(hyperparams)
@@ -130,9 +137,6 @@ class SkillSearch(ExperimentManager):  # type: ignore[misc]  # the zoo has no ty
             has_failed = False
         except (AssertionError, ValueError) as error:  # what NaN brings about, as in the zoo
             raise optuna.TrialPruned(str(error)) from error
-        except KeyboardInterrupt:  # the zoo catches it
-            self.is_interrupted = True
-            raise
         finally:
             close_envs(env, has_failed=has_failed)
             close_envs(evaluation.given_env, has_failed=has_failed)
@@ -216,12 +220,14 @@ def tune(
         search.setup_experiment()
         try:
             search.hyperparameters_optimization()
-        except ValueError as error:  # Optuna has no best trial
+        except ValueError as error:
+            if str(error) not in NO_BEST_TRIAL:
+                raise
             if search.is_interrupted:
                 print(f"The study is kept in {storage}. The same command continues it.")
                 raise KeyboardInterrupt from error
             raise ValueError(
-                f"study_name={name!r} has no complete trial ({error}); expected one at least. "
+                f"study_name={name!r} has no complete trial; expected at least one. "
                 "Raise n_timesteps, or add trials: the messages say why these failed."
             ) from error
     best = search.best_hyperparams()
@@ -268,6 +274,7 @@ def _join(backend: Any, name: str, searched: Mapping[str, Any]) -> None:
         )
 
 
+NO_BEST_TRIAL = ("No trials are completed yet.", "Record does not exist.")  # Optuna's words
 SEARCHED = "searched"  # attribute of a study: what its trials have in common
 NETS = {"small": [64, 64], "medium": [256, 256], "big": [400, 300]}  # as the zoo names them
 

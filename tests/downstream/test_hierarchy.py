@@ -314,7 +314,7 @@ def test_skills_of_a_normalised_model_see_normalised_observations(tmp_path):
         ends.append(env.step(1)[0])
     np.testing.assert_array_equal(ends[0], ends[1])
     venv = make_vec_env(PointEnv, 2, wrapper_class=WaitAtEnd)
-    forgotten = r"VecNormalize is missing: the model was trained on obsations that it norm"
+    forgotten = r"VecNormalize is missing: the model was trained on observations that it"
     for cls, env in ((SkillActionEnv, PointEnv()), (SkillActionVecEnv, venv)):
         with pytest.raises(ValueError, match=forgotten):
             cls(env, loaded)

@@ -404,5 +404,5 @@ def test_episodes_without_end_are_cut():
     )
     learn(make_sac(training_env()), evaluating, steps=40)
     assert evaluating.last_evaluation.lengths.tolist() == [[7, 7]] * K
-    with pytest.raises(ValueError, match=r"max_steps=0 is not a positive integer"):
+    with pytest.raises(ValueError, match=r"max_steps=0 is not allowed; expected a positive"):
         SkillEvaluationCallback(max_steps=0)

@@ -579,7 +579,7 @@ def test_a_training_that_continues_without_its_vec_normalize(tmp_path):
     plain.learn(40, callback=make_callback())
     plain.save(tmp_path / "plain")
     loaded = SAC.load(tmp_path / "plain", env=env)
-    with pytest.raises(ValueError, match=r"vec_normalize: .*raw observations"):
+    with pytest.raises(ValueError, match=r"VecNormalize normalises .*trained on raw ones"):
         loaded.learn(40, callback=make_callback())
 
 

@@ -111,9 +111,9 @@ def test_the_discriminator_learns_from_terminal_observations(monkeypatch, n_envs
     batches = []
     update = DiscriminatorTrainer.update
 
-    def record(self, obs, skills, actions=None, folds=None, obs_before=None):
-        batches.append((obs.numpy(), skills.numpy()))
-        update(self, obs, skills, actions)
+    def record(self, batch):
+        batches.append((batch.next_obs.numpy(), batch.skills.numpy()))
+        update(self, batch)
 
     monkeypatch.setattr(DiscriminatorTrainer, "update", record)
     env = counting_vec(n_envs)
@@ -277,9 +277,9 @@ def test_actions_are_scaled_as_in_the_wrapper(monkeypatch, discrete):
     """The rewards that were paid come out again from what the discriminator is trained on."""
     found = []
 
-    def record(self, obs, skills, actions=None, folds=None, obs_before=None):
-        paid = self.discriminator.reward(obs, skills, actions)
-        found.extend(zip(map(tuple, obs.tolist()), paid.tolist(), strict=True))
+    def record(self, batch):
+        rewards = self.discriminator.reward(batch.next_obs, batch.skills, batch.actions)
+        found.extend(zip(map(tuple, batch.next_obs.tolist()), rewards.tolist(), strict=True))
 
     monkeypatch.setattr(DiscriminatorTrainer, "update", record)  # it stands still
     recorder = Recorder()

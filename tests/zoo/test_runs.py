@@ -225,7 +225,7 @@ def test_a_folder_that_says_otherwise_is_refused(normalized, tmp_path):
     shutil.copytree(normalized, folder)
     config = folder / ENV / "config.yml"
     config.write_text(config.read_text().replace("- normalize", "- frame_stack_"))
-    with pytest.raises(ValueError, match="VecNormalize normalised"):
+    with pytest.raises(ValueError, match="VecNormalize is missing"):
         with find_run(folder).open():
             pass
 

@@ -267,9 +267,8 @@ class SkillReplayBuffer(ReplayBuffer):
         following = self._where((rows + 1) % self.buffer_size, envs)
         started = self.skill_space.newest_frame(take_rows(self.observations, following))
         same = map_obs(lambda a, b: (a == b).all(axis=tuple(range(1, a.ndim))), reached, started)
-        leads: npt.NDArray[np.bool_] = np.all(
-            list(same.values()) if isinstance(same, dict) else [same], axis=0
-        )
+        parts = list(same.values()) if isinstance(same, dict) else [same]
+        leads: npt.NDArray[np.bool_] = np.all(parts, axis=0)
         return leads
 
     def recorded(self) -> Iterator[tuple[int, bool]]:
@@ -438,10 +437,7 @@ class EpisodeGate:
         self._returns, self._lengths = np.zeros(n_envs), np.zeros(n_envs, np.int64)
 
     def add(
-        self,
-        row: int | np.integer[Any],
-        task_rewards: npt.NDArray[Any],
-        dones: npt.NDArray[Any],
+        self, row: int | np.integer[Any], task_rewards: npt.NDArray[Any], dones: npt.NDArray[Any]
     ) -> None:
         """
         :param row: of the replay buffer, where one transition of each environment has been stored
@@ -468,8 +464,8 @@ class EpisodeGate:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "is_open" in state:  # saved when the gate held decisions, up to version 0.2.0
-            state["returns"] = np.where(state.pop("is_open") > 0, np.inf, -np.inf)
-            state["returns"] = state["returns"].astype(np.float32)
+            returns = np.where(state.pop("is_open") > 0, np.inf, -np.inf)
+            state["returns"] = returns.astype(np.float32)
         self.__dict__.update(state)
 
 

@@ -166,7 +166,7 @@ def finetune(run: Run, skill: int, *, reset_critics: bool = False, **options: An
 
 
 def _check_of_task(run: Run, options: Mapping[str, Any]) -> None:
-    """Refuse options of another run, and those of a training of skills."""
+    """Refuse options that belong to another run or to a training of skills."""
     of_run = {"env": run.env_id, "algo": run.zoo_algo}
     for name, own in of_run.items():
         if options.get(name) not in (None, own):

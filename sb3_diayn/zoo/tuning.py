@@ -218,24 +218,29 @@ def tune(
         **(study or {}),
     ) as search:
         search.setup_experiment()
-        try:
-            search.hyperparameters_optimization()
-        except ValueError as error:
-            if str(error) not in NO_BEST_TRIAL:
-                raise
-            if search.is_interrupted:
-                print(f"The study is kept in {storage}. The same command continues it.")
-                raise KeyboardInterrupt from error
-            raise ValueError(
-                f"study_name={name!r} has no complete trial; expected at least one. "
-                "Raise n_timesteps, or add trials: the messages say why these failed."
-            ) from error
+        _optimize(search)
     best = search.best_hyperparams()
     if settings.env_kwargs:
         best["env_kwargs"] = dict(settings.env_kwargs)
     file = folder / f"{name}_best.yml"
     write_bytes(file, yaml.safe_dump({settings.env: best}).encode())
     return file
+
+
+def _optimize(search: SkillSearch) -> None:
+    """The zoo's search, which ends in an error of Optuna's if no trial is complete."""
+    try:
+        search.hyperparameters_optimization()
+    except ValueError as error:
+        if str(error) not in NO_BEST_TRIAL:
+            raise
+        if search.is_interrupted:
+            print(f"The study is kept in {search.storage}. The same command continues it.")
+            raise KeyboardInterrupt from error
+        raise ValueError(
+            f"study_name={search.study_name!r} has no complete trial; expected at least one. "
+            "Raise n_timesteps, or add trials: the messages say why these failed."
+        ) from error
 
 
 def _check_storage(storage: str) -> None:

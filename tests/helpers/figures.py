@@ -8,8 +8,8 @@ import pytest
 
 def leave_undrawn(patch: pytest.MonkeyPatch) -> None:
     """
-    Figures are set up, and their files are empty: drawing takes most of a report's time. Those of
-    a live page, which are text, are drawn.
+    Figures are set up, and their files are empty: drawing takes most of a report's time. On a live
+    page figures are text, and they are drawn.
     """
     figure = pytest.importorskip("matplotlib.figure").Figure
     draw = figure.savefig

@@ -27,7 +27,7 @@ METHOD = [  # what implements the paper
     "SkillReplayBuffer",
     "VecDIAYNWrapper",
 ]
-# The example of DIAYNCheckpointCallback is that of `resume`, too.
+# `resume` is shown in the example of DIAYNCheckpointCallback.
 SHOWN = [
     *sorted(set(sb3_diayn.__all__) - {"resume", "tasks"}),
     *sorted(set(METHOD) - set(sb3_diayn.__all__)),

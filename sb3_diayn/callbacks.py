@@ -66,12 +66,12 @@ from sb3_diayn.model_zip import (
 )
 from sb3_diayn.observations import describe_space
 from sb3_diayn.played import EpisodeReturns, SkillsSeen
+from sb3_diayn.processor import leave_cores_to_sbx
 from sb3_diayn.representation import OBJECTIVES
 from sb3_diayn.reward_sync import attach_wrappers
 from sb3_diayn.rewards import SkillReward
 from sb3_diayn.rollouts import SkillRollout
 from sb3_diayn.skills import SkillSpace
-from sb3_diayn.threads import leave_cores_to_sbx
 from sb3_diayn.trainer import DiscriminatorTrainer, State, default_batch_size
 from sb3_diayn.training_state import Continuation, begin_episodes
 from sb3_diayn.user_code import ExtractorClass, ObsFunction, UserCode

@@ -97,6 +97,23 @@ def test_half_of_a_batch_is_learned_from_but_128_at_least(of_policy, expected):
 # -- history ---------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("cross_fit", [False, True])
+def test_moments_of_dead_units_do_not_become_denormal(cross_fit):
+    """A CPU computes with denormal numbers many times slower."""
+    trainer = make_trainer(cross_fit=cross_fit)
+    obs, skills = batch(trainer)
+    folds = np.arange(len(skills)) % 2 if cross_fit else None
+    for n_updates in range(1, 1501):
+        if n_updates == 400:  # the first layer's units die, with moments behind them
+            with th.no_grad():
+                trainer.discriminator.net[0].bias.fill_(-1e3)
+        trainer.update(Batch(obs, skills, None, folds))
+    moments = [state["exp_avg"] for state in trainer.optimizer.state.values()]
+    assert any((moment == 0).any() for moment in moments)
+    smallest = th.finfo(th.float32).smallest_normal
+    assert not any(((moment != 0) & (moment.abs() < smallest)).any() for moment in moments)
+
+
 def history_of(steps) -> list[list[float]]:
     trainer = make_trainer()
     for step in steps:

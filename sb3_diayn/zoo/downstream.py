@@ -15,7 +15,7 @@ from sb3_diayn.checkpoints import STATISTICS
 from sb3_diayn.downstream.export import export_skill, export_vec_normalize
 from sb3_diayn.downstream.finetuning import WarmUp
 from sb3_diayn.files import replacing, write_through_memory
-from sb3_diayn.threads import limited_threads
+from sb3_diayn.processor import efficient_torch
 from sb3_diayn.zoo.failures import close_envs, naming_failures
 from sb3_diayn.zoo.hyperparams import CLASS_KEYS, check_names, class_entries, import_zoo
 from sb3_diayn.zoo.parallel import AUTO
@@ -70,7 +70,7 @@ def task_returns(run: Run, model: BaseAlgorithm, n_episodes: int, seed: int) -> 
     :return: the task return of each, played deterministically
     """
     env = run.make_env(seed=seed)
-    with naming_failures(run.env_id, env), limited_threads(model.observation_space):
+    with naming_failures(run.env_id, env), efficient_torch(model.observation_space):
         returns, _ = evaluate_policy(
             model, env, n_eval_episodes=n_episodes, return_episode_rewards=True, warn=False
         )

@@ -27,7 +27,7 @@ from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.files import reading, require_extra
 from sb3_diayn.model_zip import discriminator_from_state, load_state, training_history
 from sb3_diayn.observations import as_float32
-from sb3_diayn.threads import limited_threads
+from sb3_diayn.processor import efficient_torch
 from sb3_diayn.trainer import State
 from sb3_diayn.user_code import UserCode
 from sb3_diayn.zoo.environments import find_environment, why_not_made
@@ -254,7 +254,7 @@ class Run:
                         f"{self.model_path} was trained on {expected}; expected the same. Check "
                         "the environment's id and its arguments."
                     )
-            with naming_failures(self.env_id, env), limited_threads(model.observation_space):
+            with naming_failures(self.env_id, env), efficient_torch(model.observation_space):
                 yield model, env
             has_failed = False
         finally:

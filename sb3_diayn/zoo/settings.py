@@ -52,7 +52,7 @@ class TrainingOptions:
     :param log_folder: where runs are saved
     :param device: PyTorch device
     :param num_threads: PyTorch threads while it learns; -1 for one, or for PyTorch's own choice
-        with images or ``OMP_NUM_THREADS``, see :func:`~sb3_diayn.threads.limited_threads`
+        with images or ``OMP_NUM_THREADS``, see :func:`~sb3_diayn.processor.efficient_torch`
     :param vec_env: ``"dummy"``, ``"subproc"`` or ``"envpool"``, whose simulators step all
         environments at once; None for the run's that is resumed, or ``"dummy"``
     :param save_freq: environment steps between checkpoints; None for a tenth of the training, at

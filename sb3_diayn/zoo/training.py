@@ -36,7 +36,7 @@ from sb3_diayn.evaluation.callback import SkillEvaluationCallback
 from sb3_diayn.evaluation.dashboard import SkillDashboardCallback
 from sb3_diayn.evaluation.monitoring import SkillProgressBarCallback
 from sb3_diayn.files import check_writable, reading
-from sb3_diayn.threads import limited_threads
+from sb3_diayn.processor import efficient_torch
 from sb3_diayn.zoo.console import print_hyperparams, quiet_zoo
 from sb3_diayn.zoo.environments import importing, is_of_rendering, of_envpool, why_not_made
 from sb3_diayn.zoo.failures import TerminationHandler, closing_if_failed
@@ -141,7 +141,7 @@ def learn_and_save(
     has_failed = True
     with TerminationHandler() as handler:
         try:
-            threads = limited_threads(model.observation_space, options.num_threads)
+            threads = efficient_torch(model.observation_space, options.num_threads)
             with handler.interrupting(), threads:
                 learn(manager, model, options)
             has_failed = False

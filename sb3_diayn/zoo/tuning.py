@@ -20,7 +20,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from sb3_diayn.arguments import check_positive
 from sb3_diayn.evaluation.callback import SkillEvaluationCallback
 from sb3_diayn.files import reading, write_bytes
-from sb3_diayn.threads import limited_threads
+from sb3_diayn.processor import efficient_torch
 from sb3_diayn.zoo.failures import close_envs, naming_failures
 from sb3_diayn.zoo.hyperparams import (
     default_algo,
@@ -129,7 +129,7 @@ class SkillSearch(ExperimentManager):  # type: ignore[misc]  # the zoo has no ty
         has_failed = True
         try:
             env_id, eval_env = self.env_name.gym_id, evaluation.given_env
-            threads = limited_threads(env.observation_space, self.args.num_threads)
+            threads = efficient_torch(env.observation_space, self.args.num_threads)
             with naming_failures(env_id, env), naming_failures(env_id, eval_env), threads:
                 hyperparams = self._preprocess_action_noise(hyperparams, hyperparams, env)
                 model = ALGOS[self.algo](env=env, device=self.device, **hyperparams)

@@ -1,4 +1,4 @@
-"""How many threads PyTorch has while a run is trained or played."""
+"""How PyTorch uses the processor while a run is trained or played."""
 
 import json
 
@@ -11,7 +11,7 @@ pytest.importorskip("rl_zoo3")
 
 import sb3_diayn.zoo.tuning as tuning
 from sb3_diayn.cli import main
-from sb3_diayn.threads import limited_threads
+from sb3_diayn.processor import efficient_torch, has_denormals
 from sb3_diayn.zoo import find_run
 from tests.helpers.runs import ENV, QUICK, TINY
 
@@ -33,7 +33,7 @@ def pytorch_chooses_two(monkeypatch):
 
 @pytest.mark.parametrize("space", [VECTOR, spaces.Dict(observation=VECTOR, skill=SKILL)])
 def test_vectors_have_one_thread_within_the_block_alone(space):
-    with pytest.raises(ZeroDivisionError), limited_threads(space):
+    with pytest.raises(ZeroDivisionError), efficient_torch(space):
         assert th.get_num_threads() == 1
         _ = 1 / 0
     assert th.get_num_threads() == OF_PYTORCH
@@ -41,19 +41,31 @@ def test_vectors_have_one_thread_within_the_block_alone(space):
 
 @pytest.mark.parametrize("space", [IMAGE, spaces.Dict(observation=FLOAT_IMAGE, skill=SKILL)])
 def test_images_have_those_of_pytorch(space):
-    with limited_threads(space):
+    with efficient_torch(space):
         assert th.get_num_threads() == OF_PYTORCH
 
 
 @pytest.mark.parametrize("space", [VECTOR, IMAGE])
 def test_a_number_that_was_chosen_stays(space, monkeypatch):
-    with limited_threads(space, 3):
+    with efficient_torch(space, 3):
         assert th.get_num_threads() == 3
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    with limited_threads(space):
+    with efficient_torch(space):
         assert th.get_num_threads() == OF_PYTORCH
-    with limited_threads(space, 3):
+    with efficient_torch(space, 3):
         assert th.get_num_threads() == 3
+
+
+@pytest.mark.parametrize("had", [True, False])
+def test_denormal_numbers_are_0_within_the_block_alone(had):
+    th.set_flush_denormal(not had)
+    try:
+        with pytest.raises(ZeroDivisionError), efficient_torch(VECTOR):
+            assert not has_denormals()
+            _ = 1 / 0
+        assert has_denormals() == had
+    finally:
+        th.set_flush_denormal(False)
 
 
 def train(folder, *words):

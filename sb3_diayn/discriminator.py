@@ -62,14 +62,13 @@ class Batch(NamedTuple):
 
 class FoldRows(NamedTuple):
     """
-    A batch in two rows, one for each fold, so that both nets of ``cross_fit`` read it in one pass.
+    Which transitions of a batch are in which fold, and how both nets of ``cross_fit`` read them in
+    one pass: in two rows, the shorter of which is filled up.
 
-    :param rows: which transitions, shape ``(2, m)``
-    :param is_real: whether a place is taken; the shorter row is filled up, shape ``(2, m)``
+    :param of_fold: the transitions of each fold, of shapes ``(n_0,)`` and ``(n_1,)``
     """
 
-    rows: npt.NDArray[np.int64]
-    is_real: npt.NDArray[np.bool_]
+    of_fold: tuple[npt.NDArray[np.int64], ...]
 
     @classmethod
     def of(cls, folds: Folds) -> "FoldRows":
@@ -80,39 +79,45 @@ class FoldRows(NamedTuple):
         :param folds: of a batch, shape ``(n,)``
         :return: its rows
         """
-        of_fold = [np.flatnonzero(folds == fold) for fold in range(N_FOLDS)]
-        shape = (N_FOLDS, max(len(rows) for rows in of_fold))
-        result = cls(np.zeros(shape, np.int64), np.zeros(shape, bool))
-        for fold, rows in enumerate(of_fold):
-            result.rows[fold, : len(rows)] = rows
-            result.is_real[fold, : len(rows)] = True
-        return result
+        return cls(tuple(np.flatnonzero(folds == fold) for fold in range(N_FOLDS)))
 
     def first(self, n_transitions: int) -> "FoldRows":
         """
         :param n_transitions: of how many transitions, half of them of each fold
         :return: the rows of the first ones, or all if there are no more
         """
-        if n_transitions >= np.count_nonzero(self.is_real):
+        if n_transitions >= sum(map(len, self.of_fold)):
             return self
-        columns = -(-n_transitions // N_FOLDS)
-        return FoldRows(self.rows[:, :columns], self.is_real[:, :columns])
+        return FoldRows(tuple(part[: -(-n_transitions // N_FOLDS)] for part in self.of_fold))
 
     def swapped(self) -> "FoldRows":
         """:return: the rows that each net does not learn from"""
-        return FoldRows(self.rows[::-1], self.is_real[::-1])
+        return FoldRows(self.of_fold[::-1])
+
+    def transitions(self) -> npt.NDArray[np.int64]:
+        """:return: all of them, fold after fold, shape ``(n_0 + n_1,)``"""
+        return np.concatenate(self.of_fold)
+
+    def rows(self) -> npt.NDArray[np.int64]:
+        """:return: which transition is at each place, shape ``(2, max(n_0, n_1))``"""
+        rows = np.zeros((N_FOLDS, max(map(len, self.of_fold))), np.int64)
+        for row, part in zip(rows, self.of_fold, strict=True):
+            row[: len(part)] = part
+        return rows
 
     def weights(self) -> npt.NDArray[np.float32]:
-        """:return: factors that give the mean over each fold, 0 where a row is filled up"""
-        counts = np.maximum(self.is_real.sum(axis=1, keepdims=True), 1)
-        weights: npt.NDArray[np.float32] = (self.is_real / counts).astype(np.float32)
+        """:return: of the places, 0 where a row is filled up; they give the mean of each fold"""
+        weights = np.zeros((N_FOLDS, max(map(len, self.of_fold))), np.float32)
+        for row, part in zip(weights, self.of_fold, strict=True):
+            row[: len(part)] = 1 / max(len(part), 1)
         return weights
 
     def places(self) -> npt.NDArray[np.int64]:
-        """:return: where each transition is, row after row, shape ``(n,)``"""
-        taken = np.flatnonzero(self.is_real)
-        places = np.empty(len(taken), np.int64)
-        places[self.rows.ravel()[taken]] = taken
+        """:return: where each transition of the batch is, row after row, shape ``(n_0 + n_1,)``"""
+        counts = [len(part) for part in self.of_fold]
+        places = np.empty(sum(counts), np.int64)
+        for fold, part in enumerate(self.of_fold):
+            places[part] = np.arange(len(part)) + fold * max(counts)
         return places
 
 
@@ -407,14 +412,14 @@ class Discriminator(nn.Module):
         logits, skills = self._read(batch, fold_rows)
         losses = F.cross_entropy(logits, skills, reduction="none")
         if not self._knows_all:
-            learned = batch.take(fold_rows.rows[fold_rows.is_real])
+            learned = batch.take(fold_rows.transitions())
             self.has_learned.view(-1)[self._cells(learned.skills, learned.folds)] = True
             self._knows_all = bool(self.has_learned.all())
         return losses @ th.as_tensor(fold_rows.weights().ravel(), device=losses.device)
 
     def _read(self, batch: Batch, fold_rows: FoldRows) -> tuple[th.Tensor, th.Tensor]:
         """Logits and skills, row after row."""
-        where = th.as_tensor(fold_rows.rows.ravel(), device=batch.skills.device)
+        where = th.as_tensor(fold_rows.rows().ravel(), device=batch.skills.device)
         actions = None if self.action_space is None else batch.actions[where]  # type: ignore[index]
         logits = self._fold_logits(index_obs(batch.next_obs, where), actions)
         return logits, batch.skills[where]

@@ -114,14 +114,14 @@ class DiscriminatorTrainer:
         fold_rows = FoldRows.of(batch.folds)
         learned = fold_rows.first(n_learned)
         if self.discriminator.normalize_obs:
-            rows = learned.rows[learned.is_real]
-            self.discriminator.update_normalizer(batch.take(rows).next_obs)
+            read = batch.take(learned.transitions())
+            self.discriminator.update_normalizer(read.next_obs)
         self._estimate(True)
         loss = self.discriminator.fold_loss(batch, learned)
         self._estimate(False)
         with th.no_grad():
             log_q, accuracy = self.discriminator.held_out(batch, fold_rows)
-        n_learning = int(learned.is_real.any(axis=1).sum())  # a fold may be empty
+        n_learning = sum(len(part) > 0 for part in learned.of_fold)
         self._finish_backward(loss, loss.detach() / n_learning, accuracy, log_q.mean())
         return log_q
 

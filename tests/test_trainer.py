@@ -215,11 +215,11 @@ def folded(trainer: DiscriminatorTrainer, n: int = 32, with_actions: bool = Fals
 def test_rows_of_folds():
     """The worked example of the docstring."""
     fold_rows = FoldRows.of(np.array([0, 1, 0, 0], np.uint8))
-    assert fold_rows.rows.tolist() == [[0, 2, 3], [1, 0, 0]]
+    assert fold_rows.rows().tolist() == [[0, 2, 3], [1, 0, 0]]
     np.testing.assert_allclose(fold_rows.weights(), [[1 / 3] * 3, [1, 0, 0]])
     assert fold_rows.places().tolist() == [0, 3, 1, 2]
     some = fold_rows.first(3)  # half of each fold's rows, rounded up
-    assert some.rows.tolist() == [[0, 2], [1, 0]]
+    assert some.rows().tolist() == [[0, 2], [1, 0]]
     np.testing.assert_allclose(some.weights(), [[0.5, 0.5], [1, 0]])
     assert fold_rows.first(4) is fold_rows
 

@@ -82,15 +82,16 @@ def import_zoo() -> Any:
 
 def config_path(algo: str = "sac") -> Path:
     """
-    :param algo: name of an algorithm as the zoo spells it; ``"ppo_travel"`` or
-        ``"ppo_displacement"``, in whose entries the discriminator reads the velocity, the position
-        or the displacement alone; ``"ppo_metra"``; or the name of a preset
+    :param algo: name of an algorithm as the zoo spells it, where TQC has the file of SAC;
+        ``"ppo_travel"`` or ``"ppo_displacement"``, in whose entries the discriminator reads the
+        velocity, the position or the displacement alone; ``"ppo_metra"``; or the name of a preset
     :return: the file with the provided hyperparameters, from a wheel as from a checkout
     :raises ValueError: if there is none of this name
     """
     package = Path(__file__).parents[1]
     folders = (package / "zoo_configs", package.parent / "zoo_configs")
     found = {file.stem: file for folder in folders for file in folder.glob("*.yml")}
+    found["tqc"] = found["sac"]
     if algo not in found:
         raise ValueError(
             f"algo={algo!r} has no provided configuration; expected one of {sorted(found)}. "

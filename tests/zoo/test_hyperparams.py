@@ -255,3 +255,8 @@ def test_another_bound_or_rule_does_not_follow_the_number_of_skills(tmp_path):
     entry = read_config("sac", "Hopper-v5", conf_file=file, n_skills=50)
     assert (entry["n_envs"], entry["gradient_steps"]) == (60, 2)
     assert get_arguments(entry, "DIAYNCallback")["log_q_min"] == -6.0
+
+
+def test_tqc_has_the_configurations_of_sac():
+    assert config_path("tqc") == config_path("sac")
+    assert read_entry(config_path("tqc"), "Hopper-v5")["n_envs"] == 60

@@ -147,9 +147,7 @@ def test_optimize_hyperparameters(logs):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "algo", ["sac", "ppo_travel", "ppo_displacement", "ppo_metra", "tqc", "ppo"]
-)
+@pytest.mark.parametrize("algo", ["sac", "ppo_travel", "ppo_displacement", "ppo_metra", "ppo"])
 def test_every_configuration_builds(algo):
     import gymnasium as gym
     from rl_zoo3.utils import get_callback_list, get_wrapper_class

@@ -46,5 +46,6 @@ def build(
         options["task_reward_weight"],
         options["min_task_return"],
         options["absorbing"],
+        options["step_cost"],
     )
     return discriminator, trainer, skill_reward

@@ -151,10 +151,12 @@ class DIAYNCallback(BaseCallback):
     :param absorbing: a terminal state gives its skill reward again in each step that would follow,
         so that no skill gains or loses by ending its episode (Kostrikov et al., 2019, arXiv
         1809.02925)
+    :param step_cost: what each step costs (nats). With ``absorbing`` a terminal state is rewarded
+        without it, so skills hurry to the ends at which they are recognised
     :param subtract_log_p: reward log q(z|s') - log p(z), equation 3 of the paper; if False,
         log q(z|s')
     :param reward_scale: factor of the whole reward, ``reward_scale * (skill_reward_weight * skill
-        reward + task_reward_weight * task reward)``
+        reward + task_reward_weight * task reward - step_cost)``
     :param skill_reward_weight: weight of the skill reward
     :param task_reward_weight: weight of the environment's own reward
     :param min_task_return: the gate of SMERL (Kumar et al., 2020, arXiv 2010.14484): the skill
@@ -202,6 +204,7 @@ class DIAYNCallback(BaseCallback):
         frozen_fraction: Fraction = 0.0,
         log_q_min: NegativeNumber | None = None,
         absorbing: bool = False,
+        step_cost: NumberFrom0 = 0.0,
         subtract_log_p: bool = True,
         reward_scale: PositiveNumber = 1.0,
         skill_reward_weight: NumberFrom0 = 1.0,

@@ -24,7 +24,7 @@ RewardOfOne = Callable[[Obs, int, npt.NDArray[Any] | int, Obs], float]
 class SkillReward:
     """
     The agent's reward for a transition:
-    ``scale * (skill_weight * skill reward + task_weight * task reward)``.
+    ``scale * (skill_weight * skill reward + task_weight * task reward - step_cost)``.
 
     The one object that wrappers and buffers share with the callback. They always see the
     discriminator of this moment, since they hold the same object.
@@ -47,6 +47,8 @@ class SkillReward:
         task return, see :class:`~sb3_diayn.buffers.EpisodeGate`; None for all episodes
     :param absorbing: a terminal state is rewarded as if the skill stayed there for ever, see
         :meth:`terminal_factor`
+    :param step_cost: of each step that is played (nats). With ``absorbing`` a terminal state is
+        rewarded without it, so that skills hurry to the ends at which they are recognised
     """
 
     discriminator: Discriminator
@@ -55,6 +57,7 @@ class SkillReward:
     task_weight: float = 0.0
     min_task_return: float | None = None
     absorbing: bool = False
+    step_cost: float = 0.0
 
     def __call__(
         self,
@@ -108,9 +111,18 @@ class SkillReward:
         :param task_reward: the environment's own rewards, the same shape
         :return: the weighted sum of the two
         """
-        if (self.scale, self.skill_weight, self.task_weight) == (1, 1, 0):
-            return skill_reward  # nearly always so, and three operations less in each batch
-        return self.scale * (self.skill_weight * skill_reward + self.task_weight * task_reward)
+        if (self.scale, self.skill_weight, self.task_weight, self.step_cost) == (1, 1, 0, 0):
+            return skill_reward  # nearly always so, and four operations less in each batch
+        weighted = self.skill_weight * skill_reward + self.task_weight * task_reward
+        return self.scale * (weighted - self.step_cost)
+
+    def later(self, skill_reward: float, gamma: float) -> float:
+        """
+        :param skill_reward: of a terminal state (nats)
+        :param gamma: the discount factor
+        :return: the reward of all steps that would follow, see :meth:`terminal_factor`
+        """
+        return self.scale * self.skill_weight * (self.terminal_factor(gamma) - 1) * skill_reward
 
     def terminal_factor(self, gamma: float) -> float:
         """

@@ -135,8 +135,7 @@ class SkillRollout:
 
     def _absorb(self, index: int, info: dict[str, Any]) -> None:
         """The reward of the terminal state in the steps that would follow."""
-        later = self.skill_reward.terminal_factor(self.model.gamma) - 1
-        reward = self.skill_reward.mix(later * info["skill_reward"], 0.0)
+        reward = self.skill_reward.later(info["skill_reward"], self.model.gamma)
         self._absorbed.append((self.buffer.pos, index, reward))
 
     def _with_skills(self, obs: Obs, skills: npt.NDArray[Any]) -> Obs:

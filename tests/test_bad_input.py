@@ -183,6 +183,7 @@ OPTIONS = [
     ("n_updates", True),
     ("log_q_min", 1),
     ("log_q_min", float("nan")),
+    ("step_cost", -0.1),
     ("reward_scale", -1),
     ("reward_scale", float("inf")),
     ("skill_reward_weight", -1),

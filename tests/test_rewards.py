@@ -28,6 +28,8 @@ LOG_2 = math.log(2)
         ({"scale": 2.0}, 2 * 1.5),
         ({"skill_weight": 2.0}, 2 * 1.5),
         ({"task_weight": 1.0}, 1.5 + 100),
+        ({"step_cost": 0.5}, 1.5 - 0.5),
+        ({"scale": 2.0, "skill_weight": 3.0, "step_cost": 0.5}, 2 * (3 * 1.5 - 0.5)),
         ({"scale": 10.0, "skill_weight": 2.0, "task_weight": 0.5}, 10 * (2 * 1.5 + 0.5 * 100)),
     ],
 )

@@ -68,6 +68,14 @@ def test_the_reward_of_the_task_is_not_repeated():
     np.testing.assert_allclose(samples.rewards.numpy().flatten(), expected, atol=1e-5)
 
 
+def test_only_a_step_that_is_played_costs():
+    options = {"step_cost": 0.3, "reward_scale": 0.1}
+    samples, rewards, _ = sampled(counting_vec(2), **options)
+    ends = samples.dones.numpy().flatten() == 1
+    expected = 0.1 * (np.where(ends, FACTOR, 1.0) * rewards - 0.3)
+    np.testing.assert_allclose(samples.rewards.numpy().flatten(), expected, atol=1e-5)
+
+
 def test_a_closed_gate_pays_no_absorbing_state():
     """Task returns are 15; a gate of 16 stays closed."""
     options = {"task_reward_weight": 1.0, "min_task_return": 16.0}
@@ -135,7 +143,7 @@ class Paid(Recorder):
 @pytest.mark.parametrize("normalize", [False, True])
 @pytest.mark.parametrize("truncate", [False, True])
 def test_on_policy_only_terminal_states_are_absorbing(truncate, normalize):
-    paid, options = {}, {"task_reward_weight": 1.0, "reward_scale": 0.5}
+    paid, options = {}, {"task_reward_weight": 1.0, "reward_scale": 0.5, "step_cost": 0.3}
     for absorbing in (False, True):
         env = counting_vec(2, truncate=truncate)
         if normalize:

@@ -78,7 +78,7 @@ REMARKS = {
         "a pose: distinct, but not gaits."
     ),
     "sac_MountainCarContinuous-v0_1": (
-        "Skills 0, 12 and 17 reach the flag. Skill 13 swings, skill 11 stays on the left slope, "
+        "Skills 10, 12 and 17 reach the flag. Skill 13 swings, skill 19 stays on the left slope, "
         "and skill 15 stops near the bottom."
     ),
     "sac_Pendulum-v1_1": (

@@ -15,6 +15,7 @@ The reference results: what the provided configurations learn, from the files in
 
 import csv
 import json
+import re
 import shutil
 import sys
 import zipfile
@@ -81,6 +82,7 @@ def collect(sweep: Path, results: Path) -> None:
         target = results / args["algo"] / f"{config.name}_{args['seed'] + 1}"
         shutil.copytree(config, target / config.name, dirs_exist_ok=True)
         shutil.copy(run / "run.json", target)
+        _drop_paths(target, target / config.name)
         model = run / f"{config.name}.zip"
         if target.relative_to(RESULTS).as_posix() in WITH_MODEL:
             _copy_compressed(model, target / model.name)
@@ -93,6 +95,15 @@ def collect(sweep: Path, results: Path) -> None:
                 evaluation.paths = thinned(evaluation.paths)
             write_compact(evaluation, target / file.name)
         print(target)
+
+
+def _drop_paths(run: Path, config: Path) -> None:
+    """Without where Python and the package happened to be installed."""
+    command = json.loads((run / "run.json").read_text(encoding="utf-8"))["command"]
+    (config / "command.txt").write_text(command, encoding="utf-8")
+    args = config / "args.yml"
+    text = args.read_text(encoding="utf-8")
+    args.write_text(re.sub(r"/\S*/zoo_configs/(\w+)\.yml", r"\1", text), encoding="utf-8")
 
 
 def _copy_compressed(model: Path, target: Path) -> None:

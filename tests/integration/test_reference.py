@@ -1,6 +1,7 @@
 """Every figure of the reference results comes from a file, and no run is left out."""
 
 import json
+import re
 
 import pytest
 import yaml
@@ -83,6 +84,13 @@ def _options(config):
 
 def _listed(value):
     return [value] if isinstance(value, str) and value.startswith("sb3_diayn.") else value
+
+
+@pytest.mark.parametrize("name", ["command.txt", "args.yml"])
+def test_no_run_tells_where_something_was_installed(name):
+    files = sorted(RESULTS.rglob(name))
+    assert len(files) > 100
+    assert not [f for f in files if re.search(r"(^|\s)/\w", f.read_text(encoding="utf-8"))]
 
 
 def test_models_to_try_at_once():

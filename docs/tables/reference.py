@@ -48,7 +48,7 @@ from sb3_diayn.trainer import HISTORY
 FloatArray = npt.NDArray[np.float64]
 # The paths fill most of an evaluation. A coordinate has so many digits of its largest value.
 # Figures show the paths of seed 0; in the files of other seeds a path has so many points.
-DIGITS, N_POINTS = 3, 10
+DIGITS, N_POINTS = 3, 5
 WITH_MODEL = (  # keep their zips
     "sac/MountainCarContinuous-v0_1",
     "sac/Pendulum-v1_1",

@@ -19,7 +19,6 @@ model = SAC(
     policy_kwargs={"net_arch": [128, 128]},
 )
 callback = DIAYNCallback(
-    net_arch=[128, 128],
     learning_rate=1e-3,
     normalize_obs=True,
     cross_fit=True,  # no reward for an episode that was learned by heart

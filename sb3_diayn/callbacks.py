@@ -182,7 +182,7 @@ class DIAYNCallback(BaseCallback):
     def __init__(
         self,
         *,
-        net_arch: Annotated[Layers, ARCHITECTURE] = (256, 256),
+        net_arch: Annotated[Layers, ARCHITECTURE] = (128, 128),
         learning_rate: PositiveNumber = 3e-4,
         weight_decay: NumberFrom0 = 0.0,
         max_grad_norm: PositiveNumber | None = None,

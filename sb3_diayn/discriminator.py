@@ -245,7 +245,7 @@ class Discriminator(nn.Module):
         observation_space: spaces.Space[Any],
         n_skills: int,
         *,
-        net_arch: Layers = (256, 256),
+        net_arch: Layers = (128, 128),
         obs_indices: ObsIndices = None,
         obs_function: ObsFunction | None = None,
         features_extractor_class: ExtractorClass | None = None,

@@ -52,7 +52,7 @@ def measure(n_skills: int, size: int) -> dict[str, float]:
     arguments = (size, space.observation_space, env.action_space, "cpu")
     stock = ReplayBuffer(*arguments)
     lean = SkillReplayBuffer(*arguments, n_skills=n_skills)
-    discriminator = Discriminator(space.env_space, n_skills)
+    discriminator = Discriminator(space.env_space, n_skills, net_arch=[256, 256])
     lean.skill_reward = SkillReward(discriminator)
     fill(stock, lean, space)
     obs, skill = th.randn(BATCH, 11), th.zeros(BATCH, dtype=th.int64)

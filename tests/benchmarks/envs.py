@@ -44,7 +44,7 @@ def make_arms(n_envs: int) -> dict[str, VecEnv]:
     }
     space = arms["vector"].get_attr("skill_space")[0].env_space
     for env in arms.values():
-        attach_wrappers(env, SkillReward(Discriminator(space, K)))
+        attach_wrappers(env, SkillReward(Discriminator(space, K, net_arch=[256, 256])))
     return arms | {"vector without skills": simulator()}
 
 

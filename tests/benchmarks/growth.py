@@ -139,7 +139,7 @@ class Buffers:
         self.stock = ReplayBuffer(*arguments)
         self.lean = SkillReplayBuffer(*arguments, n_skills=n_skills)
         fill(self.stock, self.lean, self.space)
-        self.discriminator = Discriminator(self.space.env_space, n_skills)
+        self.discriminator = Discriminator(self.space.env_space, n_skills, net_arch=[256, 256])
         self.reward = self.lean.skill_reward = SkillReward(self.discriminator)
         self.trainer = DiscriminatorTrainer(self.discriminator, 3e-4, 0)
 
@@ -251,14 +251,16 @@ def measure_skills() -> Iterator[dict[str, Any]]:
     growth.add("draw of a skill, balanced", 300, lambda n: SkillSampler(n, "balanced").draw)
     growth.add("draw of a skill, uniform", 300, lambda n: SkillSampler(n, "uniform").draw)
     growth.time()
-    growth.add("step of SAC with DIAYN", 1, lambda n: training(n, DIAYNCallback()))
+    growth.add(
+        "step of SAC with DIAYN", 1, lambda n: training(n, DIAYNCallback(net_arch=[256, 256]))
+    )
     growth.add("SB3: step of SAC", 1, lambda n: training(n, None))
     growth.time(per=lambda n: SAC_STEPS, rounds=5)
     yield from growth.rows
 
 
 def training(n_skills: int, callback: DIAYNCallback | None) -> Call:
-    model = Case(n_skills=n_skills).make_model()
+    model = Case(n_skills=n_skills, learning_starts=100).make_model()
     if callback is None:
         model.env.env_method("set_skill_reward", None)  # on purpose, so no warning
     model.learn(200, callback=callback)
@@ -278,7 +280,9 @@ def measure_environments() -> Iterator[dict[str, Any]]:
     growth.add("add, cross-fitted", 20, lambda n: adding(n, SkillReplayBuffer, cross_fit=True))
     growth.add("SB3: add", 20, lambda n: adding(n, ReplayBuffer))
     growth.time(per=lambda n: n)
-    growth.add("PPO with DIAYN, one epoch", 1, lambda n: on_policy(n, DIAYNCallback()))
+    growth.add(
+        "PPO with DIAYN, one epoch", 1, lambda n: on_policy(n, DIAYNCallback(net_arch=[256, 256]))
+    )
     growth.add("SB3: PPO, one epoch", 1, lambda n: on_policy(n, None))
     growth.time(per=lambda n: PPO_STEPS, rounds=4)
     yield from growth.rows
@@ -298,7 +302,7 @@ def dummy(n_envs: int) -> Any:
 
 def attached(env: Any) -> Any:
     space = env.get_attr("skill_space")[0].env_space
-    attach_wrappers(env, SkillReward(Discriminator(space, K)))
+    attach_wrappers(env, SkillReward(Discriminator(space, K, net_arch=[256, 256])))
     return env
 
 

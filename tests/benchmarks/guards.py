@@ -31,7 +31,7 @@ def measure() -> dict[str, float]:
     th.set_num_threads(1)
     env = DIAYNWrapper(gym.make("Hopper-v5"), n_skills=20)
     model = SAC("MlpPolicy", env, learning_starts=100, seed=0, buffer_size=10_000, device="cpu")
-    callback = DIAYNCallback()
+    callback = DIAYNCallback(net_arch=[256, 256])
     model.learn(200, callback=callback)
     start = time.process_time()
     model.learn(STEPS, callback=callback, reset_num_timesteps=False)

@@ -58,7 +58,7 @@ def measure(env_id: str) -> list[dict[str, Any]]:
     space = arms["EnvPool"].get_attr("skill_space")[0].env_space
     found: dict[str, list[Any]] = {name: [] for name in arms}
     for env in arms.values():
-        attach_wrappers(env, SkillReward(Discriminator(space, K)))
+        attach_wrappers(env, SkillReward(Discriminator(space, K, net_arch=[256, 256])))
         env.seed(0)
         env.reset()
     for _ in range(SLICES + 1):

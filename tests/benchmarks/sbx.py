@@ -55,7 +55,10 @@ def make_model(cls: type[BaseAlgorithm]) -> BaseAlgorithm:
 
 
 def measure() -> list[dict[str, object]]:
-    arms = {name: (make_model(cls), make and make()) for name, (cls, make) in ARMS.items()}
+    arms = {
+        name: (make_model(cls), make and make(net_arch=[256, 256]))
+        for name, (cls, make) in ARMS.items()
+    }
     for model, callback in arms.values():
         model.learn(WARM_UP, callback=callback)
     milliseconds: dict[str, list[tuple[float, float]]] = {name: [] for name in arms}

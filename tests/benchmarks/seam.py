@@ -121,9 +121,9 @@ def go_on(
 WAYS: dict[str, Callable[[], DIAYNCallback]] = {
     "exact": DIAYNCallback,
     "guarded": DIAYNCallback,
-    "guarded longer": lambda: DIAYNCallback(net_arch=[256, 256], hold=1024),
+    "guarded longer": lambda: DIAYNCallback(hold=1024),
     "policy only": DiscriminatorWaits,
-    "unguarded": lambda: DIAYNCallback(net_arch=[256, 256], hold=0),
+    "unguarded": lambda: DIAYNCallback(hold=0),
 }
 
 

@@ -35,16 +35,10 @@ def collect(logs: Path) -> None:
     rows = []
     for folder in run_folders(logs):
         config, args = arguments_of(folder)
-        width, depth = _size(get_arguments(config, "DIAYNCallback")["net_arch"])
-        key = {"width": width, "depth": depth, "seed": args["seed"]}
+        width, _ = get_arguments(config, "DIAYNCallback")["net_arch"]
+        key = {"width": width, "seed": args["seed"]}
         rows.append(key | numbers_of(folder, GOOD_RETURN))
-    write(pd.DataFrame(rows).sort_values(["width", "depth", "seed"]), FILE)
-
-
-def _size(net_arch: list[int]) -> tuple[int, int]:
-    """Units of a layer and number of layers, which are all alike."""
-    (width,) = set(net_arch)
-    return width, len(net_arch)
+    write(pd.DataFrame(rows).sort_values(["width", "seed"]), FILE)
 
 
 def runs() -> pd.DataFrame:
@@ -54,8 +48,7 @@ def runs() -> pd.DataFrame:
 
 def with_tables() -> str:
     """:return: the page as it has to be"""
-    by_size = runs().groupby(["width", "depth"])
-    arms = [(f"{width}x{depth}", part) for (width, depth), part in by_size]
+    arms = [(f"{width}x2", part) for width, part in runs().groupby("width")]
     return tables.with_tables(PAGE, BEGIN, [seeds_table("discriminator", arms, HEAD)])
 
 

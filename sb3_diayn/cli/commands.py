@@ -10,6 +10,7 @@ import shtab
 
 from sb3_diayn import __version__
 from sb3_diayn.cli.options import (
+    ALGO_DEFAULT,
     N_FILMS,
     Commands,
     Parser,
@@ -75,7 +76,7 @@ def train_options() -> Parser:
     parser = Parser(
         "sb3-diayn train",
         add_help=False,
-        parents=[config_options(None), learning_options(), logging_options(), film_options()],
+        parents=[config_options(), learning_options(), logging_options(), film_options()],
     )
     add = parser.add_argument_group("where to start, and what to do at the end").add_argument
     text = "values of a published code: paper, original-code, seed or urlb"
@@ -329,7 +330,8 @@ def add_sweep(commands: Commands) -> None:
     names, text = ("--env", "--envs"), "environment ids, or PACKAGE:ID"
     add(*names, dest="envs", nargs="+", required=True, metavar="ENV", help=text)
     add_gym_packages(parser)
-    add("--algo", default="sac", type=words, metavar="A,B", help="algorithms")
+    text = f"algorithms; default: the preset's, or {ALGO_DEFAULT}"
+    add("--algo", type=words, metavar="A,B", help=text)
     add("--seeds", type=positive, default=5, metavar="N", help="seeds of each setting: 0 to N-1")
     add("--n-skills", type=words, metavar="K,K", help="numbers of skills; default: the config's")
     text = "values of a hyperparameter, e.g. ent_coef=0.1,0.2 or DIAYNCallback.learning_rate=1e-3"
@@ -346,7 +348,7 @@ def add_sweep(commands: Commands) -> None:
 
 def add_tune(commands: Commands) -> None:
     """The options of ``sb3-diayn tune``."""
-    parents = (config_options("sac"), learning_options())
+    parents = (config_options(), learning_options())
     example = "--env Hopper-v5 --n-trials 30 --storage sqlite:///hopper.db"
     parser = add_command(
         commands,

@@ -24,6 +24,7 @@ from sb3_diayn.evaluation.trajectories import play_skills
 from sb3_diayn.files import check_writable, require_extra
 from sb3_diayn.skills import check_skill
 from sb3_diayn.zoo.finding import find_checkpoints, find_run, numbered_run
+from sb3_diayn.zoo.hyperparams import default_algo
 from sb3_diayn.zoo.provenance import describe, describe_zip
 from sb3_diayn.zoo.runs import Run, check_device
 
@@ -301,7 +302,8 @@ def chosen_model(args: argparse.Namespace) -> Path:
     if args.run is None:
         if args.env is None:
             raise ValueError("run=None names no run; expected RUN, or --env and --exp-id.")
-        args.run = numbered_run(args.log_folder, args.algo, args.env, args.exp_id)
+        algo = args.algo or default_algo(None, args.env)
+        args.run = numbered_run(args.log_folder, algo, args.env, args.exp_id)
     elif args.exp_id:
         raise ValueError(
             f"exp_id={args.exp_id} and run={args.run!r} name two runs; expected one. Leave one out."

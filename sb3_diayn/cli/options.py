@@ -101,14 +101,17 @@ def add_command(
 # -- shared options ----------------------------------------------------------------------------
 
 
-def config_options(algo: str | None) -> Parser:
-    """What is trained; without a default the preset names the algorithm."""
+ALGO_DEFAULT = "ppo where it learns much better skills, else sac"
+
+
+def config_options() -> Parser:
+    """What is trained."""
     parser = Parser(add_help=False)
     group = parser.add_argument_group("what to train")
     add = group.add_argument
     add_env(group, "environment id, or PACKAGE:ID")
-    default = "" if algo else "; default: sac, or the preset's"
-    add("--algo", default=algo, help=f"algorithm, as the zoo spells it{default}")
+    text = f"algorithm, as the zoo spells it; default: the preset's, or {ALGO_DEFAULT}"
+    add("--algo", help=text)
     add("--n-skills", type=int, help="number of skills; default: the configuration's")
     add("--buffer-size", type=int, help="replay buffer; default: the configuration's")
     add("--reward-scale", type=float, help="factor of the reward; default: the configuration's")
@@ -187,7 +190,7 @@ def zoo_run_options() -> Parser:
     """Which run, in the way of the zoo's command ``enjoy``."""
     parser = Parser(add_help=False)
     add = parser.add_argument_group("which run").add_argument
-    add("--algo", default="sac", help="without RUN: its algorithm")
+    add("--algo", help=f"without RUN: its algorithm; default: {ALGO_DEFAULT}")
     add("-f", "--log-folder", default="logs", help="without RUN: where runs are saved")
     text = "without RUN: its number, as in Hopper-v5_1; 0: the latest"
     add("--exp-id", type=int, default=0, metavar="N", help=text)

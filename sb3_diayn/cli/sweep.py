@@ -28,6 +28,7 @@ from sb3_diayn.cli.evaluation import show_comparison
 from sb3_diayn.cli.training import settings_of, training_options
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.files import check_writable, require_extra
+from sb3_diayn.zoo.hyperparams import default_algo
 from sb3_diayn.zoo.parallel import AUTO
 from sb3_diayn.zoo.provenance import (
     PROVENANCE_FILE,
@@ -204,8 +205,10 @@ def _settings(args: argparse.Namespace) -> Iterator[tuple[str, list[str]]]:
     for key, values in args.param:
         params.setdefault(key, []).extend(values)
     keys = list(params)
-    axes = [args.envs, args.algo, args.n_skills or [None], *params.values()]
-    for env_id, algo, n_skills, *values in itertools.product(*axes):
+    conf_file = parse_train(["train", *args.train_options]).conf_file
+    axes = [args.envs, args.algo or [None], args.n_skills or [None], *params.values()]
+    for env_id, named_algo, n_skills, *values in itertools.product(*axes):
+        algo = named_algo or default_algo(conf_file, env_id)
         parts = [env_id, algo]
         options = ["--no-films", *args.train_options]  # films of each run take their time
         options += ["--env", env_id, "--algo", algo, "--no-progress"]

@@ -54,17 +54,12 @@ COUNTS = (
 )
 # How often an off-policy model is updated.
 UPDATES = frozenset({"gradient_steps", "train_freq"})
+# Stratified environments per skill: with more of them, each plays fewer steps of the same training.
+ENOUGH_ENVS = 3
 NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
 SCHEDULE = re.compile(rf"lin(ear)?_{NUMBER}")
-# Where ppo.yml learns better skills than sac.yml: docs/pages/tips.md.
-BETTER_WITH_PPO = (
-    "Hopper-v4",
-    "Hopper-v5",
-    "Humanoid-v4",
-    "Humanoid-v5",
-    "InvertedPendulum-v5",
-    "Walker2d-v5",
-)
+# Where ppo.yml learns much better skills than sac.yml, in no more time: docs/pages/tips.md.
+PPO_BY_DEFAULT = ("Humanoid-v4", "Humanoid-v5", "InvertedPendulum-v5", "MountainCarContinuous-v0")
 # Provided files with the values of published codes.
 PRESETS = ("original-code", "paper", "seed", "urlb")
 
@@ -124,24 +119,16 @@ def _load_file(file: Path) -> dict[str, Any]:
     return dict(entries) if isinstance(entries, Mapping) else {}
 
 
-def default_algo(conf_file: str | Path | None) -> str:
+def default_algo(conf_file: str | Path | None, env_id: str) -> str:
     """
     :param conf_file: see :func:`conf_file_path`
-    :return: the algorithm that the file names under the key ``algo``, as presets do, or ``sac``
+    :param env_id: id of the environment, or ``package:id``
+    :return: the algorithm that the file names under the key ``algo``, as presets do. Without a file
+        the one that learns the better skills here; ``sac`` where both are good
     """
+    if conf_file is None:
+        return "ppo" if env_id.rpartition(":")[2] in PPO_BY_DEFAULT else "sac"
     return str(_load_file(conf_file_path(conf_file, None)).get("algo", "sac"))
-
-
-def ppo_hint(algo: str, env_id: str, conf_file: str | Path | None) -> str | None:
-    """
-    :param algo: name of the algorithm as the zoo spells it
-    :param env_id: id of the environment
-    :param conf_file: see :func:`conf_file_path`
-    :return: a line that recommends PPO; None where nothing speaks for it
-    """
-    if algo != "sac" or conf_file is not None or env_id not in BETTER_WITH_PPO:
-        return None
-    return f"PPO learns better skills here: sb3-diayn train --algo ppo --env {env_id}"
 
 
 def read_entry(file: Path, env_id: str) -> dict[str, Any]:
@@ -199,7 +186,8 @@ def _with_skills(
 ) -> dict[str, Any]:
     """
     Another number of skills, and what depends on it: a bound of -log K, and with stratified skills
-    the environments per skill, at the same number of steps per update.
+    the number of environments, at the same number of steps per update. Each skill keeps its number
+    of environments. Where that makes more of them than before, three per skill are enough.
     """
     wrapper, before = wrapper_of_skills(entry), n_skills_of(entry)
     changed = set_argument(entry, wrapper, "n_skills", check_n_skills(n_skills))
@@ -211,7 +199,9 @@ def _with_skills(
         changed = set_argument(changed, "DIAYNCallback", "log_q_min", bound)
     if get_arguments(entry, wrapper).get("skill") == "stratified":
         n_envs = entry.get("n_envs", 1)
-        changed["n_envs"] = max(1, round(n_envs / before)) * n_skills
+        per_skill = max(1, round(n_envs / before))
+        per_skill = min(per_skill, max(ENOUGH_ENVS, n_envs // n_skills))
+        changed["n_envs"] = per_skill * n_skills
         if scales_updates and "gradient_steps" in entry:
             changed |= scale_updates(entry, changed["n_envs"])
     return changed

@@ -39,7 +39,8 @@ class TrainingOptions:
     :param env: id of the environment, or ``package:id``
     :param gym_packages: packages that register environments; imported, in other processes too
     :param algo: name of the algorithm as the zoo spells it; None for the one that ``conf_file``
-        names, or ``sac``
+        names, or the one that suits the environment, see
+        :func:`~sb3_diayn.zoo.hyperparams.default_algo`
     :param conf_file: file of hyperparameters in the zoo's format, or the name of a provided one;
         None for the provided one of the algorithm
     :param n_skills: number of skills; None for the file's
@@ -121,8 +122,8 @@ def complete(
         raise ValueError(
             "env=None names no environment; expected a gymnasium id. Add --env, or --resume RUN."
         )
-    algo = options.algo or default_algo(options.conf_file)
     env_id, packages = find_environment(options.env, options.gym_packages)
+    algo = options.algo or default_algo(options.conf_file, env_id)
     is_auto = options.hyperparams.get("n_envs") == AUTO
     if is_auto and resumed is not None:
         raise ValueError(

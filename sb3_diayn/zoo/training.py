@@ -41,7 +41,7 @@ from sb3_diayn.zoo.console import print_hyperparams, quiet_zoo
 from sb3_diayn.zoo.environments import importing, is_of_rendering, of_envpool, why_not_made
 from sb3_diayn.zoo.failures import TerminationHandler, closing_if_failed
 from sb3_diayn.zoo.finding import find_run
-from sb3_diayn.zoo.hyperparams import import_zoo, ppo_hint
+from sb3_diayn.zoo.hyperparams import import_zoo
 from sb3_diayn.zoo.parallel import share_imports
 from sb3_diayn.zoo.run_files import OF_SB3, check_log_folder, check_statistics, file_name
 from sb3_diayn.zoo.runs import Run
@@ -127,10 +127,6 @@ def learn_and_save(
                 _check_files(options, trained_agent)
             raise _why_not_set_up(options, agent, error) from error
     print_hyperparams(_title(manager, options), hyperparams)
-    if learns_skills(manager) and trained_agent is None:
-        assert options.algo is not None and options.env is not None
-        if hint := ppo_hint(options.algo, options.env, options.conf_file):
-            print(hint)
     print(f"Saving to {manager.save_path}")
     manager.callbacks.extend(callbacks)
     _name_folders(manager)

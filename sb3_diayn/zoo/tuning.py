@@ -181,7 +181,7 @@ def tune(
             "least 2."
         )
     given = TrainingOptions(env=env, **options)
-    algo = given.algo or default_algo(given.conf_file)
+    algo = given.algo or default_algo(given.conf_file, env or "")
     if algo not in HYPERPARAMS_SAMPLER or algo == "ars":
         raise ValueError(
             f"algo={algo!r} cannot be searched; expected one of "

@@ -14,11 +14,11 @@ pytest.importorskip("rl_zoo3")
 from sb3_diayn import DIAYNCallback
 from sb3_diayn.cli import main
 from sb3_diayn.zoo.hyperparams import (
-    BETTER_WITH_PPO,
+    PPO_BY_DEFAULT,
     config_path,
+    default_algo,
     get_arguments,
     override,
-    ppo_hint,
     read_config,
     read_entry,
     set_argument,
@@ -204,12 +204,13 @@ def test_none_takes_the_place_of_a_value():
     ]
 
 
-def test_ppo_is_recommended_where_it_is_better_and_nothing_was_chosen():
-    assert "sb3-diayn train --algo ppo --env Hopper-v5" in str(ppo_hint("sac", "Hopper-v5", None))
-    assert ppo_hint("sac", "Hopper-v5", "own.yml") is None
-    assert ppo_hint("ppo", "Hopper-v5", None) is None
-    assert ppo_hint("sac", "Pendulum-v1", None) is None
-    for env_id in BETTER_WITH_PPO:
+def test_without_file_and_algorithm_the_environment_chooses_it():
+    assert default_algo(None, "MountainCarContinuous-v0") == "ppo"
+    assert default_algo(None, "package:MountainCarContinuous-v0") == "ppo"
+    assert default_algo(None, "Hopper-v5") == "sac"
+    assert default_algo(None, "Own-v0") == "sac"
+    assert default_algo("original-code", "MountainCarContinuous-v0") == "sac"
+    for env_id in PPO_BY_DEFAULT:
         assert read_entry(config_path("ppo"), env_id)["n_envs"] % 20 == 0
 
 
@@ -224,6 +225,15 @@ def test_what_depends_on_the_number_of_skills_follows_it(n_skills, n_envs, updat
     assert entry.get("train_freq", 1) == train_freq
     bound = get_arguments(entry, "DIAYNCallback")["log_q_min"]
     assert bound == pytest.approx(-math.log(n_skills), abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("algo", "n_skills", "n_envs"),
+    [("sac", 2, 24), ("sac", 10, 60), ("sac", 20, 60), ("sac", 50, 150), ("ppo", 20, 60)],
+)
+def test_many_environments_of_each_skill_do_not_become_more(algo, n_skills, n_envs):
+    """They are 12 and 8 per skill in the files, for K = 5."""
+    assert read_config(algo, "Ant-v5", n_skills=n_skills)["n_envs"] == n_envs
 
 
 @pytest.mark.parametrize("given", [{"gradient_steps": 1}, {"train_freq": 1}])

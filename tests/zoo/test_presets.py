@@ -34,7 +34,7 @@ def written(name: str) -> dict[str, str]:
     assert callback["net_arch"] == model["policy_kwargs"]["net_arch"]
     assert callback["batch_size"] == model["batch_size"]
     return {
-        "algorithm": default_algo(name).upper(),
+        "algorithm": default_algo(name, "Hopper-v5").upper(),
         "hidden layers": " x ".join(map(str, callback["net_arch"])),
         "batch": str(model["batch_size"]),
         "learning rate": f"{model['learning_rate']:g}".replace("e-0", "e-"),
@@ -58,7 +58,7 @@ def test_a_preset_trains(name):
     """300 steps, with its batch size and nets."""
     values = preset(name)
     env = DIAYNWrapper(CountingEnv(), **values["wrapper"])
-    model_class = {"sac": SAC, "ddpg": DDPG}[default_algo(name)]
+    model_class = {"sac": SAC, "ddpg": DDPG}[default_algo(name, "Hopper-v5")]
     values["model"] |= {"buffer_size": 1000, "learning_starts": 297}
     model = model_class("MlpPolicy", env, **values["model"], device="cpu", seed=0)
     callback = DIAYNCallback(**values["callback"])

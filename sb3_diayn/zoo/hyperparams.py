@@ -59,7 +59,7 @@ ENOUGH_ENVS = 3
 NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
 SCHEDULE = re.compile(rf"lin(ear)?_{NUMBER}")
 # Where ppo.yml learns much better skills than sac.yml, in no more time: docs/pages/tips.md.
-PPO_BY_DEFAULT = ("Humanoid-v4", "Humanoid-v5", "InvertedPendulum-v5", "MountainCarContinuous-v0")
+PPO_BY_DEFAULT = ("InvertedPendulum-v5", "MountainCarContinuous-v0")
 # Provided files with the values of published codes.
 PRESETS = ("original-code", "paper", "seed", "urlb")
 

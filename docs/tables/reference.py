@@ -51,6 +51,7 @@ FloatArray = npt.NDArray[np.float64]
 DIGITS, N_POINTS = 3, 5
 WITH_MODEL = (  # keep their zips
     "sac/MountainCarContinuous-v0_1",
+    "ppo/MountainCarContinuous-v0_1",
     "sac/Pendulum-v1_1",
     "sac/Reacher-v5_1",
     "sac/Hopper-v5_1",

@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.expensive, pytest.mark.filterwarnings("default")]
 
 def train(folder, *args):
     assert main(["train", *args, "--no-progress", "--no-report", "-f", str(folder)]) == 0
-    (run,) = folder.glob("sac/*_1")
+    (run,) = folder.glob("*/*_1")
     return find_run(run)
 
 

@@ -81,6 +81,11 @@ REMARKS = {
         "Skills 10, 12 and 17 reach the flag. Skill 13 swings, skill 19 stays on the left slope, "
         "and skill 15 stops near the bottom."
     ),
+    "ppo_MountainCarContinuous-v0_1": (
+        "Skills 0, 4, 10 and 19 reach the flag, each at another time. Skills 11 and 12 rock on the "
+        "left and on the right slope. There is a picture of every 16th step of the environment, so "
+        "the last one can be short of the flag."
+    ),
     "sac_Pendulum-v1_1": (
         "Skill 1 lets the pendulum hang, and skill 2 keeps it nearly upright. The others swing it "
         "or turn it over."

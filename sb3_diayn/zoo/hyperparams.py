@@ -54,8 +54,6 @@ COUNTS = (
 )
 # How often an off-policy model is updated.
 UPDATES = frozenset({"gradient_steps", "train_freq"})
-# Stratified environments per skill: with more of them, each plays fewer steps of the same training.
-ENOUGH_ENVS = 3
 NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
 SCHEDULE = re.compile(rf"lin(ear)?_{NUMBER}")
 # Where ppo.yml learns much better skills than sac.yml, in no more time: docs/pages/tips.md.
@@ -186,8 +184,7 @@ def _with_skills(
 ) -> dict[str, Any]:
     """
     Another number of skills, and what depends on it: a bound of -log K, and with stratified skills
-    the number of environments, at the same number of steps per update. Each skill keeps its number
-    of environments. Where that makes more of them than before, three per skill are enough.
+    the environments per skill, at the same number of steps per update.
     """
     wrapper, before = wrapper_of_skills(entry), n_skills_of(entry)
     changed = set_argument(entry, wrapper, "n_skills", check_n_skills(n_skills))
@@ -199,9 +196,7 @@ def _with_skills(
         changed = set_argument(changed, "DIAYNCallback", "log_q_min", bound)
     if get_arguments(entry, wrapper).get("skill") == "stratified":
         n_envs = entry.get("n_envs", 1)
-        per_skill = max(1, round(n_envs / before))
-        per_skill = min(per_skill, max(ENOUGH_ENVS, n_envs // n_skills))
-        changed["n_envs"] = per_skill * n_skills
+        changed["n_envs"] = max(1, round(n_envs / before)) * n_skills
         if scales_updates and "gradient_steps" in entry:
             changed |= scale_updates(entry, changed["n_envs"])
     return changed

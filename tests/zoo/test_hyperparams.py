@@ -227,15 +227,6 @@ def test_what_depends_on_the_number_of_skills_follows_it(n_skills, n_envs, updat
     assert bound == pytest.approx(-math.log(n_skills), abs=0.05)
 
 
-@pytest.mark.parametrize(
-    ("algo", "n_skills", "n_envs"),
-    [("sac", 2, 24), ("sac", 10, 60), ("sac", 20, 60), ("sac", 50, 150), ("ppo", 20, 60)],
-)
-def test_many_environments_of_each_skill_do_not_become_more(algo, n_skills, n_envs):
-    """They are 12 and 8 per skill in the files, for K = 5."""
-    assert read_config(algo, "Ant-v5", n_skills=n_skills)["n_envs"] == n_envs
-
-
 @pytest.mark.parametrize("given", [{"gradient_steps": 1}, {"train_freq": 1}])
 def test_updates_that_are_given_are_not_scaled(given):
     entry = read_config("sac", "Hopper-v5", n_skills=5, hyperparams=given)

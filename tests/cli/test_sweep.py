@@ -50,7 +50,7 @@ def test_every_setting_with_every_seed(tmp_path):
     assert len(runs) == 2 * 2 * 2 * 2 * 3
     assert len({run.folder for run in runs}) == len(runs)
     last = runs[-1]
-    setting = "MountainCarContinuous-v0_sac_K10_ent_coef=0.2_DIAYNCallback.net_arch=-16-"
+    setting = "MountainCarContinuous-v0_ppo_K10_ent_coef=0.2_DIAYNCallback.net_arch=-16-"
     assert last.folder == tmp_path / setting / "seed_2"
     options = sweep.parse_train(last.command)
     assert (options.env, options.n_skills, options.seed) == ("MountainCarContinuous-v0", 10, 2)

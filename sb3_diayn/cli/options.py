@@ -19,6 +19,7 @@ FILM_SECONDS = 10.0
 FILM_STEPS = 1000  # where a film of a whole episode is cut
 N_EPISODES = 5  # of each skill, in an evaluation
 N_FILMS = 6  # of the best skills, at the end of a training
+ALGO_DEFAULT = "ppo where it learns much better skills, else sac"  # zoo.hyperparams.default_algo
 # What each command may run of other people's files, at the end of its help.
 SECURITY_PAGE = "docs/pages/security.md"
 OPENS_RUN = (
@@ -99,9 +100,6 @@ def add_command(
 
 
 # -- shared options ----------------------------------------------------------------------------
-
-
-ALGO_DEFAULT = "ppo where it learns much better skills, else sac"
 
 
 def config_options() -> Parser:

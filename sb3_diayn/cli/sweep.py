@@ -205,7 +205,7 @@ def _settings(args: argparse.Namespace) -> Iterator[tuple[str, list[str]]]:
     for key, values in args.param:
         params.setdefault(key, []).extend(values)
     keys = list(params)
-    conf_file = parse_train(["train", *args.train_options]).conf_file
+    conf_file = settings_of(parse_train(["train", *args.train_options]))["conf_file"]
     axes = [args.envs, args.algo or [None], args.n_skills or [None], *params.values()]
     for env_id, named_algo, n_skills, *values in itertools.product(*axes):
         algo = named_algo or default_algo(conf_file, env_id)

@@ -59,6 +59,16 @@ def test_every_setting_with_every_seed(tmp_path):
     assert options.log_folder == str(last.folder)
 
 
+@pytest.mark.parametrize(
+    ("options", "algo"),
+    [((), "ppo"), (("--preset", "urlb"), "ddpg"), (("--conf-file", "original-code"), "sac")],
+)
+def test_without_algo_a_sweep_takes_that_of_train(options, algo, tmp_path):
+    car = ["--env", "MountainCarContinuous-v0", "--seeds", "1", "--", *options]
+    (run,) = expand(tmp_path, *car)
+    assert sweep.parse_train(run.command).algo == algo
+
+
 def test_options_for_every_run_and_those_of_the_grid_add_up(tmp_path):
     train = ["--", "--hyperparams", "gamma:0.9", "learning_rate:1e-4"]
     (run,) = expand(tmp_path, "--envs", ENV, "--seeds", "1", "--param", "tau=0.01", *train)

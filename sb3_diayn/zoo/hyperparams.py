@@ -11,6 +11,7 @@ from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
 import yaml
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from sb3_diayn.arguments import is_count
 from sb3_diayn.callbacks import DIAYNCallback
@@ -173,18 +174,20 @@ def read_config(
         entry = read_entry(conf_file_path(conf_file, algo), env_id)
     if n_skills is not None:
         has_own_updates = not UPDATES.isdisjoint(hyperparams or {})
-        entry = _with_skills(entry, n_skills, scales_updates=not has_own_updates)
+        entry = _with_skills(algo, entry, n_skills, scales_updates=not has_own_updates)
     entry = override(algo, entry, hyperparams or {})
     check_hyperparams(algo, entry)
     return entry
 
 
 def _with_skills(
-    entry: Mapping[str, Any], n_skills: int, *, scales_updates: bool
+    algo: str, entry: Mapping[str, Any], n_skills: int, *, scales_updates: bool
 ) -> dict[str, Any]:
     """
     Another number of skills, and what depends on it: a bound of -log K, and with stratified skills
-    the environments per skill, at the same number of steps per update.
+    the number of environments. Off-policy there are as many per skill as before, at the same number
+    of steps per update. On-policy there are about as many in total, at least two per skill (one
+    where there was one): with larger rollouts the policy would change less often.
     """
     wrapper, before = wrapper_of_skills(entry), n_skills_of(entry)
     changed = set_argument(entry, wrapper, "n_skills", check_n_skills(n_skills))
@@ -196,10 +199,21 @@ def _with_skills(
         changed = set_argument(changed, "DIAYNCallback", "log_q_min", bound)
     if get_arguments(entry, wrapper).get("skill") == "stratified":
         n_envs = entry.get("n_envs", 1)
-        changed["n_envs"] = max(1, round(n_envs / before)) * n_skills
+        per_skill = max(1, round(n_envs / before))
+        if is_on_policy(algo):
+            per_skill = max(min(2, per_skill), round(n_envs / n_skills))
+        changed["n_envs"] = per_skill * n_skills
         if scales_updates and "gradient_steps" in entry:
             changed |= scale_updates(entry, changed["n_envs"])
     return changed
+
+
+def is_on_policy(algo: str) -> bool:
+    """
+    :param algo: name of the algorithm as the zoo spells it
+    :return: whether it learns from rollouts; False for a name that is not known
+    """
+    return issubclass(import_zoo().ALGOS.get(algo, object), OnPolicyAlgorithm)
 
 
 def scale_updates(entry: Mapping[str, Any], n_envs: int) -> dict[str, int]:

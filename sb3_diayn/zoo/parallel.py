@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from sb3_diayn.zoo.environments import why_not_made
 from sb3_diayn.zoo.hyperparams import (
     get_arguments,
-    import_zoo,
+    is_on_policy,
     n_skills_of,
     scale_updates,
     wrapper_of_skills,
@@ -66,7 +65,7 @@ def choose_envs(
 def _changes(algo: str, hyperparams: Mapping[str, Any], n_envs: int) -> dict[str, Any]:
     """For as many updates per transition as before, and on-policy for rollouts as large."""
     changes = {"n_envs": n_envs}
-    if not issubclass(import_zoo().ALGOS[algo], OnPolicyAlgorithm):
+    if not is_on_policy(algo):
         changes |= scale_updates(hyperparams, n_envs)
     elif "n_steps" in hyperparams:
         factor = n_envs / hyperparams.get("n_envs", 1)

@@ -54,6 +54,7 @@ GAMMA = 0.99
 CHEETAH = "displacement/ppo/HalfCheetah-v5_1"
 HOPPER = "ppo/Hopper-v5_1"
 FAR_HOPPER = "displacement/ppo/Hopper-v5_1"
+ANT = "position/ppo/Ant-v5_1"
 Returns = list[tuple[int, float]]  # steps of the environment since the start, return
 Array = npt.NDArray[Any]
 Row = dict[str, Any]
@@ -88,7 +89,7 @@ FINETUNING = {
     for env_id, run in SKILLS.items()
 }
 FINETUNING["Hopper-v5"]["best skill that travels, value function reset"] = Start(FAR_HOPPER)
-HIERARCHY = {"sb3_diayn/HalfCheetahHurdle-v0": CHEETAH}
+HIERARCHY = {"sb3_diayn/HalfCheetahHurdle-v0": CHEETAH, "sb3_diayn/AntWaypoints-v0": ANT}
 BRIEF = {"n_steps": 20, "batch_size": 100, "learning_rate": 3e-4}
 LONG = {"n_steps": 10, "batch_size": 100, "learning_rate": 1e-3}
 CONTROLLERS = {

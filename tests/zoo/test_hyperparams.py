@@ -227,6 +227,20 @@ def test_what_depends_on_the_number_of_skills_follows_it(n_skills, n_envs, updat
     assert bound == pytest.approx(-math.log(n_skills), abs=0.05)
 
 
+@pytest.mark.parametrize(
+    ("n_skills", "n_envs"), [(20, 40), (50, 100), (100, 200), (10, 40), (7, 42), (5, 40), (2, 40)]
+)
+def test_rollouts_keep_their_size_if_each_skill_has_two_environments(n_skills, n_envs):
+    assert read_config("ppo", "Hopper-v5", n_skills=n_skills)["n_envs"] == n_envs
+
+
+def test_a_rollout_of_one_environment_for_each_skill(tmp_path):
+    wrapper = {WRAPPER: {"n_skills": 20, "skill": "stratified"}}
+    entry = {"n_envs": 20, "n_timesteps": 40, "env_wrapper": [wrapper], "callback": [CALLBACK]}
+    file = write(tmp_path, {ENV: entry | {"policy": "MlpPolicy"}})
+    assert read_config("ppo", ENV, conf_file=file, n_skills=50)["n_envs"] == 50
+
+
 @pytest.mark.parametrize("given", [{"gradient_steps": 1}, {"train_freq": 1}])
 def test_updates_that_are_given_are_not_scaled(given):
     entry = read_config("sac", "Hopper-v5", n_skills=5, hyperparams=given)

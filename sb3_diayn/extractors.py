@@ -84,6 +84,17 @@ def select_space(space: spaces.Space[Any], selection: Selection) -> spaces.Space
     return spaces.Box(space.low[selection], space.high[selection], dtype=space.low.dtype.type)
 
 
+def select_obs(obs: Any, selection: Selection) -> Any:
+    """
+    :param obs: a batch of observations, arrays or tensors
+    :param selection: from :func:`resolve_selection`
+    :return: what is chosen of each
+    """
+    if isinstance(selection, dict):
+        return {key: select_obs(obs[key], part) for key, part in selection.items()}
+    return obs if selection is None else obs[:, selection]
+
+
 def resolve_indices(
     obs_indices: Coordinates, n_features: int, *, name: str = "obs_indices"
 ) -> list[int]:
@@ -293,7 +304,7 @@ class SpaceExtractor(nn.Module):
         :param obs: a batch of observations, as SB3 stores them
         :return: the part that is read, of ``input_space``
         """
-        chosen: PyTorchObs = _select(shape_like(obs, self.space), self.selection)
+        chosen: PyTorchObs = select_obs(shape_like(obs, self.space), self.selection)
         return chosen
 
 
@@ -408,9 +419,3 @@ def shape_like(obs: PyTorchObs, space: spaces.Space[Any]) -> PyTorchObs:
     shapes = map_spaces(lambda part: part.shape, space)
     shaped: PyTorchObs = map_obs(lambda part, shape: part.reshape(-1, *shape), obs, shapes)
     return shaped
-
-
-def _select(obs: Any, selection: Selection) -> Any:
-    if isinstance(selection, dict):
-        return {key: _select(obs[key], part) for key, part in selection.items()}
-    return obs if selection is None else obs[:, selection]

@@ -21,6 +21,7 @@ from stable_baselines3.common.vec_env.base_vec_env import (
 
 from sb3_diayn.arguments import check_positive
 from sb3_diayn.evaluation.playing import SkillPolicy
+from sb3_diayn.extractors import ObsIndices, resolve_selection, select_obs, select_space
 from sb3_diayn.model_zip import model_n_skills
 from sb3_diayn.observations import channels_first, copy_obs, map_obs
 from sb3_diayn.skills import SkillSpace, check_skill
@@ -73,6 +74,9 @@ class SkillActionEnv(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     :param vec_normalize: the statistics of a model trained under ``VecNormalize``; None for the
         statistics of the model's own environment, if it has one. A zip does not hold them: a
         loaded model needs ``VecNormalize.load("vecnormalize.pkl", venv)`` here
+    :param obs_indices: which part of the observation the skills were trained on, as
+        :class:`~sb3_diayn.callbacks.DIAYNCallback` takes it; None for all of it. The controller
+        sees everything, so it can know a place or a goal that the skills do not
     :raises ValueError: if the model has no skills, the spaces do not fit, a number is out of
         range, or the model was trained under ``VecNormalize`` and there is none
     """
@@ -86,6 +90,7 @@ class SkillActionEnv(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         gamma: float = 1.0,
         deterministic: bool = True,
         vec_normalize: VecNormalize | None = None,
+        obs_indices: ObsIndices = None,
     ) -> None:
         RecordConstructorArgs.__init__(
             self,
@@ -95,11 +100,12 @@ class SkillActionEnv(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             gamma=gamma,
             deterministic=deterministic,
             vec_normalize=vec_normalize,
+            obs_indices=obs_indices,
         )
         self._saved_kwargs = _Shared(self._saved_kwargs)
         gym.Wrapper.__init__(self, env)
         self.steps_per_skill, self.gamma = _check_timing(steps_per_skill, gamma)
-        self._skills = _FrozenSkills(model, env, deterministic, vec_normalize)
+        self._skills = _FrozenSkills(model, env, deterministic, vec_normalize, obs_indices)
         self.n_skills = self._skills.n_skills
         self.action_space = spaces.Discrete(self.n_skills)
 
@@ -181,6 +187,7 @@ class SkillActionVecEnv(VecEnvWrapper):
     :param gamma: as in :class:`SkillActionEnv`
     :param deterministic: as in :class:`SkillActionEnv`
     :param vec_normalize: as in :class:`SkillActionEnv`
+    :param obs_indices: as in :class:`SkillActionEnv`
     :raises ValueError: as in :class:`SkillActionEnv`, or if ``venv`` has other wrappers
     """
 
@@ -193,6 +200,7 @@ class SkillActionVecEnv(VecEnvWrapper):
         gamma: float = 1.0,
         deterministic: bool = True,
         vec_normalize: VecNormalize | None = None,
+        obs_indices: ObsIndices = None,
     ) -> None:
         if isinstance(venv, VecEnvWrapper) or not all(venv.env_is_wrapped(WaitAtEnd)):
             raise ValueError(
@@ -201,7 +209,7 @@ class SkillActionVecEnv(VecEnvWrapper):
                 "n_envs, wrapper_class=WaitAtEnd), and put VecNormalize or VecMonitor outside."
             )
         self.steps_per_skill, self.gamma = _check_timing(steps_per_skill, gamma)
-        self._skills = _FrozenSkills(model, venv, deterministic, vec_normalize)
+        self._skills = _FrozenSkills(model, venv, deterministic, vec_normalize, obs_indices)
         self.n_skills = self._skills.n_skills
         super().__init__(venv, action_space=spaces.Discrete(self.n_skills))
         venv.env_method("set_steps_per_skill", self.steps_per_skill)
@@ -334,9 +342,12 @@ class _FrozenSkills:
         env: gym.Env[Any, Any] | VecEnv,
         deterministic: bool,
         vec_normalize: VecNormalize | None,
+        obs_indices: ObsIndices,
     ) -> None:
         self.n_skills = model_n_skills(model)
-        self._space = SkillSpace(env.observation_space, self.n_skills)
+        self._selection = resolve_selection(obs_indices, env.observation_space)
+        seen = select_space(env.observation_space, self._selection)
+        self._space = SkillSpace(seen, self.n_skills)
         self._model, self._deterministic = model, deterministic
         self._check_spaces(env)
         self._policy = SkillPolicy(model, env, vec_normalize=vec_normalize)
@@ -354,7 +365,8 @@ class _FrozenSkills:
                     f"env={env} does not fit the model, whose {name} is {expected}; expected an "
                     f"environment without DIAYNWrapper for which that is {given}, the one-hot of "
                     f"{self.n_skills} skills included. Make the environment that the skills were "
-                    "learned in, with the same arguments."
+                    "learned in, with the same arguments. Where it has more than the skills saw, "
+                    "choose their part with obs_indices."
                 )
 
     def begin(self, n_envs: int) -> None:
@@ -363,7 +375,7 @@ class _FrozenSkills:
 
     def act(self, env_obs: Any, skills: Array) -> Array:
         """Actions for a batch: observations ``(n, d)`` and skills ``(n,)``."""
-        obs = self._space.append(env_obs, skills)
+        obs = self._space.append(select_obs(env_obs, self._selection), skills)
         actions, self._state = self._policy.predict(
             obs, self._state, self._starts, self._deterministic
         )

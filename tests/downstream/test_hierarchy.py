@@ -6,7 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
-from gymnasium.wrappers import TimeLimit
+from gymnasium.wrappers import FilterObservation, TimeLimit, TransformObservation
 from sb3_contrib import MaskablePPO
 from sb3_contrib.common.maskable.utils import get_action_masks
 from stable_baselines3 import DQN, PPO, SAC
@@ -102,6 +102,43 @@ def test_an_end_stops_the_skill(truncate):
     np.testing.assert_array_equal(obs, [5, 0])
     assert reward == 4 + 5 and (terminated, truncated) == (not truncate, truncate)
     assert info["primitive_steps"] == 2
+
+
+def with_goal():
+    """A PointEnv that also observes a goal, first."""
+    space = gym.spaces.Box(-np.inf, np.inf, (3,), np.float64)
+    return TransformObservation(PointEnv(), lambda obs: np.append(7.0, obs), space)
+
+
+def test_a_controller_may_see_more_than_its_skills():
+    """The skills walk along the first coordinate that they see: the second one of this."""
+    seen = []
+
+    def script(obs, skills):
+        seen.extend(obs)
+        return DIRECTIONS[skills]
+
+    env = SkillActionEnv(with_goal(), with_skills(scripted(script)), obs_indices="1:")
+    obs, _ = env.reset(seed=0)
+    assert obs.shape == (3,)
+    assert env.step(EAST)[0][:2] == pytest.approx([7, 10], abs=0.1)
+    assert seen[0] == pytest.approx(obs[1:])
+    assert seen[-1] == pytest.approx([9, 0], abs=0.1)
+
+    venv = make_vec_env(with_goal, 2, wrapper_class=WaitAtEnd)
+    venv = SkillActionVecEnv(venv, with_skills(walker()), obs_indices=[1, 2])
+    assert venv.reset().shape == (2, 3)
+    assert venv.step(np.array([EAST, WEST]))[0][:, 1] == pytest.approx([10, -10], abs=0.1)
+
+
+def test_a_controller_of_dicts_may_see_more_than_its_skills():
+    env = EchoEnv("goal", box=True)
+    seen = DIAYNWrapper(FilterObservation(env, ["observation"]), K)
+    model = with_skills(SAC("MultiInputPolicy", seen, buffer_size=10, device="cpu"))
+    env = SkillActionEnv(env, model, obs_indices=["observation"])
+    obs, _ = env.reset(seed=0)
+    assert set(obs) == {"observation", "achieved_goal", "desired_goal"}
+    assert set(env.step(0)[0]) == set(obs)
 
 
 def test_rewards_within_a_skill_are_discounted_on_request():
@@ -591,6 +628,8 @@ PLAIN = r"venv=.* cannot run skills in parallel; expected plain .*wrapper_class=
             lambda: SkillActionEnv(CountingEnv(), with_skills(walker())),
             r"does not fit the model, whose observation_space is .*Make the environment that",
         ),
+        (refused(obs_indices="2:"), r"obs_indices='2:' does not choose coordinates"),
+        (refused(obs_indices=[0]), r"env=.* does not fit the model.*their part with obs_indices"),
         (
             lambda: SkillActionEnv(DIAYNWrapper(PointEnv(), K), with_skills(walker())),
             r"does not fit the model, .*expected an environment without DIAYNWrapper",

@@ -54,7 +54,7 @@ GAMMA = 0.99
 CHEETAH = "displacement/ppo/HalfCheetah-v5_1"
 HOPPER = "ppo/Hopper-v5_1"
 FAR_HOPPER = "displacement/ppo/Hopper-v5_1"
-ANT = "position/ppo/Ant-v5_1"
+ANT = "displacement/ppo/Ant-v5_1"
 Returns = list[tuple[int, float]]  # steps of the environment since the start, return
 Array = npt.NDArray[Any]
 Row = dict[str, Any]
@@ -69,6 +69,13 @@ class Start(NamedTuple):
     run: str
     from_skill: bool = True
     reset_critics: bool = True
+
+
+class Skills(NamedTuple):
+    """A run whose skills a controller chooses, and whether it sees positions that they do not."""
+
+    run: str
+    sees_positions: bool = False
 
 
 class Decisions(NamedTuple):
@@ -89,7 +96,10 @@ FINETUNING = {
     for env_id, run in SKILLS.items()
 }
 FINETUNING["Hopper-v5"]["best skill that travels, value function reset"] = Start(FAR_HOPPER)
-HIERARCHY = {"sb3_diayn/HalfCheetahHurdle-v0": CHEETAH, "sb3_diayn/AntWaypoints-v0": ANT}
+HIERARCHY = {
+    "sb3_diayn/HalfCheetahHurdle-v0": Skills(CHEETAH),
+    "sb3_diayn/AntWaypoints-v0": Skills(ANT, sees_positions=True),
+}
 BRIEF = {"n_steps": 20, "batch_size": 100, "learning_rate": 3e-4}
 LONG = {"n_steps": 10, "batch_size": 100, "learning_rate": 1e-3}
 CONTROLLERS = {
@@ -102,13 +112,16 @@ CONTROLLERS = {
 }
 
 
-def plain_envs(task: str, run: Run, n_envs: int, seed: int, *wrappers: Any) -> VecEnv:
+def plain_envs(
+    task: str, run: Run, n_envs: int, seed: int, *wrappers: Any, keep_positions: bool = False
+) -> VecEnv:
     """The environments of a task, observed as by the skills of ``run``, but without skills."""
-    wrappers_of_run = dict(class_entries(run.hyperparams, "env_wrapper"))
-    displacement = wrappers_of_run.get("sb3_diayn.DisplacementObservation")
+    displacement = displacement_of(run)
+    if keep_positions:
+        displacement |= {"keep": True}
 
     def wrap(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
-        if displacement is not None:
+        if displacement:
             env = DisplacementObservation(env, **displacement)
         for wrapper in wrappers:
             env = wrapper(env)
@@ -116,6 +129,12 @@ def plain_envs(task: str, run: Run, n_envs: int, seed: int, *wrappers: Any) -> V
 
     kwargs = {key: value for key, value in run.env_kwargs.items() if key != "max_episode_steps"}
     return make_vec_env(task, n_envs, seed, wrapper_class=wrap, env_kwargs=kwargs)
+
+
+def displacement_of(run: Run) -> dict[str, Any]:
+    """Arguments of a run's DisplacementObservation, if it has one."""
+    wrappers = dict(class_entries(run.hyperparams, "env_wrapper"))
+    return dict(wrappers.get("sb3_diayn.DisplacementObservation", {}))
 
 
 def statistics_of(run: Run) -> VecNormalize:
@@ -248,14 +267,30 @@ def as_rows(returns: Returns) -> list[Row]:
 def control(_: Path, env_id: str, seed: int, method: str) -> list[Row]:
     """A sparse task, by a controller of skills or without skills."""
     n_steps, (k, options) = N_STEPS["hierarchy"], CONTROLLERS[method]
-    run = find_run(RESULTS / HIERARCHY[env_id])
+    folder, sees_positions = HIERARCHY[env_id]
+    run = find_run(RESULTS / folder)
+    envs = partial(plain_envs, env_id, run, 20, seed, keep_positions=sees_positions)
+
+    def skills_env() -> SkillActionVecEnv:
+        """Actions are skills, played as they were trained: with samples."""
+        n_positions = len(displacement_of(run)["indices"]) if sees_positions else 0
+        return SkillActionVecEnv(
+            envs(WaitAtEnd),
+            run.load_model(device="cpu"),
+            steps_per_skill=k,
+            gamma=GAMMA,
+            deterministic=False,
+            vec_normalize=statistics_of(run),
+            obs_indices=f"{n_positions}:",
+        )
+
     if method == "best skill alone":
-        return as_rows(best_alone(skills_env(env_id, run, seed, k), run.n_skills, n_steps))
+        return as_rows(best_alone(skills_env(), run.n_skills, n_steps))
     model: BaseAlgorithm
     if method == "flat SAC":  # one update for 20 steps
         model = SAC(
             "MlpPolicy",
-            plain_envs(env_id, run, 20, seed),
+            envs(),
             train_freq=1,
             learning_starts=10_000,
             policy_kwargs={"net_arch": [128, 128]},
@@ -264,27 +299,12 @@ def control(_: Path, env_id: str, seed: int, method: str) -> list[Row]:
         )
     else:
         is_flat = method.startswith("flat")
-        held = partial(HeldAction, n_steps=k)
-        env = (
-            plain_envs(env_id, run, 20, seed, held) if is_flat else skills_env(env_id, run, seed, k)
-        )
+        env = envs(partial(HeldAction, n_steps=k)) if is_flat else skills_env()
         normalized = VecNormalize(env, norm_reward=False)
         model = ppo(normalized, seed, gamma=GAMMA**k, ent_coef=0.01, **options)
     callback = PlayedReturns(n_steps)
     model.learn(10**9, callback=callback)
     return as_rows(callback.returns)
-
-
-def skills_env(env_id: str, run: Run, seed: int, steps_per_skill: int) -> SkillActionVecEnv:
-    """Twenty environments whose actions are skills, played as they were trained: with samples."""
-    return SkillActionVecEnv(
-        plain_envs(env_id, run, 20, seed, WaitAtEnd),
-        run.load_model(device="cpu"),
-        steps_per_skill=steps_per_skill,
-        gamma=GAMMA,
-        deterministic=False,
-        vec_normalize=statistics_of(run),
-    )
 
 
 def best_alone(env: SkillActionVecEnv, n_skills: int, n_steps: int) -> Returns:

@@ -21,13 +21,15 @@ PAGES = ROOT / "docs" / "pages"
 PICTURES = PAGES / "images" / "results"
 BEGIN = "<!-- table: python -m docs.tables.downstream -->"
 THRESHOLDS = {"HalfCheetah-v5": 2000, "Hopper-v5": 1000}  # running, standing
-BIN = 30_000  # steps of the environment: longer than an episode of all 20 environments
+EPISODES = ["return", "episodes"]  # their mean, and how many
+BIN = 50_000  # steps: longer than an episode of all 20 environments
 
 
 def returns_of(experiment: str) -> pd.DataFrame:
     """
     :param experiment: "finetuning" or "hierarchy"
-    :return: one row per measurement: ``env``, ``method``, ``seed``, ``steps``, ``return``
+    :return: one row per measurement: ``env``, ``method``, ``seed``, ``steps``, ``return``; of
+        "hierarchy" also ``episodes``, of which that is the mean, and ``best``
     """
     return pd.read_csv(FOLDER / f"{experiment}.csv")
 
@@ -42,12 +44,20 @@ def curves(frame: pd.DataFrame) -> pd.DataFrame:
 
 def binned(frame: pd.DataFrame) -> pd.DataFrame:
     """
-    :param frame: rows of training episodes
-    :return: the same, with the means of the episodes that end within each bin of steps
+    :param frame: rows of ``hierarchy``
+    :return: the mean of the episodes that end within each ``BIN`` steps
     """
     steps = np.ceil(frame["steps"] / BIN).astype(int) * BIN
-    by = ["env", "method", "seed", "steps"]
-    return frame.assign(steps=steps).groupby(by, sort=False)["return"].mean().reset_index()
+    rows = frame.assign(steps=steps).groupby(["env", "method", "seed", "steps"], sort=False)
+    return rows[EPISODES].apply(mean_return).rename("return").reset_index()
+
+
+def mean_return(part: pd.DataFrame) -> float:
+    """
+    :param part: means and numbers of episodes
+    :return: the mean of all of them
+    """
+    return float(np.average(part["return"], weights=part["episodes"]))
 
 
 def finetuning_table() -> str:
@@ -71,8 +81,8 @@ def hierarchy_table() -> str:
     rows = []
     for (env, method), part in returns_of("hierarchy").groupby(["env", "method"], sort=False):
         late = part[part["steps"] > part["steps"].max() - 2 * BIN]
-        by_seed = late.groupby("seed")["return"].mean()
-        best = part.groupby("seed")["return"].max()
+        by_seed = late.groupby("seed")[EPISODES].apply(mean_return)
+        best = part.groupby("seed")["best"].max()
         numbers = [", ".join(f"{v:.2g}" for v in each) for each in (by_seed, best)]
         row = [env.removeprefix("sb3_diayn/"), method, *numbers, interval_text(interval(by_seed))]
         rows.append((env, -by_seed.mean(), row))

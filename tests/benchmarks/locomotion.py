@@ -15,6 +15,7 @@ docs.tables.downstream`` makes the tables and the figures.
 
 import csv
 import itertools
+import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -86,6 +87,7 @@ class Decisions(NamedTuple):
 
 
 N_STEPS = {"finetuning": 200_000, "hierarchy": 300_000}  # that each method may learn
+BIN = 10_000  # steps, of whose episodes there is one row
 SKILLS = {"HalfCheetah-v5": CHEETAH, "Hopper-v5": HOPPER}
 FINETUNING = {
     env_id: {
@@ -264,6 +266,18 @@ def as_rows(returns: Returns) -> list[Row]:
     return [{"steps": steps, "return": value} for steps, value in returns]
 
 
+def as_bins(returns: Returns) -> list[Row]:
+    """The episodes that end within each 10,000 steps: how many, their mean, and the best."""
+    bins: dict[int, list[float]] = {}
+    for steps, value in returns:
+        end = min(math.ceil(steps / BIN) * BIN, N_STEPS["hierarchy"])
+        bins.setdefault(end, []).append(value)
+    return [
+        {"steps": steps, "episodes": len(found), "return": np.mean(found), "best": max(found)}
+        for steps, found in sorted(bins.items())
+    ]
+
+
 def control(_: Path, env_id: str, seed: int, method: str) -> list[Row]:
     """A sparse task, by a controller of skills or without skills."""
     n_steps, (k, options) = N_STEPS["hierarchy"], CONTROLLERS[method]
@@ -285,7 +299,7 @@ def control(_: Path, env_id: str, seed: int, method: str) -> list[Row]:
         )
 
     if method == "best skill alone":
-        return as_rows(best_alone(skills_env(), run.n_skills, n_steps))
+        return as_bins(best_alone(skills_env(), run.n_skills, n_steps))
     model: BaseAlgorithm
     if method == "flat SAC":  # one update for 20 steps
         model = SAC(
@@ -304,7 +318,7 @@ def control(_: Path, env_id: str, seed: int, method: str) -> list[Row]:
         model = ppo(normalized, seed, gamma=GAMMA**k, ent_coef=0.01, **options)
     callback = PlayedReturns(n_steps)
     model.learn(10**9, callback=callback)
-    return as_rows(callback.returns)
+    return as_bins(callback.returns)
 
 
 def best_alone(env: SkillActionVecEnv, n_skills: int, n_steps: int) -> Returns:

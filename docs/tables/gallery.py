@@ -8,6 +8,8 @@ The gallery: films and figures of every run in ``zoo_configs/results`` that has 
 A new run with a zip gets its place without a change here. ``REMARKS`` says what its film shows.
 """
 
+import csv
+import hashlib
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ from sb3_diayn.evaluation.results import SkillEvaluation
 PAGE = ROOT / "docs" / "pages" / "gallery.md"
 BEGIN = "<!-- table: python -m docs.tables.gallery -->"
 MEDIA = PAGE.parent / "images" / "gallery"
+DRAWN = PAGE.parent / "tables" / "gallery.csv"  # of which evaluation each exhibit shows
 README_FILM = PAGE.parent / "images" / "hopper_skills.webp"
 README_RUN, README_SKILLS = RESULTS / "sac" / "Hopper-v5_1", (17, 7, 12, 5, 9, 14)
 MAX_SKILLS = 6  # of a film
@@ -144,6 +147,11 @@ class Exhibit:
         """:return: what was measured in this environment"""
         task = self.env_id.rpartition("/")[2]
         return self.run / f"evaluation{f'_{task}' if self.env_id in BORROWED else ''}.json"
+
+    @property
+    def digest(self) -> str:
+        """:return: what tells one evaluation from another, in 12 digits"""
+        return hashlib.sha256(self.evaluation_file.read_bytes()).hexdigest()[:12]
 
     @cached_property
     def evaluation(self) -> SkillEvaluation:
@@ -280,6 +288,12 @@ def make(exhibit: Exhibit) -> None:
     media.save_run_figures(exhibit.figures, run, evaluation)
 
 
+def read_drawn() -> dict[str, str]:
+    """:return: the digest of the evaluation that the films and figures of each exhibit show"""
+    with DRAWN.open(newline="", encoding="utf-8") as file:
+        return {row["exhibit"]: row["evaluation"] for row in csv.DictReader(file)}
+
+
 def main(env_ids: Sequence[str]) -> None:
     """
     Write films, figures and the page, and delete the files of runs that are gone.
@@ -288,10 +302,16 @@ def main(env_ids: Sequence[str]) -> None:
     """
     shown = [exhibit for env_id in ENVIRONMENTS for exhibit in exhibits(env_id)]
     MEDIA.mkdir(exist_ok=True)
+    before, drawn = read_drawn(), {}
     for exhibit in shown:
         if not env_ids or exhibit.env_id in env_ids or not exhibit.evaluation_file.is_file():
             print(exhibit.name)
             make(exhibit)
+            drawn[exhibit.name] = exhibit.digest
+        elif exhibit.name in before:
+            drawn[exhibit.name] = before[exhibit.name]
+    with DRAWN.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([("exhibit", "evaluation"), *drawn.items()])
     named = {file for exhibit in shown for file in exhibit.files}
     for file in set(MEDIA.iterdir()) - named:
         file.unlink()

@@ -16,6 +16,7 @@ from docs.tables.gallery import (
     TASKS,
     choose_skills,
     exhibits,
+    read_drawn,
     with_sections,
 )
 from docs.tables.reference_tables import REFERENCES
@@ -38,6 +39,12 @@ def test_every_environment_has_a_section():
 
 def test_every_file_is_there_and_shown():
     assert sorted(MEDIA.iterdir()) == sorted(NAMED)
+
+
+def test_films_and_figures_show_the_runs_that_are_there():
+    shown = [exhibit for env_id in ENVIRONMENTS for exhibit in exhibits(env_id)]
+    old = [each.env_id for each in shown if read_drawn().get(each.name) != each.digest]
+    assert not old, f"run python -m docs.tables.gallery {' '.join(old)}"
 
 
 def test_the_gallery_is_small():

@@ -56,6 +56,7 @@ WITH_MODEL = (  # keep their zips
     "sac/Reacher-v5_1",
     "sac/Hopper-v5_1",
     "velocity/ppo/HalfCheetah-v5_1",
+    "displacement/ppo/Ant-v5_1",
     "displacement/ppo/HalfCheetah-v5_1",
     "displacement/ppo/Hopper-v5_1",
     "displacement/ppo/Swimmer-v5_1",

@@ -55,8 +55,8 @@ REMARKS = {
     ),
     "position_ppo_Ant-v5_1": "Skill 3 falls on its back and crawls. The others walk on their feet.",
     "displacement_ppo_Ant-v5_1": (
-        "Each of the others walks in a direction of its own. Skill 1 rolls onto its back, as "
-        "skills 2 and 7 do in some episodes of the evaluation."
+        "Skill 1 rolls onto its back, as skills 2 and 7 do in some episodes of the evaluation. The "
+        "others walk on their feet, each in a direction of its own."
     ),
     "velocity_ppo_HalfCheetah-v5_1": (
         "Skills 0 and 2 move forward, skill 0 often on its face with the hind leg in the air. "

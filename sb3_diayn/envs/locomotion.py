@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.envs.mujoco.ant_v5 import AntEnv
 from gymnasium.envs.mujoco.half_cheetah_v5 import HalfCheetahEnv
+from gymnasium.envs.mujoco.mujoco_env import MujocoEnv
 from gymnasium.utils import EzPickle
 
 Array = npt.NDArray[Any]
@@ -17,6 +18,19 @@ HURDLES = tuple(2.0 + 3.0 * i for i in range(12))  # x of each, in metres
 HURDLE_HALF_SIZE = (0.05, 0.5, 0.125)  # metres; MuJoCo describes a box by half its edges
 WAYPOINTS = ((2.0, 2.0), (-2.0, 2.0), (-2.0, -2.0), (2.0, -2.0), (2.0, 2.0))  # x and y in metres
 WAYPOINT_RADIUS = 0.5  # metres
+# Waypoints in pictures: green, and faint until they are next.
+GREEN, NEXT, LATER, REACHED = (0.1, 0.7, 0.2), 0.8, 0.2, 0.0
+
+
+def _simulation(env: MujocoEnv, spec: mujoco.MjSpec) -> tuple[mujoco.MjModel, mujoco.MjData]:
+    """What gymnasium makes from its model file, here from a changed one."""
+    with warnings.catch_warnings():
+        # gymnasium's model file uses settotalmass, which MuJoCo deprecates.
+        warnings.filterwarnings("ignore", message=".*settotalmass")
+        model = spec.compile()
+    model.vis.global_.offwidth = max(model.vis.global_.offwidth, env.width)
+    model.vis.global_.offheight = max(model.vis.global_.offheight, env.height)
+    return model, mujoco.MjData(model)
 
 
 class HalfCheetahHurdleEnv(HalfCheetahEnv):
@@ -66,13 +80,7 @@ class HalfCheetahHurdleEnv(HalfCheetahEnv):
                 conaffinity=1,
                 rgba=(0.7, 0.2, 0.2, 1.0),
             )
-        with warnings.catch_warnings():
-            # gymnasium's model file uses settotalmass, which MuJoCo deprecates.
-            warnings.filterwarnings("ignore", message=".*settotalmass")
-            model = spec.compile()
-        model.vis.global_.offwidth = max(model.vis.global_.offwidth, self.width)
-        model.vis.global_.offheight = max(model.vis.global_.offheight, self.height)
-        return model, mujoco.MjData(model)
+        return _simulation(self, spec)
 
     def reset_model(self) -> Array:
         """:return: the first observation of an episode"""
@@ -105,6 +113,7 @@ class AntWaypointsEnv(AntEnv):
     reward or cost.
     **Episode end**: the last waypoint or an unhealthy ant as in ``Ant-v5`` (terminated), or the
     time limit of 2,000 steps of 0.05 s (truncated).
+    **Pictures** show the waypoints as green discs: the next one bright, later ones faint.
 
     Example::
 
@@ -128,9 +137,27 @@ class AntWaypointsEnv(AntEnv):
         super().__init__(**options)
         EzPickle.__init__(self, waypoints=waypoints, **options)
 
+    def _initialize_simulation(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
+        spec = mujoco.MjSpec.from_file(self.fullpath)
+        for x, y in self._waypoints:  # sites are seen, and touch nothing
+            spec.worldbody.add_site(
+                type=mujoco.mjtGeom.mjGEOM_CYLINDER,
+                size=(WAYPOINT_RADIUS, 0.005, 0.0),
+                pos=(x, y, 0.005),
+                rgba=(*GREEN, LATER),
+            )
+        return _simulation(self, spec)
+
+    def _show_waypoints(self) -> None:
+        alpha = self.model.site_rgba[-len(self._waypoints) :, 3]
+        alpha[:] = LATER
+        alpha[: self._reached + 1] = NEXT
+        alpha[: self._reached] = REACHED
+
     def reset_model(self) -> Array:
         """:return: the first observation of an episode"""
         self._reached = 0
+        self._show_waypoints()
         obs: Array = super().reset_model()  # type: ignore[no-untyped-call]
         return obs
 
@@ -142,7 +169,9 @@ class AntWaypointsEnv(AntEnv):
         obs, _, terminated, truncated, info = super().step(action)  # type: ignore[no-untyped-call]
         position = info["x_position"], info["y_position"]
         is_reached = np.linalg.norm(self._waypoints[self._reached] - position) <= WAYPOINT_RADIUS
-        self._reached += int(is_reached)
+        if is_reached:
+            self._reached += 1
+            self._show_waypoints()
         info = {**info, "waypoints_reached": self._reached}
         terminated = bool(terminated or self._reached == len(self._waypoints))
         return obs, float(is_reached), terminated, truncated, info

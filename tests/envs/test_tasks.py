@@ -195,6 +195,32 @@ def test_waypoints_pay_in_order_and_the_last_ends_the_episode():
     np.testing.assert_allclose(steps[-1][0][:2], (2, 2.4), atol=0.05)
 
 
+def test_pictures_show_the_next_waypoint_brightest():
+    env = make("AntWaypoints")
+    env.reset(seed=0)
+
+    def alphas():
+        return pytest.approx(env.unwrapped.model.site_rgba[:, 3])
+
+    assert alphas() == [0.8, 0.2, 0.2, 0.2, 0.2]
+    place(env, x=2, y=2, z=0.6)
+    assert alphas() == [0.0, 0.8, 0.2, 0.2, 0.2]
+    env.reset()
+    assert alphas() == [0.8, 0.2, 0.2, 0.2, 0.2]
+
+
+def test_an_ant_moves_among_waypoints_as_in_its_own_environment():
+    task, ant = (
+        gym.make(name, exclude_current_positions_from_observation=False)
+        for name in ("sb3_diayn/AntWaypoints-v0", "Ant-v5")
+    )
+    task.reset(seed=0)
+    ant.reset(seed=0)
+    rng = np.random.default_rng(0)
+    for action in rng.uniform(-1, 1, (50, 8)):
+        np.testing.assert_array_equal(task.step(action)[0], ant.step(action)[0])
+
+
 @pytest.mark.parametrize(
     ("name", "kwargs", "attribute"),
     [

@@ -50,6 +50,7 @@ from tests.benchmarks.timing import command_line
 
 RESULTS = Path("zoo_configs/results")
 EXPERTS = "experts"  # folder of their states, below the output
+CONTROLLER_FOLDER = "controllers"  # folder of those that choose skills, with their VecNormalize
 N_EPISODES = 4  # of each expert
 GAMMA = 0.99
 CHEETAH = "displacement/ppo/HalfCheetah-v5_1"
@@ -278,7 +279,7 @@ def as_bins(returns: Returns) -> list[Row]:
     ]
 
 
-def control(_: Path, env_id: str, seed: int, method: str) -> list[Row]:
+def control(output: Path, env_id: str, seed: int, method: str) -> list[Row]:
     """A sparse task, by a controller of skills or without skills."""
     n_steps, (k, options) = N_STEPS["hierarchy"], CONTROLLERS[method]
     folder, sees_positions = HIERARCHY[env_id]
@@ -318,6 +319,11 @@ def control(_: Path, env_id: str, seed: int, method: str) -> list[Row]:
         model = ppo(normalized, seed, gamma=GAMMA**k, ent_coef=0.01, **options)
     callback = PlayedReturns(n_steps)
     model.learn(10**9, callback=callback)
+    if method.startswith("controller"):
+        (output / CONTROLLER_FOLDER).mkdir(exist_ok=True)
+        file = output / CONTROLLER_FOLDER / f"{env_id.rpartition('/')[2]}_{k}_steps_{seed}"
+        model.save(file)
+        normalized.save(f"{file}.pkl")
     return as_bins(callback.returns)
 
 

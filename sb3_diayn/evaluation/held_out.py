@@ -36,6 +36,10 @@ MAX_ITERATIONS = 20
 # A classifier that is sure and wrong would cost log 0. With this share of a uniform guess, a
 # mistake costs at most log(K / share), times a weight of at most MAX_WEIGHT.
 UNIFORM_SHARE, MAX_WEIGHT = 0.1, 20.0
+# Where few states are all told apart, larger weights are better without end, and the first mistake
+# would cost more than all else is worth. Each unit of weight costs as much as so many nats of one
+# state: with thousands of states that is nothing.
+WEIGHT_COST = 1.0
 # Observations without a bound, infinite ones too, are cut here.
 MAX_COORDINATE = 1e9
 
@@ -159,17 +163,21 @@ def _linear_vote(states: Array, skills: Array, tested: Array) -> Array:
 
 
 def _fit_weights(votes: Array, skills: Array) -> Array:
-    """The weights of the classifiers with the largest mean log probability of the right skill."""
+    """
+    The weights of the classifiers with the largest mean log probability of the right skill, less
+    their cost.
+    """
     with require_extra("report"):
         from scipy.optimize import minimize  # type: ignore[import-untyped]
     right = votes[:, np.arange(len(skills)), skills]
     share = 1 / (np.bincount(skills)[skills] * votes.shape[2])  # of each state: skills count alike
+    cost = WEIGHT_COST / len(skills)
 
     def loss(weights: Array) -> tuple[float, Array]:
         log_probs = _weigh(votes, weights)
         expected = np.einsum("mnk,nk->mn", votes, np.exp(log_probs))
-        value = log_probs[np.arange(len(skills)), skills] @ share
-        return -float(value), (expected - right) @ share
+        value = log_probs[np.arange(len(skills)), skills] @ share - cost * weights.sum()
+        return -float(value), (expected - right) @ share + cost
 
     n_classifiers = len(votes)
     bounds = [(0.0, MAX_WEIGHT)] * n_classifiers

@@ -47,6 +47,18 @@ def test_two_pairs_of_twins_are_two_skills():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("stray", range(3))
+def test_one_stray_among_few_states_does_not_cost_everything(stray):
+    """Ten places on a circle, five episodes of one state each. One is at another skill's place."""
+
+    def place(z, e, rng):
+        angle = 2 * math.pi * (z + 2 * (z == 3 and e == stray)) / 10
+        return 10 * np.array([[math.cos(angle), math.sin(angle)]]) + rng.normal(0, 0.5, (1, 2))
+
+    assert 7 < n_distinct(place, n_episodes=5, n_skills=10) < 10
+
+
+@pytest.mark.slow
 def test_a_coin_that_tells_the_skill_in_half_of_the_states():
     """By hand: I = log 2 / 2 for two skills, of which one bit is shown half of the time."""
 

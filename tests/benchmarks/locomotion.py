@@ -89,7 +89,7 @@ class Decisions(NamedTuple):
 
 N_STEPS = {"finetuning": 200_000, "hierarchy": 300_000}  # that each method may learn
 BIN = 10_000  # steps, of whose episodes there is one row
-SKILLS = {"HalfCheetah-v5": CHEETAH, "Hopper-v5": HOPPER, "Ant-v5": ANT}
+SKILLS = {"HalfCheetah-v5": CHEETAH, "Hopper-v5": HOPPER}
 FINETUNING = {
     env_id: {
         "best skill, value function reset": Start(run),

@@ -55,8 +55,8 @@ REMARKS = {
     ),
     "position_ppo_Ant-v5_1": "Skill 3 falls on its back and crawls. The others walk on their feet.",
     "displacement_ppo_Ant-v5_1": (
-        "Skill 1 rolls onto its back, as skills 2 and 7 do in some episodes of the evaluation. The "
-        "others walk on their feet, each in a direction of its own."
+        "Skill 1 rears up, and its episode ends early. In the evaluation it lies on its back for 15 % "
+        "of its steps. The others walk on their feet, each in a direction of its own."
     ),
     "velocity_ppo_HalfCheetah-v5_1": (
         "Skills 0 and 2 move forward, skill 0 often on its face with the hind leg in the air. "
@@ -102,8 +102,7 @@ REMARKS = {
         "and skills 6, 9 and 13 drive out of the picture."
     ),
     "position_ppo_Ant-v5_1_AntWaypoints-v0": (
-        "No waypoint is reached in these six seconds; the environment does not draw them. Skill 3 "
-        "lies on its back."
+        "No waypoint, a green disc, is reached in these six seconds. Skill 3 lies on its back."
     ),
     "velocity_ppo_HalfCheetah-v5_1_HalfCheetahHurdle-v0": (
         "Skill 0 gets stuck at the first hurdle, skill 2 stops in front of it. The others run "

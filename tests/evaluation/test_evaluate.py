@@ -36,23 +36,23 @@ def evaluate(model, env=None, **kwargs):
 
 def test_a_walker_in_every_direction():
     """20 steps at speed 1: 19 between first and last record, a cell of 0.25 m for each."""
-    e = evaluate(walker(), n_episodes=2)
+    e = evaluate(walker(), n_episodes=8)
     assert np.array_equal(e.confusion, np.eye(K))
     assert e.discriminator_bound == e.mutual_information == pytest.approx(math.log(K), abs=1e-6)
     assert e.recognized_skills == pytest.approx(K, abs=1e-5)
     assert e.calibration_error == pytest.approx(0, abs=1e-6)
     assert e.distinct_skills == pytest.approx(K, abs=0.02)
     assert np.array_equal(e.held_out_log_q, e.held_out_log_q_everything)
-    assert e.skill_returns == pytest.approx(np.full((K, 2), 20 * math.log(K)), abs=1e-4)
-    assert np.array_equal(e.lengths, np.full((K, 2), 20))
-    assert e.distances == pytest.approx(np.full((K, 2), 19), abs=1e-5)
+    assert e.skill_returns == pytest.approx(np.full((K, 8), 20 * math.log(K)), abs=1e-4)
+    assert np.array_equal(e.lengths, np.full((K, 8), 20))
+    assert e.distances == pytest.approx(np.full((K, 8), 19), abs=1e-5)
     assert e.displacements == pytest.approx(e.distances)
     assert e.info["coordinates"] == ["x_position", "y_position"]
     assert e.info["cell_size"] == [0.25, 0.25]
-    assert e.task_returns[0] == pytest.approx([210, 210], abs=1)  # 1 + 2 + ... + 20
-    assert e.task_returns[2] == pytest.approx([-210, -210], abs=1)
+    assert e.task_returns[0] == pytest.approx([210] * 8, abs=1)  # 1 + 2 + ... + 20
+    assert e.task_returns[2] == pytest.approx([-210] * 8, abs=1)
     assert e.sensitivity == pytest.approx(math.sqrt(0.5))  # of 1, 0, -1, 0
-    assert e.paths.shape == (K, 2, 100, 2)
+    assert e.paths.shape == (K, 8, 100, 2)
     assert e.paths[1, 0, -1] == pytest.approx([0, 20], abs=0.1)
 
 
@@ -175,7 +175,7 @@ def test_two_pairs_of_twins_are_two_skills():
 
 @pytest.mark.slow
 def test_a_discriminator_that_knows_nothing_of_distinct_skills():
-    e = evaluate(walker(), discriminator=constant_discriminator([0.25] * K), n_episodes=2)
+    e = evaluate(walker(), discriminator=constant_discriminator([0.25] * K), n_episodes=8)
     assert e.distinct_skills == pytest.approx(K, abs=0.02)
     assert e.recognized_skills == pytest.approx(1, abs=1e-5)
 
@@ -220,7 +220,7 @@ def test_without_scikit_learn_all_else_is_measured(monkeypatch):
 def test_an_untrained_policy_is_distinct_only_without_its_noise(deterministic):
     """Its mean actions differ by far less than its noise, which the mode leaves out."""
     model = make_sac(point_vec())
-    e = evaluate(model, n_episodes=4, baseline=True, deterministic=deterministic, seed=1)
+    e = evaluate(model, n_episodes=8, baseline=True, deterministic=deterministic, seed=1)
     assert (e.distinct_skills_untrained > 2) == deterministic
     assert e.distinct_skills == pytest.approx(e.distinct_skills_untrained, abs=0.6)
 

@@ -120,7 +120,7 @@ def test_table_and_dataframe_have_a_row_per_skill(evaluation):
 def test_repr_is_a_line(evaluation):
     evaluation = replace(evaluation, info=evaluation.info | {"algo": "SAC", "env_id": "Point-v0"})
     assert repr(evaluation) == (
-        "SkillEvaluation(SAC on Point-v0, 4 skills, 2 episodes of each, 4 distinct skills, "
+        "SkillEvaluation(SAC on Point-v0, 4 skills, 2 episodes of each, 3.94 distinct skills, "
         "accuracy 100%, best task return 210 of skill 0)"
     )
     assert repr(straight_walks(3)).startswith("SkillEvaluation(3 skills, 2 episodes of each")

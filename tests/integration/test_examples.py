@@ -31,14 +31,12 @@ def test_readme_is_short():
 @pytest.mark.parametrize("path", EXAMPLES)
 def test_example_runs_and_prints_a_result(path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "zoo_configs").symlink_to(ROOT / "zoo_configs")
     shrunk = re.sub(r"\b\d{1,3}_\d{3}\b", "200", path.read_text())  # steps, checkpoints
     assert shrunk != path.read_text()
     copy = tmp_path / path.name
-    copy.write_text(shrunk)
+    copy.write_text(shrunk.replace('"zoo_configs/', f'"{ROOT.as_posix()}/zoo_configs/'))
     runpy.run_path(str(copy), run_name="__main__")
-    made = [file for file in tmp_path.rglob("*.*") if "zoo_configs" not in file.parts]
-    assert {file.suffix for file in made} & {".zip", ".mp4"}
+    assert [*tmp_path.rglob("*.zip"), *tmp_path.rglob("*.mp4")]
     # A bar with percents comes from SB3 and is no result.
     printed = [line for line in capsys.readouterr().out.splitlines() if "it/s" not in line]
     assert any(line.strip() for line in printed)

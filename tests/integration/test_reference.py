@@ -94,7 +94,8 @@ def test_no_run_tells_where_something_was_installed(name):
 
 
 def test_models_to_try_at_once():
-    folders = {file.parent.relative_to(RESULTS).as_posix() for file in RESULTS.rglob("*.zip")}
+    files = set(RESULTS.rglob("*.zip")) - set(RESULTS.glob("downstream/controllers/*.zip"))
+    folders = {file.parent.relative_to(RESULTS).as_posix() for file in files}
     assert folders == set(WITH_MODEL)
     for folder in map(RESULTS.joinpath, folders):
         model = folder / f"{folder.name.removesuffix('_1')}.zip"

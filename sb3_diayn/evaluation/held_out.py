@@ -36,9 +36,9 @@ MAX_ITERATIONS = 20
 # A classifier that is sure and wrong would cost log 0. With this share of a uniform guess, a
 # mistake costs at most log(K / share), times a weight of at most MAX_WEIGHT.
 UNIFORM_SHARE, MAX_WEIGHT = 0.1, 20.0
-# Where every one of a few states is recognised, the best weight is the largest, and the first mistake
-# spoils the bound. So a unit of weight costs as much as this many nats of one state: next to nothing
-# with thousands of states.
+# Where every one of a few states is recognised, the best weight is the largest, and the first
+# mistake spoils the bound. So a unit of weight costs as much as this many nats of one state: next
+# to nothing with thousands of states.
 WEIGHT_COST = 1.0
 # Observations without a bound, infinite ones too, are cut here.
 MAX_COORDINATE = 1e9

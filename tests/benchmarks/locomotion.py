@@ -89,7 +89,8 @@ class Decisions(NamedTuple):
 
 N_STEPS = {"finetuning": 200_000, "hierarchy": 300_000}  # that each method may learn
 BIN = 10_000  # steps, of whose episodes there is one row
-SKILLS = {"HalfCheetah-v5": CHEETAH, "Hopper-v5": HOPPER}
+ENDS = ("max_episode_steps", "healthy_z_range")  # of a run, where a task has its own
+SKILLS = {"HalfCheetah-v5": CHEETAH, "Hopper-v5": HOPPER, "Ant-v5": ANT}
 FINETUNING = {
     env_id: {
         "best skill, value function reset": Start(run),
@@ -118,7 +119,10 @@ CONTROLLERS = {
 def plain_envs(
     task: str, run: Run, n_envs: int, seed: int, *wrappers: Any, keep_positions: bool = False
 ) -> VecEnv:
-    """The environments of a task, observed as by the skills of ``run``, but without skills."""
+    """
+    The environments of a task, observed as by the skills of ``run``, but without skills. Their
+    episodes end as the task says.
+    """
     displacement = displacement_of(run)
     if keep_positions:
         displacement |= {"keep": True}
@@ -130,7 +134,7 @@ def plain_envs(
             env = wrapper(env)
         return env
 
-    kwargs = {key: value for key, value in run.env_kwargs.items() if key != "max_episode_steps"}
+    kwargs = {key: value for key, value in run.env_kwargs.items() if key not in ENDS}
     return make_vec_env(task, n_envs, seed, wrapper_class=wrap, env_kwargs=kwargs)
 
 

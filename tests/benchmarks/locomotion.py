@@ -16,6 +16,7 @@ docs.tables.downstream`` makes the tables and the figures.
 import csv
 import itertools
 import math
+import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -51,6 +52,7 @@ from tests.benchmarks.timing import command_line
 RESULTS = Path("zoo_configs/results")
 EXPERTS = "experts"  # folder of their states, below the output
 CONTROLLER_FOLDER = "controllers"  # folder of those that choose skills, with their VecNormalize
+SKILLS_WITHOUT_PRIOR = "skills"  # folder of their runs
 N_EPISODES = 4  # of each expert
 GAMMA = 0.99
 CHEETAH = "displacement/ppo/HalfCheetah-v5_1"
@@ -74,17 +76,22 @@ class Start(NamedTuple):
 
 
 class Skills(NamedTuple):
-    """A run whose skills a controller chooses, and whether it sees positions that they do not."""
+    """
+    The run whose skills a controller chooses, the environment of skills without a prior, and how
+    many coordinates of the position the controller sees and they do not.
+    """
 
     run: str
-    sees_positions: bool = False
+    env_id: str
+    n_positions: int = 0
 
 
 class Decisions(NamedTuple):
-    """How long each decision lasts, and arguments of the PPO that decides."""
+    """How long each decision lasts, arguments of the PPO that decides, and which skills it has."""
 
     n_steps: int
     ppo: dict[str, Any]
+    has_prior: bool = True
 
 
 N_STEPS = {"finetuning": 200_000, "hierarchy": 300_000}  # that each method may learn
@@ -101,14 +108,15 @@ FINETUNING = {
 }
 FINETUNING["Hopper-v5"]["best skill that travels, value function reset"] = Start(FAR_HOPPER)
 HIERARCHY = {
-    "sb3_diayn/HalfCheetahHurdle-v0": Skills(CHEETAH),
-    "sb3_diayn/AntWaypoints-v0": Skills(ANT, sees_positions=True),
+    "sb3_diayn/HalfCheetahHurdle-v0": Skills(CHEETAH, "HalfCheetah-v5"),
+    "sb3_diayn/AntWaypoints-v0": Skills(ANT, "Ant-v5", n_positions=2),
 }
 BRIEF = {"n_steps": 20, "batch_size": 100, "learning_rate": 3e-4}
 LONG = {"n_steps": 10, "batch_size": 100, "learning_rate": 1e-3}
 CONTROLLERS = {
     "controller, a skill for 50 steps": Decisions(50, LONG),
     "controller, a skill for 10 steps": Decisions(10, BRIEF),
+    "controller, a skill without a prior for 50 steps": Decisions(50, LONG, has_prior=False),
     "best skill alone": Decisions(50, {}),
     "flat PPO": Decisions(1, {}),
     "flat PPO, an action for 10 steps": Decisions(10, BRIEF),
@@ -117,15 +125,17 @@ CONTROLLERS = {
 
 
 def plain_envs(
-    task: str, run: Run, n_envs: int, seed: int, *wrappers: Any, keep_positions: bool = False
+    task: str, run: Run, n_envs: int, seed: int, *wrappers: Any, sees_positions: bool = False
 ) -> VecEnv:
     """
     The environments of a task, observed as by the skills of ``run``, but without skills. Their
     episodes end as the task says.
     """
+    kwargs = {key: value for key, value in run.env_kwargs.items() if key not in ENDS}
     displacement = displacement_of(run)
-    if keep_positions:
-        displacement |= {"keep": True}
+    if sees_positions:
+        kwargs["exclude_current_positions_from_observation"] = False
+        displacement = displacement and displacement | {"keep": True}
 
     def wrap(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
         if displacement:
@@ -134,7 +144,6 @@ def plain_envs(
             env = wrapper(env)
         return env
 
-    kwargs = {key: value for key, value in run.env_kwargs.items() if key not in ENDS}
     return make_vec_env(task, n_envs, seed, wrapper_class=wrap, env_kwargs=kwargs)
 
 
@@ -283,16 +292,30 @@ def as_bins(returns: Returns) -> list[Row]:
     ]
 
 
+def without_prior(folder: Path, env_id: str) -> Run:
+    """
+    Five skills, learned as by the provided configuration: the discriminator reads everything. They
+    are learned where the folder does not have them.
+    """
+    run = folder / "ppo" / f"{env_id}_1"
+    if not (run / f"{env_id}.zip").is_file():
+        options = f"--algo ppo --env {env_id} --n-skills 5 --seed 0 --device cpu --no-report"
+        subprocess.run(["sb3-diayn", "train", *options.split(), "-f", str(folder)], check=True)
+    return find_run(run)
+
+
 def control(output: Path, env_id: str, seed: int, method: str) -> list[Row]:
     """A sparse task, by a controller of skills or without skills."""
-    n_steps, (k, options) = N_STEPS["hierarchy"], CONTROLLERS[method]
-    folder, sees_positions = HIERARCHY[env_id]
-    run = find_run(RESULTS / folder)
-    envs = partial(plain_envs, env_id, run, 20, seed, keep_positions=sees_positions)
+    n_steps, (k, options, has_prior) = N_STEPS["hierarchy"], CONTROLLERS[method]
+    folder, skills_env_id, n_positions = HIERARCHY[env_id]
+    if has_prior:
+        run = find_run(RESULTS / folder)
+    else:
+        run = without_prior(output / SKILLS_WITHOUT_PRIOR, skills_env_id)
+    envs = partial(plain_envs, env_id, run, 20, seed, sees_positions=n_positions > 0)
 
     def skills_env() -> SkillActionVecEnv:
         """Actions are skills, played as they were trained: with samples."""
-        n_positions = len(displacement_of(run)["indices"]) if sees_positions else 0
         return SkillActionVecEnv(
             envs(WaitAtEnd),
             run.load_model(device="cpu"),
@@ -325,7 +348,9 @@ def control(output: Path, env_id: str, seed: int, method: str) -> list[Row]:
     model.learn(10**9, callback=callback)
     if method.startswith("controller"):
         (output / CONTROLLER_FOLDER).mkdir(exist_ok=True)
-        file = output / CONTROLLER_FOLDER / f"{env_id.rpartition('/')[2]}_{k}_steps_{seed}"
+        prior = "" if has_prior else "_without_prior"
+        name = f"{env_id.rpartition('/')[2]}_{k}_steps{prior}_{seed}"
+        file = output / CONTROLLER_FOLDER / name
         model.save(file)
         normalized.save(f"{file}.pkl")
     return as_bins(callback.returns)

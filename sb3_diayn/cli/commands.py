@@ -382,5 +382,5 @@ def add_config(commands: Commands) -> None:
         "Print where the provided hyperparameters are.",
         example="ppo",
     )
-    text = "an algorithm, or another provided file, e.g. ppo_travel or paper"
+    text = "an algorithm, or another provided file, e.g. ppo_displacement or paper"
     parser.add_argument("algo", nargs="?", default="sac", help=text)

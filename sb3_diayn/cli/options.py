@@ -114,7 +114,7 @@ def config_options() -> Parser:
     add("--buffer-size", type=int, help="replay buffer; default: the configuration's")
     add("--reward-scale", type=float, help="factor of the reward; default: the configuration's")
     add("--ent-coef", type=entropy_coefficient, help="entropy coefficient, a number or auto")
-    text = "file of hyperparameters, or a provided one, e.g. ppo_travel; default: the algorithm's"
+    text = "file of hyperparameters, or a provided one, e.g. ppo_metra; default: the algorithm's"
     add("--conf-file", metavar="YML", help=text)
     return parser
 

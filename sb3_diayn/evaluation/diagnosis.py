@@ -41,8 +41,15 @@ NARROW_COORDINATES, NARROW_SHARE = 0.1, 0.8
 MAX_NAMED = 10
 # An agent that stumbles is back on its feet within a tenth of its steps.
 UPSIDE_DOWN = 0.1
-# What the provided ppo_travel.yml has hyperparameters for.
-TRAVEL_ENVS = ("Ant-v5", "HalfCheetah-v5")
+# What the provided ppo_displacement.yml has hyperparameters for.
+TRAVEL_ENVS = (
+    "Ant-v5",
+    "HalfCheetah-v5",
+    "Hopper-v5",
+    "Humanoid-v5",
+    "Swimmer-v5",
+    "Walker2d-v5",
+)
 
 
 @dataclass(frozen=True)
@@ -318,7 +325,10 @@ def _travel_advice(evaluation: SkillEvaluation) -> str:
         "skill_duration."
     )
     if info.get("env_id") in TRAVEL_ENVS and not _is_metra(evaluation):
-        advice += " The provided ppo_travel.yml does all of this."
+        advice += (
+            " Or train with --algo ppo --conf-file ppo_displacement, whose discriminator reads how "
+            "far the agent has come in the last seconds."
+        )
     return advice
 
 

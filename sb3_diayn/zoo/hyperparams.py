@@ -107,7 +107,7 @@ def conf_file_path(conf_file: str | Path | None, algo: str | None) -> Path:
     if path.is_dir():
         raise ValueError(
             f"conf_file={str(conf_file)!r} is a folder; expected a YAML file, or the name of a "
-            "provided one such as 'ppo_travel'."
+            "provided one such as 'ppo_displacement'."
         )
     return path if path.suffix or path.is_file() else config_path(path.name)
 

@@ -85,7 +85,7 @@ def test_diagnoses_speak_of_phi(evaluation):
         evaluation.held_out_log_q[:] = bound - np.log(K)
         evaluation.held_out_confusion[:] = np.eye(K)
         text = " ".join(f"{each.message} {each.advice}" for each in diagnose(evaluation))
-        for word in ("discriminator", "log_q", "nan", "spectral_norm", "ppo_travel"):
+        for word in ("discriminator", "log_q", "nan", "spectral_norm", "ppo_displacement"):
             assert word not in text
     evaluation.movement[:] = 1
     evaluation.held_out_log_q[:] = 0

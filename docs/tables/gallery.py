@@ -54,10 +54,7 @@ REMARKS = {
         "the target, the red point."
     ),
     "position_ppo_Ant-v5_1": "Skill 3 falls on its back and crawls. The others walk on their feet.",
-    "displacement_ppo_Ant-v5_1": (
-        "Skill 1 rears up, and its episode ends early. In the evaluation it lies on its back for "
-        "15 % of its steps. The others walk on their feet, each in a direction of its own."
-    ),
+    "displacement_ppo_Ant-v5_1": "All walk on their feet, each in a direction of its own.",
     "velocity_ppo_HalfCheetah-v5_1": (
         "Skills 0 and 2 move forward, skill 0 often on its face with the hind leg in the air. "
         "Skills 1, 3 and 4 run backward on their feet."

@@ -372,11 +372,18 @@ def _upside_down(evaluation: SkillEvaluation) -> list[Diagnosis]:
             "upside_down",
             "warning",
             f"{len(skills)} of {evaluation.n_skills} skills have the torso upside down: {named}.",
-            "Look at their films. To rule it out, end the episode when the torso turns over, in a "
-            "wrapper inside DIAYNWrapper, and see that no skill gains by ending early.",
+            "Look at their films. To rule it out, end the episode when the torso turns over, "
+            f"{_end_on_back(evaluation)}, and see that no skill gains by ending early.",
             tuple(int(k) for k in skills),
         )
     ]
+
+
+def _end_on_back(evaluation: SkillEvaluation) -> str:
+    env_id = str(evaluation.info.get("env_id"))
+    if env_id.startswith("Ant-v"):  # as ppo_displacement.yml does
+        return "with env_kwargs=dict(healthy_z_range=(0.35, 1.0))"
+    return "in a wrapper inside DIAYNWrapper"
 
 
 def _narrow(evaluation: SkillEvaluation) -> list[Diagnosis]:

@@ -370,6 +370,9 @@ def test_skills_on_their_back_are_named():
     assert (finding.kind, finding.severity, finding.skills) == ("upside_down", "warning", (3, 7))
     assert "2 of 10 skills" in finding.message
     assert "3 (97% of its steps)" in finding.message
+    assert "in a wrapper" in finding.advice
+    (ant,) = diagnose(good(upside_down=shares, info=good().info | {"env_id": "Ant-v5"}))
+    assert "healthy_z_range" in ant.advice
 
 
 @pytest.mark.parametrize("shares", [np.full(N, 0.09), np.full(N, np.nan)])

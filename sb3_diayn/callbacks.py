@@ -135,8 +135,8 @@ class DIAYNCallback(BaseCallback):
     :param use_actions: make the action a further input of the discriminator
     :param normalize_obs: scale the discriminator's inputs by a running mean and deviation
     :param objective: ``"diayn"``, or ``"metra"``: skills that travel far without chosen
-        coordinates, see :class:`~sb3_diayn.representation.Representation`. Experimental. What this
-        class says of the discriminator then holds for METRA's phi
+        coordinates, see :class:`~sb3_diayn.representation.Representation`. Use ``normalize_obs``
+        with it. What this class says of the discriminator then holds for METRA's phi
     :param dual_slack: of METRA, epsilon of the constraint
     :param dual_learning_rate: of METRA's dual variable (Adam); None for ``learning_rate``
     :param spectral_norm: bound how fast log q may change from state to state, see

@@ -47,8 +47,9 @@ from sb3_diayn.trainer import HISTORY
 
 FloatArray = npt.NDArray[np.float64]
 # The paths fill most of an evaluation. A coordinate has so many digits of its largest value.
-# Figures show the paths of seed 0; in the files of other seeds a path has so many points.
-DIGITS, N_POINTS = 3, 5
+# Figures show the paths of seed 0, which have so many points together at most. In the files of other
+# seeds each path has N_POINTS.
+DIGITS, N_ALL_POINTS, N_POINTS = 3, 10_000, 5
 WITH_MODEL = (  # keep their zips
     "sac/MountainCarContinuous-v0_1",
     "ppo/MountainCarContinuous-v0_1",
@@ -93,8 +94,9 @@ def collect(sweep: Path, results: Path) -> None:
         _write_history(model, target / "history.csv")
         for file in sorted(run.glob("evaluation*.json")):
             evaluation = SkillEvaluation.load(file)
-            if args["seed"] > 0:
-                evaluation.paths = thinned(evaluation.paths)
+            n_skills, n_episodes = evaluation.paths.shape[:2]
+            n_points = N_POINTS if args["seed"] > 0 else N_ALL_POINTS // (n_skills * n_episodes)
+            evaluation.paths = thinned(evaluation.paths, n_points)
             write_compact(evaluation, target / file.name)
         print(target)
 
@@ -136,13 +138,14 @@ def _write_history(model: Path, file: Path) -> None:
         writer.writerow([f"{end[name]:.6g}" if name in end else "nan" for name in HISTORY])
 
 
-def thinned(paths: FloatArray) -> FloatArray:
+def thinned(paths: FloatArray, n_points: int) -> FloatArray:
     """
     :param paths: of skills, shape ``(K, E, P, 2)``
-    :return: at most ``N_POINTS`` of the P points, with the first and the last one
+    :param n_points: how many of the P points to keep at most, with the first and the last one
+    :return: shape ``(K, E, n_points, 2)``
     """
-    n_points = paths.shape[2]
-    rows = np.linspace(0, n_points - 1, min(n_points, N_POINTS)).round().astype(int)
+    n_all = paths.shape[2]
+    rows = np.linspace(0, n_all - 1, min(n_all, n_points)).round().astype(int)
     return paths[:, :, rows]
 
 

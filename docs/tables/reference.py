@@ -47,8 +47,8 @@ from sb3_diayn.trainer import HISTORY
 
 FloatArray = npt.NDArray[np.float64]
 # The paths fill most of an evaluation. A coordinate has so many digits of its largest value.
-# Figures show the paths of seed 0, which have so many points together at most. In the files of other
-# seeds each path has N_POINTS.
+# Figures show the paths of seed 0, which have at most so many points together. In the files of
+# other seeds each path has N_POINTS.
 DIGITS, N_ALL_POINTS, N_POINTS = 3, 10_000, 5
 WITH_MODEL = (  # keep their zips
     "sac/MountainCarContinuous-v0_1",

@@ -179,13 +179,14 @@ def exhibits(env_id: str, results: Path = RESULTS) -> list[Exhibit]:
     """
     :param env_id: id of an environment
     :param results: a folder with log folders of the zoo
-    :return: its runs that have their models, or else the first one without
+    :return: its runs that have their models, or else the first one of the main table
     """
     if env_id in BORROWED:
         return [Exhibit(env_id, results / BORROWED[env_id])]
     files = sorted(results.rglob(f"{env_id.replace('/', '-')}_*/run.json"))
     shown = [Exhibit(env_id, file.parent) for file in files]
-    return [exhibit for exhibit in shown if exhibit.has_model] or shown[:1]
+    with_model = [exhibit for exhibit in shown if exhibit.has_model]
+    return with_model or sorted(shown, key=lambda exhibit: len(exhibit.run.parts))[:1]
 
 
 def choose_skills(evaluation: SkillEvaluation, n: int = MAX_SKILLS) -> dict[int, str]:

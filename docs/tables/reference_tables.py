@@ -118,6 +118,7 @@ def _row(run: Path) -> dict[str, Any]:
         "worst return": returns.min(),
         "skills that solve it": np.nan if solved is None else (returns >= solved).sum(),
         "cells": evaluation.info["total_coverage"],
+        "share of static skills": (evaluation.movement < STATIC_MOVEMENT).mean(),
     }
 
 

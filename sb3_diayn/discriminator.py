@@ -426,7 +426,8 @@ class Discriminator(nn.Module):
 
     def _cells(self, skills: th.Tensor, nets: Any) -> th.Tensor:
         """Where nets and skills are in ``has_learned``, flattened."""
-        return skills + self.n_skills * th.as_tensor(nets, device=skills.device)
+        nets = th.as_tensor(nets, dtype=th.int64, device=skills.device)  # folds are saved as bytes
+        return skills + self.n_skills * nets
 
     def reward(
         self,

@@ -174,7 +174,8 @@ class VecDIAYNWrapper(VecEnvWrapper):
         self._reset_seeds()
         self._reset_options()
         self._last_obs = self._augment(env_obs)
-        return self._last_obs
+        # A wrapper outside may write into what it gets, and the callback would not notice.
+        return copy_obs(self._last_obs)
 
     def _begin(self, indices: Any) -> None:
         """Draw the skills of new episodes."""
@@ -215,10 +216,10 @@ class VecDIAYNWrapper(VecEnvWrapper):
         for index in ends:
             last = index_obs(last_obs, index)
             # VecNormalize clips ``terminal_observation``; the discriminator reads the raw one.
-            raw = self.skill_space.env_obs(last)
+            raw = copy_obs(self.skill_space.env_obs(last))
             infos[index] |= {"terminal_observation": last, "terminal_env_obs": raw}
         self._last_obs = self._augment(env_obs) if self._draw(ends) else last_obs
-        return self._last_obs, rewards, dones, infos
+        return copy_obs(self._last_obs), rewards, dones, infos
 
     def _check_last(
         self, env_obs: Obs, ends: npt.NDArray[np.int64], infos: list[dict[str, Any]]

@@ -185,7 +185,8 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any], RecordConstructorArgs):
         self._episode_steps, self._task_return = 0, 0.0
         self._check_info(info)
         self.last_obs = self._augment(obs)
-        return self.last_obs, {**info, "skill": self.skill}
+        # A wrapper outside may write into what it gets, and the callback would not notice.
+        return copy_obs(self.last_obs), {**info, "skill": self.skill}
 
     def step(
         self, action: npt.NDArray[Any]
@@ -218,7 +219,7 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any], RecordConstructorArgs):
             self.skill = self._sampler.redraw(self.skill)
             obs = self.skill_space.append(self.skill_space.env_obs(obs), self.skill)
         self.last_obs = obs
-        return obs, reward, terminated, truncated, info
+        return copy_obs(obs), reward, terminated, truncated, info
 
     def episode_state(self) -> dict[str, Any] | None:
         """

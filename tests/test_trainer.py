@@ -291,6 +291,18 @@ def test_a_net_that_has_not_learned_from_a_skill_pays_nothing_for_it():
     assert (rewards == 0).tolist() == [False, False, True, False, False, False]
 
 
+def test_the_memory_of_two_nets_holds_many_skills():
+    """Folds are bytes, the number of a skill may be larger."""
+    discriminator = Discriminator(SPACE, 300, net_arch=[16], cross_fit=True)
+    trainer = DiscriminatorTrainer(discriminator, 1e-2, 0)
+    obs, skills, fold = th.randn(300, 2), th.arange(300), np.zeros(300, np.uint8)
+    trainer.update(Batch(obs, skills, folds=fold))
+    assert discriminator.has_learned.sum(dim=1).tolist() == [300, 0]
+    # The net that has learned nothing answers for the first fold.
+    assert (discriminator.reward(obs, skills, folds=fold) == 0).all()
+    assert (discriminator.reward(obs, skills, folds=fold + 1) != 0).all()
+
+
 def test_the_loss_of_two_nets_is_their_mean():
     """Nets that know nothing have a loss of log 3 each."""
     trainer = make_trainer(cross_fit=True)

@@ -18,7 +18,7 @@ from sb3_diayn.evaluation.evaluate import evaluate_skills
 from sb3_diayn.evaluation.media import TEXT_FORMATS, has_tensorboard, log_confusion
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.evaluation.trajectories import as_vec_env, check_space, preserve_state
-from sb3_diayn.files import make_folder, replacing, write_bytes, write_through_memory
+from sb3_diayn.files import make_folder, reading, replacing, write_bytes, write_through_memory
 from sb3_diayn.model_zip import skill_state
 from sb3_diayn.representation import objective_class
 from sb3_diayn.trainer import State
@@ -75,7 +75,7 @@ class SkillEvaluationCallback(BaseCallback):
     :param seed: of environments and sampled actions, the same for each evaluation
     :param max_steps: see :func:`~sb3_diayn.evaluation.trajectories.play_skills`
     :param save_path: folder for ``evaluations.json``, ``best_model.zip`` and the statistics of
-        ``VecNormalize``. ``"auto"`` for the folder ``skills`` within the run's, see
+        ``VecNormalize``. A training that is resumed continues what is there. ``"auto"`` for the folder ``skills`` within the run's, see
         :class:`~sb3_diayn.checkpoints.DIAYNCheckpointCallback`. None to save nothing
     :param save_best: save the model whenever it has more distinct skills than any before; where
         their number is not known, whenever the discriminator's own bound is the highest so far.
@@ -132,6 +132,7 @@ class SkillEvaluationCallback(BaseCallback):
         self._check_objective(skill_state(self.model))  # refuses a model without a discriminator
         check_eval_envs(self, self.training_env)
         self._folder = self._find_folder()
+        self._continue_history()
         self._periods = self.num_timesteps // self.eval_freq
         if self._env is None:
             with preserve_state(self.model, self.training_env):
@@ -186,6 +187,20 @@ class SkillEvaluationCallback(BaseCallback):
             folder = run_folder(self.locals["callback"]) / self.subfolder
         return make_folder(folder)
 
+    def _continue_history(self) -> None:
+        """Of the training that this one resumes. A later best model stays the one to beat."""
+        if self._folder is None or self.history or self.num_timesteps == 0:
+            return
+        file = self._folder / HISTORY_FILE
+        if not file.is_file():
+            return
+        expected = "evaluations as they were written. Remove the file to begin a new one"
+        with reading(file, expected, argument="save_path"):
+            rows = json.loads(file.read_bytes())
+            self.history = [row for row in rows if row["num_timesteps"] <= self.num_timesteps]
+            if (self._folder / BEST_MODEL).is_file():
+                self.best_bound = max((_bound(row) for row in rows), default=-np.inf)
+
     # -- training ----------------------------------------------------------------------------
 
     def _on_step(self) -> bool:
@@ -197,7 +212,7 @@ class SkillEvaluationCallback(BaseCallback):
         row = evaluation.numbers()
         self.history.append({"num_timesteps": self.num_timesteps, **row})
         self._log(evaluation, row)
-        self._save(_first_known(evaluation.held_out_bound, evaluation.discriminator_bound))
+        self._save(_bound(row))
         targets = {
             "distinct_skills": self.stop_at_distinct_skills,
             "mutual_information": self.stop_at_mutual_information,
@@ -255,5 +270,7 @@ class SkillEvaluationCallback(BaseCallback):
             self._env = None
 
 
-def _first_known(*values: float) -> float:
-    return next((value for value in values if not np.isnan(value)), -np.inf)
+def _bound(row: dict[str, float]) -> float:
+    """What the best model is chosen by."""
+    bounds = [row.get(name, np.nan) for name in ("held_out_bound", "discriminator_bound")]
+    return next((bound for bound in bounds if not np.isnan(bound)), -np.inf)

@@ -12,6 +12,7 @@ from stable_baselines3.common.vec_env import (
     DummyVecEnv,
     VecCheckNan,
     VecEnv,
+    VecEnvWrapper,
     VecExtractDictObs,
     VecFrameStack,
     VecMonitor,
@@ -65,12 +66,23 @@ def copy_envs(
         wrap = COPIED_WRAPPERS.get(type(wrapper))
         if wrap is not None:
             env = wrap(env, wrapper)
-        elif not has_skills:  # others are known to leave the observations of the skills alone
+        elif not has_skills:
             raise ValueError(
                 f"{argument} cannot be built: the training has {type(wrapper).__name__} within "
                 f"VecDIAYNWrapper, which may do anything; expected wrappers of SB3. {remedy}"
             )
+        elif _may_change_actions(wrapper):  # the callback checks observations and rewards
+            raise ValueError(
+                f"{argument} cannot be built: the training has {type(wrapper).__name__} outside "
+                "the skills, which may change the actions; expected wrappers of SB3, or a wrapper "
+                f"without a step_async of its own. {remedy}"
+            )
     return env
+
+
+def _may_change_actions(wrapper: VecEnvWrapper) -> bool:
+    cls = type(wrapper)
+    return cls.step_async is not VecEnvWrapper.step_async or cls.step is not VecEnv.step
 
 
 def _stack(env: VecEnv, old: VecFrameStack) -> VecEnv:

@@ -263,6 +263,25 @@ def test_an_unknown_wrapper_within_the_skills_is_refused_at_the_start():
         learn(make_ppo(VecDIAYNWrapper(Own(make_vec_env(ID, 2)), K)), callback)
 
 
+class Still(VecEnvWrapper):
+    """Does nothing, whatever the policy says."""
+
+    def reset(self):
+        return self.venv.reset()
+
+    def step_async(self, actions):
+        self.venv.step_async(0 * actions)
+
+    def step_wait(self):
+        return self.venv.step_wait()
+
+
+def test_a_wrapper_that_may_change_actions_is_refused_at_the_start():
+    callback = SkillEvaluationCallback(eval_freq=1_000_000)
+    with pytest.raises(ValueError, match=r"has Still outside the skills, which may.*eval_env="):
+        learn(make_ppo(Still(training_env())), callback)
+
+
 def test_other_spaces_are_refused_at_the_start():
     callback = SkillEvaluationCallback(point_vec(2), eval_freq=1_000_000)
     with pytest.raises(ValueError, match="wrappers, as VecFrameStack"):
@@ -338,6 +357,46 @@ def test_history_and_best_model_are_saved(tmp_path):
     saved = SAC.load(tmp_path / "a" / "best_model", device="cpu")
     assert saved.num_timesteps == best["num_timesteps"]
     assert load_discriminator(tmp_path / "a" / "best_model").n_skills == K
+
+
+@pytest.mark.slow
+def test_a_resumed_training_continues_what_was_saved(tmp_path):
+    def evaluating():
+        return SkillEvaluationCallback(eval_freq=20, save_path=tmp_path)
+
+    def history():
+        return json.loads((tmp_path / "evaluations.json").read_text())
+
+    model = make_sac(training_env())
+    learn(model, evaluating(), steps=60)
+    rows = history()
+    rows[-1]["held_out_bound"] = 10.0  # after the checkpoint from which the training is resumed
+    (tmp_path / "evaluations.json").write_text(json.dumps(rows))
+    (tmp_path / "best_model.zip").write_bytes(b"the best")
+
+    model.num_timesteps = 45
+    callback = evaluating()
+    model.learn(40, callback=[make_callback(), callback], reset_num_timesteps=False)
+    assert [row["num_timesteps"] for row in history()] == [20, 40, 60, 80]
+    assert history()[:2] == rows[:2] and history() == callback.history
+    assert (tmp_path / "best_model.zip").read_bytes() == b"the best"
+
+    learn(model, evaluating(), steps=20)  # from step 0
+    assert [row["num_timesteps"] for row in history()] == [20]
+    assert (tmp_path / "best_model.zip").read_bytes() != b"the best"
+
+
+@pytest.mark.slow
+def test_damaged_evaluations_are_refused(tmp_path):
+    model = make_sac(training_env())
+    learn(model, SkillEvaluationCallback(eval_freq=20, save_path=tmp_path), steps=20)
+    (tmp_path / "evaluations.json").write_text("[")
+    with pytest.raises(ValueError, match=r"evaluations.json' cannot be read .*Remove the file"):
+        model.learn(
+            20,
+            callback=[make_callback(), SkillEvaluationCallback(save_path=tmp_path)],
+            reset_num_timesteps=False,
+        )
 
 
 @pytest.mark.slow

@@ -7,7 +7,13 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.wrappers import TimeLimit
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecMonitor, VecNormalize
+from stable_baselines3.common.vec_env import (
+    DummyVecEnv,
+    VecEnvWrapper,
+    VecFrameStack,
+    VecMonitor,
+    VecNormalize,
+)
 
 from sb3_diayn import DIAYNWrapper, VecDIAYNWrapper
 from tests.helpers.envs import StepEnv
@@ -36,6 +42,32 @@ class Hide(gym.Wrapper):
     def step(self, action):
         *rest, _ = self.env.step(action)
         return *rest, {}
+
+
+class Shift(gym.Wrapper):
+    """Writes into the observations that it gets."""
+
+    def reset(self, **kwargs):
+        obs, info = self.env.reset(**kwargs)
+        obs += 0.5
+        return obs, info
+
+    def step(self, action):
+        obs, *rest = self.env.step(action)
+        obs += 0.5
+        return obs, *rest
+
+
+class VecShift(VecEnvWrapper):
+    def reset(self):
+        obs = self.venv.reset()
+        obs += 0.5
+        return obs
+
+    def step_wait(self):
+        obs, *rest = self.venv.step_wait()
+        obs += 0.5
+        return obs, *rest
 
 
 def vec(env: gym.Env) -> DummyVecEnv:
@@ -140,6 +172,16 @@ REFUSED = {
         ),
         "changes the observation .* expected it unchanged.*Put DIAYNWrapper outside",
         "`DIAYNWrapper(TransformObservation(env))`",
+    ),
+    "a wrapper outside that writes into observations": (
+        lambda: vec(Shift(inner())),
+        "changes the observation .* expected it unchanged.*Put DIAYNWrapper outside",
+        "`DIAYNWrapper` outside",
+    ),
+    "a vectorised wrapper outside that writes into observations": (
+        lambda: VecShift(VecDIAYNWrapper(vec(StepEnv()), 3)),
+        "changes the observation .* expected it unchanged.*Put DIAYNWrapper outside",
+        "`VecDIAYNWrapper` outside",
     ),
     "`FrameStackObservation(DIAYNWrapper(env))`": (
         lambda: vec(gym.wrappers.FrameStackObservation(inner(), 2)),

@@ -114,7 +114,7 @@ def _information(evaluation: SkillEvaluation) -> float:
 
 
 def _information_share(evaluation: SkillEvaluation) -> float:
-    """The information as a share of log K."""
+    """The information as a share of log K; NaN for METRA with one episode of each skill."""
     return float(_information(evaluation) / np.log(evaluation.n_skills))
 
 
@@ -124,18 +124,23 @@ def _has_held_out(evaluation: SkillEvaluation) -> bool:
 
 def _has_few_steps(evaluation: SkillEvaluation) -> bool:
     steps = evaluation.info.get("num_timesteps", FEW_STEPS)
-    return bool(steps < FEW_STEPS and _information_share(evaluation) < DISTINCT)
+    return steps < FEW_STEPS and not _are_distinct(evaluation)
+
+
+def _are_distinct(evaluation: SkillEvaluation) -> bool:
+    return _information_share(evaluation) >= DISTINCT  # False where it is unknown
 
 
 def _ignores_skill(evaluation: SkillEvaluation) -> bool:
     is_insensitive = evaluation.sensitivity < INSENSITIVE  # not for NaN, which is unknown
-    return is_insensitive and _information_share(evaluation) < DISTINCT
+    return is_insensitive and not _are_distinct(evaluation)
 
 
 def _is_near_chance(evaluation: SkillEvaluation) -> bool:
     chance = 1 / evaluation.n_skills
     excess = (evaluation.accuracy.mean() - chance) / (1 - chance)
-    return bool(_information_share(evaluation) < NEAR_CHANCE and excess < NEAR_CHANCE)
+    share = _information_share(evaluation)
+    return bool(excess < NEAR_CHANCE and not share >= NEAR_CHANCE)  # it may be unknown
 
 
 def _too_early(evaluation: SkillEvaluation) -> Diagnosis:
@@ -177,7 +182,7 @@ def _alike(evaluation: SkillEvaluation) -> list[Diagnosis]:
     is_known = _has_held_out(evaluation)
     agreement = _agreement(evaluation.held_out_confusion if is_known else evaluation.confusion)
     groups = _connected_groups(agreement >= EQUAL_SKILLS_AGREEMENT)
-    if not groups and (not is_known or _information_share(evaluation) >= DISTINCT):
+    if not groups and (not is_known or _are_distinct(evaluation)):
         return []
     message = f"Skills are alike: {_distinct(evaluation)}."
     if groups:
@@ -341,7 +346,7 @@ def _static(evaluation: SkillEvaluation) -> list[Diagnosis]:
         return []
     named = _enumerate([f"{k} ({evaluation.movement[k]:.2f})" for k in skills])
     is_most = len(skills) >= MANY_STATIC * evaluation.n_skills
-    are_distinct = _information_share(evaluation) >= DISTINCT
+    are_distinct = _are_distinct(evaluation)
     return [
         Diagnosis(
             "static",

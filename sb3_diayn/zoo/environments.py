@@ -154,9 +154,9 @@ def why_not_made(env_id: str, env_kwargs: Mapping[str, Any] | None, error: Excep
             "where there is no display, glfw where there is one, or osmesa, with its library. Set "
             "another one, or unset it."
         )
-    if isinstance(error, TypeError):
+    if env_kwargs and isinstance(error, TypeError) and "argument" in str(error):
         return ValueError(
-            f"env_kwargs={dict(env_kwargs or {})} do not fit {env_id} ({error}); expected "
+            f"env_kwargs={dict(env_kwargs)} do not fit {env_id} ({error}); expected "
             "arguments that it takes. Look them up in its documentation."
         )
     if isinstance(error, (EOFError, ConnectionError)):

@@ -89,6 +89,7 @@ class SkillSearch(ExperimentManager):  # type: ignore[misc]  # the zoo has no ty
         self.fixed_hyperparams, self.pinned, self.space = fixed_hyperparams, pinned, space
         self.n_skill_episodes = n_skill_episodes
         self.is_interrupted = False
+        self.last_failure = ""
 
     def with_trial(self, trial: optuna.trial.BaseTrial) -> dict[str, Any]:
         """
@@ -136,7 +137,8 @@ class SkillSearch(ExperimentManager):  # type: ignore[misc]  # the zoo has no ty
                 model.learn(self.n_timesteps, callback=[*callbacks, evaluation])
             has_failed = False
         except (AssertionError, ValueError) as error:  # what NaN brings about, as in the zoo
-            raise optuna.TrialPruned(str(error)) from error
+            self.last_failure = str(error)
+            raise optuna.TrialPruned(self.last_failure) from error
         finally:
             close_envs(env, has_failed=has_failed)
             close_envs(evaluation.given_env, has_failed=has_failed)
@@ -237,9 +239,10 @@ def _optimize(search: SkillSearch) -> None:
         if search.is_interrupted:
             print(f"The study is kept in {search.storage}. The same command continues it.")
             raise KeyboardInterrupt from error
+        why = search.last_failure and f" The last one failed with: {search.last_failure}"
         raise ValueError(
             f"study_name={search.study_name!r} has no complete trial; expected at least one. "
-            "Raise n_timesteps, or add trials: the messages say why these failed."
+            f"Raise n_timesteps, or add trials.{why}"
         ) from error
 
 

@@ -73,6 +73,18 @@ def test_healthy_tells_the_number_of_distinct_skills():
     assert "90% of the states (10% by chance)" in diagnosis.message
 
 
+def test_one_episode_of_each_skill_with_metra():
+    """No bound on what distinguishes skills is known, only what phi recognises."""
+
+    def metra(n_steps, confusion):
+        info = good().info | {"objective": "metra", "num_timesteps": n_steps}
+        return unknown(info=info, log_q=np.full(N, np.nan), confusion=confusion)
+
+    assert kinds(metra(64, np.eye(N))) == ["too_early"]
+    assert kinds(metra(100_000, np.full((N, N), 1 / N))) == ["too_early"]
+    assert "number of distinct skills is unknown" in only(metra(100_000, np.eye(N))).message
+
+
 # -- measured ----------------------------------------------------------------------------------
 
 

@@ -119,6 +119,15 @@ def test_an_environment_that_cannot_be_made():
         time_step("Pendulum-v1", {"nonsense": 1})
 
 
+def test_an_environment_whose_own_code_fails():
+    def broken():
+        return 1 + "1"
+
+    gym.register("Broken-v0", broken)
+    with pytest.raises(ValueError, match=r"env='Broken-v0' cannot be made: TypeError: unsupported"):
+        time_step("Broken-v0")
+
+
 @pytest.mark.slow
 def test_the_run_remembers_the_number(tmp_path):
     hyperparams = SMALL | {"n_envs": "auto"}

@@ -249,4 +249,5 @@ def test_a_study_without_a_complete_trial(tmp_path, monkeypatch, capsys, interru
         assert "x.db. The same command continues it." in out and "Interrupted." in err
     else:
         assert "study_name='s' has no complete trial" in err
+        assert "The last one failed with: not finite" in err
     assert not list(tmp_path.glob("*_best.yml"))

@@ -52,7 +52,7 @@ def main() -> None:
     print(f"Decided at step {found.decided_at + 1} of {len(expert.observations)}")
     for episode in play_skills(model, make_vec_env(ENV, n_envs=8, **wrapper), range(8), seed=SEED):
         distance = np.linalg.norm(episode.states - expert.observations, axis=1).mean()
-        print(f"skill {episode.skill}: mean distance {distance:.2f} lengths")
+        print(f"skill {episode.skill}: mean distance {distance:.2f} m")
     # Filmed side by side: sb3-diayn imitate skills.zip --trajectory expert.npz
 
 

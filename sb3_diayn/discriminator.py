@@ -426,8 +426,8 @@ class Discriminator(nn.Module):
 
     def _cells(self, skills: th.Tensor, nets: Any) -> th.Tensor:
         """Where nets and skills are in ``has_learned``, flattened."""
-        nets = th.as_tensor(nets, dtype=th.int64, device=skills.device)  # folds are saved as bytes
-        return skills + self.n_skills * nets
+        which = th.as_tensor(nets, dtype=th.int64, device=skills.device)  # folds come as bytes
+        return skills + self.n_skills * which
 
     def reward(
         self,

@@ -8,7 +8,7 @@ read it: the smaller network computes the same from the observation alone.
 import io
 import pickle
 from collections import OrderedDict
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any
 
 import gymnasium as gym
@@ -169,7 +169,8 @@ def _task_space(state: dict[str, Any], space: SkillSpace, venv: VecEnv | None) -
     if state["env_id"] not in gym.registry:
         return space.env_space
     try:
-        return _check_fits(gym.make(state["env_id"]).observation_space, space)
+        with closing(gym.make(state["env_id"])) as env:
+            return _check_fits(env.observation_space, space)
     except (gym.error.Error, ImportError, TypeError, ValueError):
         return space.env_space  # another version of the environment, or one that needs arguments
 

@@ -19,7 +19,7 @@ LAYOUTS = {
 STARTS = {"box": (0.0, 0.0), "hallway": (-1.9, 0.0), "umaze": (-0.85, -0.85)}
 STEP_LENGTH = 0.1
 START_NOISE = 0.02
-PIXELS_PER_UNIT = 100
+PIXELS_PER_METRE = 100
 
 
 class PointNavigationEnv(gym.Env[Array, Array]):
@@ -28,20 +28,20 @@ class PointNavigationEnv(gym.Env[Array, Array]):
     figure 2 of Eysenbach et al. (2019). Sizes and the goal are our own.
     Paper: https://arxiv.org/abs/1802.06070
 
-    **Observation**: the position (x, y), in lengths of the room, ``Box`` of shape ``(2,)``; with
+    **Observation**: the position (x, y) in metres, ``Box`` of shape ``(2,)``; with
     ``velocity=True`` of shape ``(4,)``: the position, then its last change in units of 0.1
-    lengths, clipped to [-1, 1]. At a wall the change is smaller than the action.
-    **Action**: the velocity in [-1, 1] per coordinate, ``Box`` of shape ``(2,)``; 1 is 0.1 lengths
+    metres, clipped to [-1, 1]. At a wall the change is smaller than the action.
+    **Action**: the velocity in [-1, 1] per coordinate, ``Box`` of shape ``(2,)``; 1 is 0.1 metres
     per step. A step that would end in a wall ends at the closest free point, as in the paper.
-    **Layouts**: ``"box"``, 2 by 2 lengths, starting in its centre; ``"hallway"``, a corridor of
-    2 by 0.3 lengths that opens into a room of 1 by 2, starting at the corridor's far end;
-    ``"umaze"``, a corridor of 0.3 lengths along three sides of the box, starting at its lower left
+    **Layouts**: ``"box"``, 2 by 2 metres, starting in its centre; ``"hallway"``, a corridor of
+    2 by 0.3 metres that opens into a room of 1 by 2, starting at the corridor's far end;
+    ``"umaze"``, a corridor of 0.3 metres along three sides of the box, starting at its lower left
     end. No constant action leads through it.
-    Starts vary with a standard deviation of 0.02 lengths per coordinate.
+    Starts vary with a standard deviation of 0.02 metres per coordinate.
     **Reward**: 1 on reaching the goal, which ends the episode (terminated), 0 otherwise.
     **Episode end**: the goal, or the time limit of the registered ids, 100 steps or, in the
     ``"umaze"``, 200 (truncated).
-    ``info`` has ``x_position`` and ``y_position`` in lengths, and ``is_success``.
+    ``info`` has ``x_position`` and ``y_position`` in metres, and ``is_success``.
 
     Example::
 
@@ -56,8 +56,8 @@ class PointNavigationEnv(gym.Env[Array, Array]):
         (True, 0.0, False)
 
     :param layout: ``"box"``, ``"hallway"`` or ``"umaze"``
-    :param goal: (x, y) of the goal, in lengths; None for no goal, so that every reward is 0
-    :param goal_radius: how close counts as reached, in lengths
+    :param goal: (x, y) of the goal, in metres; None for no goal, so that every reward is 0
+    :param goal_radius: how close counts as reached, in metres
     :param velocity: also observe the last change of position
     :param render_mode: None or ``"rgb_array"``
     :raises ValueError: if there is no such layout, the goal is not in it or its radius is not
@@ -150,9 +150,9 @@ class PointNavigationEnv(gym.Env[Array, Array]):
     def render(self) -> npt.NDArray[np.uint8]:
         """:return: the plane from above, y upwards, 100 pixels per length"""
         margin = 0.1
-        width, height = ((self._high - self._low + 2 * margin) * PIXELS_PER_UNIT).astype(int)
-        columns = self._low[0] - margin + (np.arange(width) + 0.5) / PIXELS_PER_UNIT
-        rows = self._high[1] + margin - (np.arange(height) + 0.5) / PIXELS_PER_UNIT
+        width, height = ((self._high - self._low + 2 * margin) * PIXELS_PER_METRE).astype(int)
+        columns = self._low[0] - margin + (np.arange(width) + 0.5) / PIXELS_PER_METRE
+        rows = self._high[1] + margin - (np.arange(height) + 0.5) / PIXELS_PER_METRE
         x, y = np.meshgrid(columns, rows)
         frame = np.full((height, width, 3), 60, np.uint8)
         for x_min, y_min, x_max, y_max in self._rooms:

@@ -75,7 +75,8 @@ class SkillEvaluationCallback(BaseCallback):
     :param seed: of environments and sampled actions, the same for each evaluation
     :param max_steps: see :func:`~sb3_diayn.evaluation.trajectories.play_skills`
     :param save_path: folder for ``evaluations.json``, ``best_model.zip`` and the statistics of
-        ``VecNormalize``. A training that is resumed continues what is there. ``"auto"`` for the folder ``skills`` within the run's, see
+        ``VecNormalize``. A training that is resumed continues what is there. ``"auto"`` for the
+        folder ``skills`` within the run's, see
         :class:`~sb3_diayn.checkpoints.DIAYNCheckpointCallback`. None to save nothing
     :param save_best: save the model whenever it has more distinct skills than any before; where
         their number is not known, whenever the discriminator's own bound is the highest so far.

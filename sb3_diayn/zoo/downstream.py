@@ -42,8 +42,8 @@ def export_run(run: Run, skill: int, log_folder: str | Path, *, reset_critics: b
     :raises ValueError: if the skill does not exist or cannot be exported
     """
     model = run.load_model(to_train=True, device="cpu")
-    normalizer = unwrap_vec_normalize(run.make_env())
-    env = _plain_env(run)
+    skills_env, env = run.make_env(), _plain_env(run)
+    normalizer = unwrap_vec_normalize(skills_env)
     exported = export_skill(
         model, skill, env=env, vec_normalize=normalizer, reset_critics=reset_critics
     )
@@ -58,6 +58,7 @@ def export_run(run: Run, skill: int, log_folder: str | Path, *, reset_critics: b
             statistics.save(str(stats_path / STATISTICS))
         _write_configuration(run, stats_path, exported, target.folder.parent.name, skill)
     close_envs(env, has_failed=False)
+    close_envs(skills_env, has_failed=False)
     return _reopened(target, target.folder)
 
 

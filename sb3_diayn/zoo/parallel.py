@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from typing import Any
 
 import gymnasium as gym
@@ -111,12 +112,11 @@ def time_step(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> float
     :raises ValueError: if it cannot be made or stepped
     """
     try:
-        env = gym.make(env_id, **(env_kwargs or {}))
-        env.reset(seed=0)
-        env.action_space.seed(0)
-        _play(env, WARM_UP)
-        seconds = min(_play(env, SLICE) for _ in range(SLICES))
-        env.close()
+        with closing(gym.make(env_id, **(env_kwargs or {}))) as env:
+            env.reset(seed=0)
+            env.action_space.seed(0)
+            _play(env, WARM_UP)
+            seconds = min(_play(env, SLICE) for _ in range(SLICES))
     except Exception as error:  # an environment may do anything
         raise why_not_made(env_id, env_kwargs, error) from error
     return 1000 * seconds / SLICE

@@ -177,9 +177,7 @@ class Representation(Discriminator):
         return [{"params": of_phi}, of_lambda]
 
     def metrics(self) -> dict[str, float]:
-        """
-        :return: see :meth:`Discriminator.metrics`, and ``dual_lambda``, the price of the constraint
-        """
+        """:return: of :class:`Discriminator`, and ``dual_lambda``, the price of the constraint"""
         return super().metrics() | {"dual_lambda": self.log_lambda.exp().item()}
 
 

@@ -33,7 +33,15 @@ def is_count(value: Any) -> bool:
     :param value: anything
     :return: whether it is an integer of at least 1
     """
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
+    return _is_integer(value) and int(value) >= 1
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _is_seed(value: Any) -> bool:
+    return _is_integer(value) and 0 <= value < 2**32
 
 
 def _is_number(value: Any) -> bool:
@@ -50,18 +58,10 @@ def _is_json_dict(value: Any) -> bool:
 
 
 Count = Annotated[int, Rule(is_count, "a positive integer")]
-CountFrom0 = Annotated[
-    int, Rule(lambda v: is_count(v) or (_is_number(v) and v == 0), "an integer of at least 0")
-]
-Seed = Annotated[
-    int,
-    Rule(
-        lambda v: (is_count(v) or (_is_number(v) and v == 0)) and v < 2**32,
-        f"an integer from 0 to {2**32 - 1}",
-    ),
-]
+CountFrom0 = Annotated[int, Rule(lambda v: _is_integer(v) and v >= 0, "an integer of at least 0")]
+Seed = Annotated[int, Rule(_is_seed, f"an integer from 0 to {2**32 - 1}")]
 CountOrMinus1 = Annotated[
-    int, Rule(lambda v: is_count(v) or (_is_number(v) and v == -1), "a positive integer or -1")
+    int, Rule(lambda v: is_count(v) or (_is_integer(v) and v == -1), "a positive integer or -1")
 ]
 Number = Annotated[float, Rule(_is_number, "a finite number")]
 PositiveNumber = Annotated[float, Rule(lambda v: _is_number(v) and v > 0, "a positive number")]
@@ -89,6 +89,22 @@ def check_positive(name: str, value: Any, hint: str = "") -> int:
             f"{' ' + hint if hint else ''}"
         )
     return int(value)
+
+
+def check_seed(seed: Any) -> int | None:
+    """
+    :param seed: of random numbers, None for none
+    :return: the same as an ``int``
+    :raises ValueError: if it is not an integer from 0 to 4294967295
+    """
+    if seed is None:
+        return None
+    if not _is_seed(seed):
+        raise ValueError(
+            f"seed={seed!r} is not a seed; expected an integer from 0 to {2**32 - 1}, or None for "
+            "no fixed seed."
+        )
+    return int(seed)
 
 
 def check_options(owner: type, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from sb3_diayn.observations import (
     map_spaces,
     take_rows,
 )
-from sb3_diayn.rewards import SkillReward
+from sb3_diayn.rewards import SkillReward, warn_of_unattended_learning
 from sb3_diayn.skills import SkillSpace
 
 Learn = Callable[[Batch], th.Tensor]
@@ -75,7 +75,10 @@ class SkillReplayBuffer(ReplayBuffer):
     :raises ValueError: if ``optimize_memory_usage`` is set, or the space does not end with a skill
     """
 
-    folds: "StretchFolds | None" = None  # also of a buffer that was saved before there were any
+    # Class attributes also stand for what a buffer has not that an older version has saved.
+    folds: "StretchFolds | None" = None
+    model: OffPolicyAlgorithm | None = None
+    start_time: float = 0.0  # of the model's ``learn`` in which the discriminator learns
 
     def __init__(
         self,
@@ -211,6 +214,7 @@ class SkillReplayBuffer(ReplayBuffer):
         next_env_obs = take_rows(self.next_observations, where)
         transitions = self._transitions(where, next_env_obs)
         assert transitions.actions is not None
+        self._check_attended()
         rewards = self._fresh_rewards(where, transitions, self.learn)
         observations, next_observations = self._as_seen(where, next_env_obs, env)
         samples = ReplayBufferSamples(
@@ -221,6 +225,12 @@ class SkillReplayBuffer(ReplayBuffer):
             rewards=rewards,
         )
         return samples if self.n_steps == 1 else self._n_step(samples, batch_inds, envs, env)
+
+    def _check_attended(self) -> None:
+        """The callback of one ``learn`` has no part in another one."""
+        if self.model is not None and self.model.start_time != self.start_time:
+            self.model, self.learn = None, None
+            warn_of_unattended_learning()
 
     def _n_step(
         self, samples: ReplayBufferSamples, rows: Indices, envs: Indices, env: VecNormalize | None
@@ -344,7 +354,7 @@ class SkillReplayBuffer(ReplayBuffer):
 
     def __getstate__(self) -> dict[str, Any]:
         # The discriminator lives in the model's zip and keeps changing: never a copy here.
-        return {**self.__dict__, "skill_reward": None, "learn": None}
+        return {**self.__dict__, "skill_reward": None, "learn": None, "model": None}
 
 
 class SkillDictReplayBuffer(SkillReplayBuffer, DictReplayBuffer):  # type: ignore[misc]
@@ -517,6 +527,7 @@ def bind_buffer(
         _absorb(buffer, stock)
         model.replay_buffer = buffer
     buffer.skill_reward, buffer.learn = skill_reward, None
+    buffer.model, buffer.start_time = model, model.start_time
     if skill_reward.min_task_return is None:
         buffer.gate = None
     else:

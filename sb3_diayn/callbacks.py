@@ -51,6 +51,7 @@ from sb3_diayn.checks import (
     check_task_reward,
     find_change,
     has_even_strata,
+    losses_of,
     normalizes_observations,
 )
 from sb3_diayn.discriminator import Batch, Discriminator
@@ -285,6 +286,7 @@ class DIAYNCallback(BaseCallback):
         is_normalized = normalizes_observations(self.model)
         saved: State | None = None
         is_own = live is not None and live is self._live_state
+        self._is_loaded = known is not None and live is None
         if is_own:
             check_normalized({"vec_normalize": self._is_normalized}, is_normalized)
         else:
@@ -336,10 +338,13 @@ class DIAYNCallback(BaseCallback):
             seed = int(np.random.SeedSequence().generate_state(1)[0])
         for index in range(self.training_env.num_envs):
             self.training_env.env_method("join", index, seed, indices=[index])
+        if self._is_loaded:
+            self.training_env.env_method("go_on", self._continuation.total_timesteps)
         if not has_even_strata(self.training_env, self.n_skills):
             self.training_env.env_method("set_skill", "balanced")
 
     def _on_training_start(self) -> None:
+        check_not_nested(self)  # within a list, SB3 says so only now
         callback = self.locals.get("callback")
         check_single(callback, DIAYNCallback)
         check_eval_envs(callback, self.training_env)
@@ -394,8 +399,7 @@ class DIAYNCallback(BaseCallback):
                 self._buffer.restart_episodes()
         on_policy = isinstance(self.model, OnPolicyAlgorithm)
         is_due = self.model.num_timesteps - self._last_sync >= self.options["sync_freq"]
-        losses = {k: v for k, v in self.logger.name_to_value.items() if "loss" in k}
-        self._check_finite(losses)  # before a spoiled policy acts
+        self._check_finite(losses_of(self.logger))  # before a spoiled policy acts
         self._stop_learning()
         if isinstance(self.model, OnPolicyAlgorithm) and self.discriminator.reads_obs:
             self._rollout.begin(self.training_env)
@@ -407,10 +411,8 @@ class DIAYNCallback(BaseCallback):
     def _on_training_end(self) -> None:
         if self._is_set_up:  # the zoo also ends what was refused at the start
             self._stop_learning()
-            self._continuation.end_training()
+            self._continuation.end_training(self.options["hold"])
             th.set_num_threads(self._n_threads)
-            if isinstance(self.model, OnPolicyAlgorithm):
-                self._rollout.detach()
             self._seen.end_training(self.model.num_timesteps)
 
     def _stop_learning(self) -> None:
@@ -424,13 +426,16 @@ class DIAYNCallback(BaseCallback):
     def _on_step(self) -> bool:
         infos, dones = self.locals["infos"], self.locals["dones"]
         if self._steps_to_check:
+            check_not_nested(self)
             check_info(infos[0], ("skill", "task_reward", "skill_reward"))
         self._check_finite(self._returns.add(infos, dones))
         if self._steps_to_check:
             self._steps_to_check -= 1
             self._env_steps = check_step(
                 self.training_env,
+                self.skill_space,
                 self.skill_reward,
+                self.locals["new_obs"],
                 self.locals["rewards"],
                 dones,
                 infos,

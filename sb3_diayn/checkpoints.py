@@ -244,6 +244,7 @@ class DIAYNCheckpointCallback(BaseCallback):
         check_not_nested(self)
 
     def _on_training_start(self) -> None:
+        check_not_nested(self)  # within a list, SB3 says so only now
         skill_state(self.model)  # refuses a model without a discriminator
         if str(self.save_path) == "auto":
             self.save_path = run_folder(self.locals["callback"]) / self.subfolder

@@ -17,6 +17,7 @@ from stable_baselines3.common.buffers import (
     NStepReplayBuffer,
     ReplayBuffer,
 )
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import (
@@ -233,9 +234,11 @@ def _is_of(space: spaces.Space[Any], own: spaces.Space[Any]) -> bool:
     parts, owns = map_spaces(lambda part: part, space), map_spaces(lambda part: part, own)
     if isinstance(parts, dict) and isinstance(owns, dict):
         return parts.keys() == owns.keys() and all(_is_of(parts[key], owns[key]) for key in parts)
+    if type(space) is not type(own):
+        return False
     shape: Any = own.shape
     shapes = (shape, shape[-1:] + shape[:-1])
-    return type(space) is type(own) and space.dtype == own.dtype and space.shape in shapes
+    return space.dtype == own.dtype and space.shape in shapes
 
 
 def _check_order(model: BaseAlgorithm, env: VecEnv) -> None:
@@ -369,7 +372,9 @@ def _plain(obs: Obs) -> Any:
 
 def check_step(
     env: VecEnv,
+    space: SkillSpace,
     skill_reward: SkillReward,
+    obs: Any,
     rewards: npt.NDArray[Any],
     dones: npt.NDArray[np.bool_],
     infos: list[dict[str, Any]],
@@ -377,15 +382,19 @@ def check_step(
 ) -> list[int]:
     """
     :param env: the training environments, after a step
+    :param space: where the skill sits in an observation
     :param skill_reward: what the wrappers return
+    :param obs: that the step has led to
     :param rewards: of the step
     :param dones: of the step
     :param infos: of the step
     :param steps_before: what this function returned after the step before
     :return: steps of each ``DIAYNWrapper`` so far
-    :raises ValueError: if a wrapper outside of ``DIAYNWrapper`` repeats actions or changes rewards
+    :raises ValueError: if a wrapper outside of ``DIAYNWrapper`` repeats actions, or changes
+        observations or rewards
     """
     steps = check_repeats(env, dones, steps_before)
+    check_seen(env, obs, space)
     own = [skill_reward.mix(info["skill_reward"], info["task_reward"]) for info in infos]
     if not np.allclose(rewards, own, rtol=1e-3, atol=1e-4):
         raise ValueError(
@@ -473,6 +482,16 @@ OWNERS = {
     "skill_reward": "discriminator",
     "discriminator_loss": "discriminator",
 }
+
+
+def losses_of(logger: Logger) -> dict[str, float]:
+    """
+    :param logger: of a model, where other callbacks write what they like
+    :return: the losses that the model itself has logged since the last dump, by name
+    """
+    values = logger.name_to_value.items()
+    losses = {k: v for k, v in values if k.startswith("train/") and "loss" in k}
+    return {k: float(v) for k, v in losses.items() if hasattr(v, "__float__") and np.ndim(v) == 0}
 
 
 def check_finite(

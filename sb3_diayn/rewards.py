@@ -1,5 +1,6 @@
 """What the agent is rewarded for."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -287,3 +288,14 @@ class _NumpyLinear:
             u, v = self.singular
             product /= u @ (self.weight @ v)  # the estimate of the largest singular value
         return product + self.bias
+
+
+def warn_of_unattended_learning() -> None:
+    """Of a ``learn`` without the callback, after one with it."""
+    warnings.warn(
+        "This learn() has no DIAYNCallback, but the environments still have the discriminator of "
+        "an earlier one. The model learns its skill reward, and the discriminator does not learn. "
+        "Pass callback=DIAYNCallback() to go on. To learn the task, train the model that "
+        "export_skill(model, skill, env=env) returns.",
+        stacklevel=3,
+    )

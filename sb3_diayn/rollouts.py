@@ -18,7 +18,7 @@ from sb3_diayn.observations import (
     index_obs,
     map_obs,
 )
-from sb3_diayn.rewards import SkillReward
+from sb3_diayn.rewards import SkillReward, warn_of_unattended_learning
 from sb3_diayn.skills import SkillSpace
 
 Indices = npt.NDArray[np.int64]
@@ -36,7 +36,8 @@ class SkillRollout:
     ``infos``, which other callbacks read, stay as they are. A recurrent policy begins each skill
     with an empty memory, as :class:`~sb3_diayn.evaluation.playing.SkillPolicy` plays it.
 
-    :param model: an on-policy model, whose rollout buffer is watched until :meth:`detach`
+    :param model: an on-policy model within a ``learn``, whose rollout buffer is watched. A later
+        ``learn`` without the callback brings a warning, and has its own advantages
     :param skill_space: where the skill sits in an observation
     :param skill_reward: the model's rewards; its discriminator will learn from the rollout
     """
@@ -49,11 +50,12 @@ class SkillRollout:
         self.skill_reward = skill_reward
         self.vec_normalize = model.get_vec_normalize_env()
         self.clear()
-        self.detach()
+        self._detach()
+        self._start_time = model.start_time
         self._compute = self.buffer.compute_returns_and_advantage
         vars(self.buffer)["compute_returns_and_advantage"] = self._compute_within_skills
 
-    def detach(self) -> None:
+    def _detach(self) -> None:
         """Leave the model's rollout buffer as it was."""
         vars(self.buffer).pop("compute_returns_and_advantage", None)
 
@@ -150,6 +152,11 @@ class SkillRollout:
 
     def _compute_within_skills(self, last_values: th.Tensor, dones: npt.NDArray[np.bool_]) -> None:
         """Stands for the buffer's ``compute_returns_and_advantage``."""
+        if self.model.start_time != self._start_time:
+            self._detach()
+            self._compute(last_values, dones)
+            warn_of_unattended_learning()
+            return
         buffer, starts = self.buffer, self.buffer.episode_starts
         buffer.episode_starts = starts.copy()
         for row, envs, values in self._ends:

@@ -61,6 +61,8 @@ def check_skill(skill: Any, n_skills: int) -> int:
     :return: the same index as an ``int``
     :raises ValueError: if it is not an integer between 0 and ``n_skills - 1``
     """
+    if isinstance(skill, np.ndarray) and skill.shape == ():  # what predict() of a model returns
+        skill = skill[()]
     is_integer = isinstance(skill, Integral) and not isinstance(skill, bool)
     if not is_integer or not 0 <= int(skill) < n_skills:
         raise ValueError(
@@ -439,6 +441,18 @@ class SkillSampler:
         self.index = index
         if not self.is_seeded:
             self.seed(seed + index)
+
+    def go_on(self, n_steps: int) -> None:
+        """
+        Draw other skills than a training that has begun with the same seed. SB3 seeds the
+        environments of a model that it loads as those of a new one.
+
+        :param n_steps: that the training has made
+        """
+        n_draws = self._n_draws
+        # Strata and places in a round stay what they are.
+        self.seed(self._seed + n_steps * self.n_skills * SHUFFLE_GROUP)
+        self._n_draws = n_draws
 
     def draw(self, options: dict[str, Any] | None = None) -> int:
         """

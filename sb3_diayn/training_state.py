@@ -277,7 +277,7 @@ class Continuation:
         :param known: what :attr:`frozen` was when the training stopped. It stays so if the
             training resumes until the same step
         """
-        n_steps = self.model._total_timesteps - self.model.num_timesteps
+        n_steps = int(self.model._total_timesteps) - self.model.num_timesteps
         last = self.total_timesteps + n_steps
         first = last - round(fraction * n_steps)
         self.frozen = known if known[1:] == [last] and fraction else [first, last]
@@ -320,8 +320,19 @@ class Continuation:
             if self.holds:
                 lend(self.model, "gradient_steps", 0)
 
-    def end_training(self) -> None:
-        """Leave the model's options as they were."""
+    def end_training(self, hold: int) -> None:
+        """
+        Leave the model's options as they were, and say so if it has learned nothing.
+
+        :param hold: see :meth:`end_rollout`
+        """
+        if self.holds:
+            warnings.warn(
+                "The model came without its replay buffer, and made no update in this learn(): the "
+                f"new one does not hold {hold} transitions of each skill yet. Train longer, save "
+                "the buffer with the model, or use DIAYNCallback(hold=0).",
+                stacklevel=2,
+            )
         if isinstance(self.model, OffPolicyAlgorithm):
             take_back(self.model)
             if self._schedule is not None:

@@ -1,7 +1,9 @@
 """Skills for vectorised environments as a whole."""
 
+import copy
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import gymnasium as gym
@@ -332,7 +334,14 @@ class VecDIAYNWrapper(VecEnvWrapper):
         Call a method of ``DIAYNWrapper``, or else of the environments. All environments have the
         same skill reward, whatever ``indices`` are.
         """
-        if method_name == "set_skill":
+        if method_name == "random_state":
+            return self._random_states(self._get_indices(indices))
+        if method_name == "set_random_state":
+            self._set_random_state(method_args[0], self._get_indices(indices))
+        elif method_name == "go_on":
+            for index in self._get_indices(indices):
+                self._samplers[index].go_on(*method_args)
+        elif method_name == "set_skill":
             self.set_skill(*method_args, **kwargs, indices=indices)  # type: ignore[misc]
         elif method_name == "set_skill_reward":
             self.set_skill_reward(*method_args, **kwargs)
@@ -340,6 +349,22 @@ class VecDIAYNWrapper(VecEnvWrapper):
         elif method_name not in ("episode_state", "join"):
             return self.venv.env_method(method_name, *method_args, indices=indices, **kwargs)
         return [None for _ in self._get_indices(indices)]
+
+    def _random_states(self, indices: Any) -> list[dict[str, Any]]:
+        """As ``DIAYNWrapper`` has them, the environments' own generators where they have some."""
+        states: list[dict[str, Any]] = [{"sampler": self._samplers[i].state()} for i in indices]
+        if self.venv.has_attr("np_random"):
+            generators = copy.deepcopy(self.venv.get_attr("np_random", indices))
+            for state, generator in zip(states, generators, strict=True):
+                state["generator"] = generator
+        return states
+
+    def _set_random_state(self, state: dict[str, Any], indices: Any) -> None:
+        for index in indices:
+            self._samplers[index].restore(state["sampler"])
+        if "generator" in state:
+            with suppress(AttributeError, NotImplementedError):  # nobody can set those
+                self.venv.set_attr("np_random", state["generator"], indices)
 
 
 def _check_venv(venv: VecEnv) -> None:

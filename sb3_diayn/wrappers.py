@@ -128,6 +128,10 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any], RecordConstructorArgs):
         """
         self._sampler.join(index, seed)
 
+    def go_on(self, n_steps: int) -> None:
+        """:param n_steps: see :meth:`~sb3_diayn.skills.SkillSampler.go_on`"""
+        self._sampler.go_on(n_steps)
+
     @property
     def skill_rule(self) -> int | str:
         """:return: the standing rule, see the class"""
@@ -137,6 +141,16 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any], RecordConstructorArgs):
     def stratum(self) -> int:
         """:return: the skill that the rule ``"stratified"`` draws"""
         return self._sampler.stratum
+
+    def random_state(self) -> dict[str, Any]:
+        """:return: what the next skills and the environment's own draws depend on"""
+        return {"sampler": self._sampler.state(), "generator": generator_state(self)}
+
+    def set_random_state(self, state: dict[str, Any]) -> None:
+        """:param state: from :meth:`random_state`"""
+        self._sampler.restore(state["sampler"])
+        if state["generator"] is not None:
+            set_generator_state(self, state["generator"])
 
     @property
     def env_action_space(self) -> spaces.Space[Any]:

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import torch as th
-from stable_baselines3 import SAC
+from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -13,8 +13,9 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 from sb3_diayn import DIAYNCallback, DIAYNWrapper, SkillReplayBuffer, load_discriminator
+from sb3_diayn.model_zip import load_state
 from sb3_diayn.trainer import DiscriminatorTrainer
-from tests.helpers.envs import TwoStateEnv
+from tests.helpers.envs import CountingEnv, TwoStateEnv
 from tests.helpers.models import (
     K,
     counting,
@@ -366,6 +367,88 @@ def test_no_warning_from_the_environment_of_an_evaluation(vec_env_cls, nested):
 def test_training_without_the_callback_warns():
     with pytest.warns(UserWarning, match=r"to learn skills, pass callback=DIAYNCallback\(\)"):
         make_sac(counting()).learn(10)
+
+
+@pytest.mark.parametrize("make", [make_sac, make_ppo])
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_later_training_without_the_callback_warns(make, interrupted):
+    """It has the rewards of a discriminator that no longer learns."""
+
+    class Stop(BaseCallback):
+        def _on_step(self):
+            if interrupted and self.num_timesteps == 40:
+                raise KeyboardInterrupt
+            return True
+
+    callback = make_callback(absorbing=True)
+    model = make(counting(length=5))
+    try:
+        model.learn(48, callback=[callback, Stop()])
+    except KeyboardInterrupt:
+        assert interrupted
+    n_updates = callback.trainer.n_updates
+    with pytest.warns(UserWarning, match="has no DIAYNCallback.*discriminator does not learn"):
+        model.learn(24, callback=(seen := Rewards()), reset_num_timesteps=False)
+    callback.trainer.step()
+    assert callback.trainer.n_updates <= n_updates + 1  # of the gradient of before
+    if make is make_ppo:  # no rewards of the rollout that was interrupted
+        np.testing.assert_allclose(model.rollout_buffer.rewards[:, 0], seen.rewards, rtol=1e-6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        model.learn(48, callback=callback)
+    assert callback.trainer.n_updates > n_updates + 1
+
+
+class Rewards(BaseCallback):
+    def __init__(self):
+        super().__init__()
+        self.rewards = []
+
+    def _on_step(self):
+        self.rewards.append(float(self.locals["rewards"][0]))
+        return True
+
+
+@pytest.mark.parametrize("value", ["l2", None, th.zeros(5), float("nan")], ids=repr)
+def test_entries_of_other_callbacks_are_not_losses(value):
+    class Logging(BaseCallback):
+        def _on_step(self):
+            self.logger.record("val/loss", value, exclude="stdout")
+            return True
+
+    model = make_sac(counting())
+    model.learn(40, callback=[make_callback(), Logging()], log_interval=1000)
+    assert model.num_timesteps == 40
+
+
+def test_a_number_of_steps_of_numpy_is_saved_as_plain_data(tmp_path):
+    model = make_ppo(counting())
+    model.learn(np.int64(24), callback=make_callback())
+    model.save(tmp_path / "model")
+    assert load_state(tmp_path / "model")["progress"]["frozen"] == [24, 24]
+
+
+def test_a_loaded_model_goes_on_with_other_skills(tmp_path):
+    """SB3 seeds its environments again as those of a new model."""
+    model, drawn = make_ppo(DIAYNWrapper(CountingEnv(length=1), 10)), []
+    for _ in range(3):
+        skills = Skills()
+        model.learn(24, callback=[make_callback(), skills])
+        model.save(tmp_path / "model")
+        env = DIAYNWrapper(CountingEnv(length=1), 10)
+        model = PPO.load(tmp_path / "model", env=env, device="cpu")
+        drawn.append(tuple(skills.drawn[1:]))  # the first one is drawn before the callback hears
+    assert len(set(drawn)) == 3
+
+
+class Skills(BaseCallback):
+    def __init__(self):
+        super().__init__()
+        self.drawn = []
+
+    def _on_step(self):
+        self.drawn.append(self.locals["infos"][0]["skill"])
+        return True
 
 
 def test_a_loaded_model_plays_for_the_task_reward(tmp_path):

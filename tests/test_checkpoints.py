@@ -379,7 +379,8 @@ def test_without_buffer_the_model_waits(tmp_path):
     checkpointed(tmp_path, save_replay_buffer=False)
     assert not list(tmp_path.rglob("*.pkl"))
     model = resume(tmp_path, counting(), device="cpu")
-    model.learn(20, callback=DIAYNCallback(), reset_num_timesteps=False)
+    with pytest.warns(UserWarning, match="made no update in this learn.*256 transitions of each"):
+        model.learn(20, callback=DIAYNCallback(), reset_num_timesteps=False)
     assert (model.num_timesteps, model._n_updates) == (80, 40)
 
 

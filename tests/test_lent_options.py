@@ -87,6 +87,7 @@ def test_every_zip_has_the_options_of_before(kind, is_first):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:This learn.. has no DIAYNCallback")
 @pytest.mark.parametrize("again", [None, "own"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_model_learns_on_after_ctrl_c(kind, again):

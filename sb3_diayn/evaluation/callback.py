@@ -112,7 +112,7 @@ class SkillEvaluationCallback(BaseCallback):
         check_options(SkillEvaluationCallback, locals())
         super().__init__(verbose)
         self.eval_freq, self.n_episodes, self.n_envs = eval_freq, n_episodes, n_envs
-        self.deterministic, self.seed, self.max_steps = deterministic, seed, max_steps
+        self.deterministic, self.seed, self.max_steps = deterministic, int(seed), max_steps
         self.save_path, self.save_best = save_path, save_best
         if stop_at_distinct_skills is not None and n_episodes < 2:
             raise ValueError(

@@ -14,7 +14,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 from tqdm.auto import tqdm
 
-from sb3_diayn.arguments import check_positive
+from sb3_diayn.arguments import check_positive, check_seed
 from sb3_diayn.checks import find_bad_parameter
 from sb3_diayn.discriminator import Discriminator
 from sb3_diayn.evaluation import metrics
@@ -95,6 +95,7 @@ def evaluate_skills(
         its observations
     """
     check_positive("n_episodes", n_episodes, "Five show the spread.")
+    seed = check_seed(seed)
     vec_env = as_vec_env(env)
     with preserve_state(model, vec_env):
         if discriminator is None:

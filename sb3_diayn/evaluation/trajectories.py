@@ -18,7 +18,7 @@ from gymnasium.vector.utils import create_empty_array
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, unwrap_vec_normalize
 
-from sb3_diayn.arguments import check_positive
+from sb3_diayn.arguments import check_positive, check_seed
 from sb3_diayn.callback_list import shares_environments
 from sb3_diayn.checks import check_info, check_repeats, check_seen
 from sb3_diayn.evaluation.playing import SkillPolicy, check_vec_normalize
@@ -111,8 +111,8 @@ def play_skills(
 ) -> Iterator[Trajectory]:
     """
     Play one episode of each entry of ``skills``, as many at once as there are environments.
-    Afterwards, global random states, the policy's mode and the environments' rules for drawing
-    skills are as before.
+    Afterwards, random states, the policy's mode and the environments' rules for drawing skills are
+    as before.
 
     Example::
 
@@ -144,6 +144,7 @@ def play_skills(
     """
     if max_steps is not None:
         check_positive("max_steps", max_steps)
+    seed = check_seed(seed)
     env = as_vec_env(env)
     check_space(model, env)
     check_vec_normalize(model, unwrap_vec_normalize(env))
@@ -161,19 +162,21 @@ def play_skills(
 def borrow(model: BaseAlgorithm, env: VecEnv, seed: int | None = None) -> Iterator[None]:
     """
     Play in environments that the training may use, too: :func:`preserve_state`, and after the
-    block the environments draw skills by the same rules as before.
+    block the environments draw skills by the same rules, and go on with the same random numbers,
+    as before.
 
     :param model: any SB3 model
     :param env: vectorised environments with ``DIAYNWrapper``
     :param seed: of sampled actions within the block; None to keep the random states
     """
-    rules = env.get_attr("skill_rule")
+    rules, states = env.get_attr("skill_rule"), env.env_method("random_state")
     with preserve_state(model, env, seed):
         try:
             yield
         finally:
-            for index, rule in enumerate(rules):
+            for index, (rule, state) in enumerate(zip(rules, states, strict=True)):
                 env.env_method("set_skill", rule, indices=[index])
+                env.env_method("set_random_state", state, indices=[index])
             _forget_episodes(model, env)
 
 

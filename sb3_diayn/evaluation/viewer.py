@@ -18,7 +18,7 @@ import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
-from sb3_diayn.arguments import check_positive
+from sb3_diayn.arguments import check_positive, check_seed
 from sb3_diayn.checks import check_info
 from sb3_diayn.discriminator import Discriminator
 from sb3_diayn.evaluation.playing import SkillPolicy
@@ -207,7 +207,7 @@ class SkillPlayer:
         self._policy, self._env, self._discriminator = SkillPolicy(model, env), env, discriminator
         self._space = SkillSpace.from_vec_env(env, discriminator.n_skills)
         self._normalizer = unwrap_vec_normalize(env)
-        self._deterministic, self._seed = deterministic, seed
+        self._deterministic, self._seed = deterministic, check_seed(seed)
         self.last_episode: tuple[float, int] | None = None
         env.env_method("set_skill", 0)  # its own choice is not played
         self.reset()

@@ -88,7 +88,7 @@ def test_a_skill_runs_k_steps():
     np.testing.assert_allclose(obs - start, [0, 3])
     assert reward == pytest.approx(3 * start[0]) and not terminated and not truncated
     assert (info["skill"], info["primitive_steps"]) == (NORTH, 3)
-    obs, reward, *_ = env.step(np.int64(EAST))
+    obs, reward, *_ = env.step(np.array(EAST))  # what predict() returns
     np.testing.assert_allclose(obs - start, [3, 3])
     assert reward == pytest.approx(3 * start[0] + 1 + 2 + 3)
 

@@ -3,7 +3,7 @@ import pytest
 import torch as th
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 
-from sb3_diayn import DIAYNWrapper
+from sb3_diayn import DIAYNWrapper, VecDIAYNWrapper
 from sb3_diayn.evaluation.trajectories import as_vec_env, play_skills, preserve_state
 from tests.helpers.envs import CountingEnv, PointEnv
 from tests.helpers.models import counting, counting_vec, make_dqn, make_ppo, make_sac
@@ -109,6 +109,56 @@ def test_rules_and_random_states_are_as_found_even_if_it_is_abandoned():
     assert env.get_attr("skill_rule") == ["balanced", 1]
     assert model.policy.training
     assert (np.random.rand(), th.rand(1)) == expected
+
+
+class StartEnv(PointEnv):
+    """The first observation is drawn, as in most environments."""
+
+    def reset(self, *, seed=None, options=None):
+        _, info = super().reset(seed=seed, options=options)
+        self.position = self.np_random.normal(size=2)
+        return self.position.copy(), info
+
+
+def skills_env():
+    return DIAYNWrapper(StartEnv(length=4), 20)
+
+
+PLAYED_IN = {
+    "one process": lambda: DummyVecEnv([skills_env, skills_env]),
+    "other processes": lambda: SubprocVecEnv([skills_env, skills_env]),
+    "vectorised": lambda: VecDIAYNWrapper(DummyVecEnv([lambda: StartEnv(length=4)] * 2), 20),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", PLAYED_IN.values(), ids=list(PLAYED_IN))
+def test_episodes_in_between_do_not_repeat_the_skills_of_a_training(make):
+    """An evaluation seeds the environments. The training goes on where it was."""
+    env = make()
+    env.seed(0)
+    model = make_ppo(env)
+    starts = []
+    for _ in range(4):
+        starts.append(env.reset())
+        play(model, env, [0, 1], seed=7)
+    env.close()
+    assert len(np.unique(np.concatenate(starts)[:, :2], axis=0)) == 8
+    assert len({tuple(obs[:, 2:].argmax(axis=1)) for obs in starts}) > 1
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "a", 2**32, True])
+def test_a_seed_that_is_none_is_refused(seed):
+    env = point_vec(1, length=3)
+    with pytest.raises(ValueError, match=r"seed=.* is not a seed; expected an integer from 0"):
+        play(walker(), env, [0], seed=seed)
+
+
+def test_a_seed_may_be_a_number_of_numpy():
+    env = DummyVecEnv([skills_env])
+    model = make_ppo(env)
+    first, second = (play(model, env, [0], deterministic=False, seed=s) for s in (3, np.int64(3)))
+    assert first[0].actions.tolist() == second[0].actions.tolist()
 
 
 def test_preserve_state_restores_vec_normalize():

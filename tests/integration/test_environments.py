@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env as check_env_of_gymnasium
-from gymnasium.wrappers import TimeLimit
+from gymnasium.wrappers import FlattenObservation, TimeLimit
 from scipy.stats import chisquare
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.callbacks import (
@@ -32,7 +32,7 @@ from stable_baselines3.common.vec_env import (
 
 from sb3_diayn import DIAYNCallback, DIAYNCheckpointCallback, DIAYNWrapper, VecDIAYNWrapper
 from sb3_diayn.skills import SkillSampler
-from tests.helpers.envs import CountingEnv, PointEnv, SameArrayEnv, StepEnv
+from tests.helpers.envs import CountingEnv, EchoEnv, PointEnv, SameArrayEnv, StepEnv
 from tests.helpers.models import make_callback, make_ppo, make_sac
 from tests.helpers.orders import REFUSED, WORKS, inner, vec
 
@@ -485,15 +485,50 @@ def test_an_evaluation_in_another_environment():
     assert evaluation.last_mean_reward == 100
 
 
+EVENTS = {
+    "EveryNTimesteps": lambda callback: EveryNTimesteps(50, callback),
+    "EvalCallback": lambda callback: EvalCallback(
+        DIAYNWrapper(StepEnv(), 3), eval_freq=10**6, callback_after_eval=callback, warn=False
+    ),
+}
+
+
 @pytest.mark.parametrize("make", [DIAYNCallback, lambda: DIAYNCheckpointCallback("checkpoints")])
-def test_a_callback_that_is_called_from_time_to_time_only(make, tmp_path, monkeypatch):
+@pytest.mark.parametrize("event", EVENTS)
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_callback_that_is_called_from_time_to_time_only(
+    make, event, listed, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
-    nested = EveryNTimesteps(50, make())
-    name = type(nested.callback).__name__
-    with pytest.raises(ValueError, match=rf"callback=EveryNTimesteps\({name}.*expected it outside"):
+    callback = make()
+    name = type(callback).__name__
+    nested = EVENTS[event](CallbackList([callback]) if listed else callback)
+    with pytest.raises(ValueError, match=rf"callback={event}\({name}.*expected it outside"):
         make_sac(DIAYNWrapper(StepEnv(), 3)).learn(
             100, callback=[*([] if name == "DIAYNCallback" else [make_callback()]), nested]
         )
+
+
+class FromTheTenth(gym.ObservationWrapper):
+    """Hides the environment's own part of the observation, but for the first steps."""
+
+    n_steps = 0
+
+    def observation(self, obs):
+        self.n_steps += 1
+        return obs if self.n_steps < 10 else obs * np.float32(obs == 1)
+
+
+@pytest.mark.parametrize("make", [make_sac, make_ppo])
+def test_a_wrapper_outside_that_changes_later_observations(make):
+    with pytest.raises(ValueError, match=r"changes the observation .* expected it unchanged"):
+        make(FromTheTenth(DIAYNWrapper(StepEnv(), 3))).learn(100, callback=make_callback())
+
+
+def test_a_dict_that_is_flattened_outside():
+    env = FlattenObservation(DIAYNWrapper(EchoEnv("dict"), 3))
+    with pytest.raises(ValueError, match=r"differs from the DIAYNWrapper's.*expected it unchanged"):
+        make_sac(env).learn(100, callback=make_callback())
 
 
 @pytest.mark.parametrize("make", [make_sac, make_ppo])

@@ -1,8 +1,9 @@
 """What arguments must be like, and the sentence that a wrong one gets."""
 
+import difflib
 import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from types import NoneType
@@ -89,6 +90,17 @@ def check_positive(name: str, value: Any, hint: str = "") -> int:
             f"{' ' + hint if hint else ''}"
         )
     return int(value)
+
+
+def did_you_mean(name: object, known: Iterable[str], n: int = 1) -> str:
+    """
+    :param name: that is not known
+    :param known: names that are
+    :param n: how many to suggest at most
+    :return: a question, with a space before it; nothing if no name is similar
+    """
+    close = difflib.get_close_matches(str(name), known, n)
+    return f" Did you mean {' or '.join(close)}?" if close else ""
 
 
 def check_seed(seed: Any) -> int | None:

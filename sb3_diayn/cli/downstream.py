@@ -34,6 +34,7 @@ from sb3_diayn.files import check_writable, require_extra
 from sb3_diayn.zoo.downstream import export_run, finetune, task_returns
 from sb3_diayn.zoo.provenance import enjoy_command
 from sb3_diayn.zoo.runs import Run
+from sb3_diayn.zoo.settings import TrainingOptions
 
 TOLERANCE = 1e-3  # of states, absolute and relative: float32, and other processors
 
@@ -50,13 +51,14 @@ def export(args: argparse.Namespace) -> None:
 def finetune_command(args: argparse.Namespace) -> None:
     """Run ``sb3-diayn finetune``."""
     run = open_run(args)
+    options = training_options(args)
+    TrainingOptions(**options)  # refuses what is wrong before the work
     skills = _chosen_skills(run, args)
     if len(skills) != 1:
         raise ValueError(
             f"skill={args.skill!r} names {len(skills)} skills; expected one to start from. Pass "
             "an index, or best."
         )
-    options = training_options(args)
     if options["seed"] is None:
         options["seed"] = int(np.random.default_rng().integers(2**31))
     n_episodes = args.episodes or N_EPISODES
@@ -72,7 +74,10 @@ def print_returns(moment: str, run: Run, device: str, n_episodes: int, seed: int
     """Play a run without skills, and print its task return."""
     returns = task_returns(run, run.load_model(device=device), n_episodes, seed)
     mean, deviation = np.mean(returns), np.std(returns)
-    print(f"Task return {moment}: {mean:.1f} +- {deviation:.1f}, {n_episodes} episodes")
+    print(
+        f"Task return {moment}: {mean:.1f} +- {deviation:.1f}, {n_episodes} episodes with "
+        "deterministic actions"
+    )
 
 
 def _chosen_skills(run: Run, args: argparse.Namespace) -> list[int]:

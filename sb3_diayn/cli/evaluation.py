@@ -4,6 +4,7 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from math import isnan
 from pathlib import Path
@@ -59,6 +60,11 @@ def play(args: argparse.Namespace) -> None:
         films = film_run(run, args, folder, skills=skills, deterministic=deterministic)
         print(*films.values(), sep="\n")
         return
+    if args.render == "human":
+        with suppress(ImportError):  # which the extra report brings; MuJoCo does not need it
+            from sb3_diayn.evaluation.viewer import require_display
+
+            require_display()
     order = [skill for skill in skills for _ in range(args.episodes)]
     with run.open(seed=args.seed, device=args.device, render_mode=args.render) as (model, env):
         for each in play_skills(model, env, order, deterministic=deterministic, seed=args.seed):
@@ -292,8 +298,10 @@ def chosen_skills(run: Run, text: str | None, evaluate: Callable[[], SkillEvalua
     """The skills that the option ``--skill`` names; ``evaluate`` finds the best one."""
     if text != "best":
         return parse_skills(text, run.n_skills)
-    best, task_return = rank_skills(evaluate())[0]
-    print(f"Skill {best} has the best task return: {task_return:.1f}")
+    evaluation = evaluate()
+    how = "deterministic" if evaluation.info.get("deterministic") else "sampled"
+    best, task_return = rank_skills(evaluation)[0]
+    print(f"Skill {best} has the best task return: {task_return:.1f}, with {how} actions")
     return [best]
 
 

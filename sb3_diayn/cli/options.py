@@ -4,13 +4,14 @@ options take. Each call makes new parents: argparse shares the options of a pare
 """
 
 import argparse
-import difflib
 import math
 import re
 import textwrap
 from typing import Any, TypeAlias
 
 import yaml
+
+from sb3_diayn.arguments import did_you_mean
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 Group: TypeAlias = argparse._ActionsContainer  # a parser, or a group of its options
@@ -61,9 +62,8 @@ class Parser(argparse.ArgumentParser):
         try:
             super()._check_value(action, value)
         except argparse.ArgumentError as error:
-            close = difflib.get_close_matches(str(value), map(str, action.choices or ()), n=1)
-            if close:
-                error.message += f". Did you mean {close[0]}?"
+            if hint := did_you_mean(value, map(str, action.choices or ())):
+                error.message += f".{hint}"
             raise
 
 

@@ -1,6 +1,5 @@
 """Environments by their id: the packages that register them, and why one cannot be made."""
 
-import difflib
 import importlib
 import os
 import re
@@ -13,6 +12,7 @@ import gymnasium as gym
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
+from sb3_diayn.arguments import did_you_mean
 from sb3_diayn.files import require_extra
 from sb3_diayn.gym_vec_env import GymVecEnv
 from sb3_diayn.observations import as_float32
@@ -49,11 +49,10 @@ def find_environment(env_id: str, gym_packages: Sequence[str] = ()) -> tuple[str
     import_zoo()  # which registers environments, too
     import_packages(packages)
     if name not in gym.registry:
-        close = difflib.get_close_matches(name, gym.registry, n=3)
-        hint = f"Did you mean {' or '.join(close)}? " if close else ""
         raise ValueError(
-            f"env={env_id!r} is not registered; expected a gymnasium id. {hint}If a package "
-            "registers it, name that: --gym-packages PACKAGE, or --env PACKAGE:ID."
+            f"env={env_id!r} is not registered; expected a gymnasium id."
+            f"{did_you_mean(name, gym.registry, 3)} If a package registers it, name that: "
+            "--gym-packages PACKAGE, or --env PACKAGE:ID."
         )
     return name, packages
 
@@ -109,10 +108,9 @@ def of_envpool(
         import envpool
     known = envpool.list_all_envs()
     if env_id not in known:
-        close = difflib.get_close_matches(env_id, known, n=3)
-        hint = f"one of its environments, such as {' or '.join(close)}" if close else "another one"
         raise ValueError(
-            f"env={env_id!r} is not in EnvPool; expected {hint}. Or use --vec-env dummy."
+            f"env={env_id!r} is not in EnvPool; expected one of its environments."
+            f"{did_you_mean(env_id, known, 3)} Or use --vec-env dummy."
         )
 
     def make(env_fns: Sequence[Any], **kwargs: Any) -> VecEnv:

@@ -174,6 +174,7 @@ def _newest_zip(folder: Path, env_name: str) -> Path:
     if not checkpoints:
         raise FileNotFoundError(
             f"RUN={str(folder)!r} holds no model; expected {final.name} or a checkpoint "
-            "rl_model_*_steps.zip. The training may have ended before it saved anything."
+            "rl_model_*_steps.zip. The training may have ended before it saved anything, or the "
+            "model was left out, as of most of the provided results."
         )
     return checkpoints[-1]

@@ -13,7 +13,7 @@ from typing import Any, Union, get_args, get_origin
 import yaml
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-from sb3_diayn.arguments import is_count
+from sb3_diayn.arguments import did_you_mean, is_count
 from sb3_diayn.callbacks import DIAYNCallback
 from sb3_diayn.files import reading, require_extra
 from sb3_diayn.skills import check_n_skills
@@ -59,6 +59,7 @@ NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
 SCHEDULE = re.compile(rf"lin(ear)?_{NUMBER}")
 # Where ppo.yml learns much better skills than sac.yml, in no more time: docs/pages/tips.md.
 PPO_BY_DEFAULT = ("InvertedPendulum-v5", "MountainCarContinuous-v0")
+ALGORITHMS = ("ppo", "sac", "tqc")  # with a provided file
 # Provided files with the values of published codes.
 PRESETS = ("original-code", "paper", "seed", "urlb")
 
@@ -82,16 +83,20 @@ def config_path(algo: str = "sac") -> Path:
     :return: the file with the provided hyperparameters, from a wheel as from a checkout
     :raises ValueError: if there is none of this name
     """
-    package = Path(__file__).parents[1]
-    folders = (package / "zoo_configs", package.parent / "zoo_configs")
-    found = {file.stem: file for folder in folders for file in folder.glob("*.yml")}
-    found["tqc"] = found["sac"]
+    found = _provided_files()
     if algo not in found:
         raise ValueError(
-            f"algo={algo!r} has no provided configuration; expected one of {sorted(found)}. "
-            "Pass a file of your own with --conf-file."
+            f"algo={algo!r} has no provided configuration; expected one of {list(ALGORITHMS)}."
+            f"{did_you_mean(algo, ALGORITHMS)} Pass a file of your own with --conf-file."
         )
     return found[algo]
+
+
+def _provided_files() -> dict[str, Path]:
+    package = Path(__file__).resolve().parents[1]
+    folders = (package / "zoo_configs", package.parent / "zoo_configs")
+    found = {file.stem: file for folder in folders for file in folder.glob("*.yml")}
+    return {**found, "tqc": found["sac"]}
 
 
 def conf_file_path(conf_file: str | Path | None, algo: str | None) -> Path:
@@ -109,7 +114,15 @@ def conf_file_path(conf_file: str | Path | None, algo: str | None) -> Path:
             f"conf_file={str(conf_file)!r} is a folder; expected a YAML file, or the name of a "
             "provided one such as 'ppo_displacement'."
         )
-    return path if path.suffix or path.is_file() else config_path(path.name)
+    if path.suffix or path.is_file():
+        return path
+    found = _provided_files()
+    if str(path) not in found:
+        raise ValueError(
+            f"conf_file={str(conf_file)!r} is not a provided file; expected one of "
+            f"{sorted(found)}.{did_you_mean(path.name, found)} Or pass the path of a YAML file."
+        )
+    return found[path.name]
 
 
 def _load_file(file: Path) -> dict[str, Any]:
@@ -122,12 +135,25 @@ def default_algo(conf_file: str | Path | None, env_id: str) -> str:
     """
     :param conf_file: see :func:`conf_file_path`
     :param env_id: id of the environment, or ``package:id``
-    :return: the algorithm that the file names under the key ``algo``, as presets do. Without a file
-        the one that learns the better skills here; ``sac`` where both are good
+    :return: see :func:`named_algo`, ``sac`` for a file that names none. Without a file the one that
+        learns the better skills here; ``sac`` where both are good
     """
     if conf_file is None:
         return "ppo" if env_id.rpartition(":")[2] in PPO_BY_DEFAULT else "sac"
-    return str(_load_file(conf_file_path(conf_file, None)).get("algo", "sac"))
+    return named_algo(conf_file) or "sac"
+
+
+def named_algo(conf_file: str | Path) -> str | None:
+    """
+    :param conf_file: see :func:`conf_file_path`
+    :return: the algorithm that the file names under the key ``algo``, as presets do, or that a
+        provided file has in its own name; None for another file
+    """
+    file = conf_file_path(conf_file, None).resolve()
+    named: str | None = _load_file(file).get("algo")
+    if named is None and file in _provided_files().values():
+        named = file.stem.partition("_")[0]  # of ppo_displacement.yml, for example
+    return named
 
 
 def read_entry(file: Path, env_id: str) -> dict[str, Any]:
@@ -171,6 +197,7 @@ def read_config(
     if resumed is not None:
         entry = {key: value for key, value in resumed.items() if key != "normalize_kwargs"}
     else:
+        _check_algo(algo, conf_file)
         entry = read_entry(conf_file_path(conf_file, algo), env_id)
     if n_skills is not None:
         has_own_updates = not UPDATES.isdisjoint(hyperparams or {})
@@ -178,6 +205,17 @@ def read_config(
     entry = override(algo, entry, hyperparams or {})
     check_hyperparams(algo, entry)
     return entry
+
+
+def _check_algo(algo: str, conf_file: str | Path | None) -> None:
+    """A file of PPO fits no off-policy algorithm, and the other way round."""
+    named = None if conf_file is None else named_algo(conf_file)
+    is_known = {algo, named} <= import_zoo().ALGOS.keys()
+    if is_known and is_on_policy(algo) != is_on_policy(str(named)):
+        raise ValueError(
+            f"conf_file={str(conf_file)!r} has hyperparameters of {named}, not of {algo}; expected "
+            f"algo={named!r}. Leave --algo out, or choose another file."
+        )
 
 
 def _with_skills(
@@ -401,7 +439,7 @@ def override(
         if name not in known:
             raise ValueError(
                 f"{name}={value!r} is not an argument of a class of this package; expected one of "
-                f"{sorted(known)}. Leave it out."
+                f"{sorted(known)}.{did_you_mean(name, known)} Leave it out, or correct the name."
             )
         class_name, argument = name.split(".")
         result = set_argument(result, class_name, argument, value)
@@ -420,14 +458,18 @@ def check_names(algo: str, hyperparams: Mapping[str, Any]) -> Mapping[str, inspe
     """
     algorithms = import_zoo().ALGOS
     if algo not in algorithms:
-        raise ValueError(f"algo={algo!r} is not known; expected one of {sorted(algorithms)}.")
+        raise ValueError(
+            f"algo={algo!r} is not known; expected one of {sorted(algorithms)}."
+            f"{did_you_mean(algo, algorithms)}"
+        )
     parameters = inspect.signature(algorithms[algo]).parameters
-    known = {*parameters, *ZOO_KEYS}
+    known = {*(name for name in parameters if not name.startswith("_")), *ZOO_KEYS}
     for name in hyperparams:
         if name not in known:
             raise ValueError(
                 f"{name}={hyperparams[name]!r} is not a hyperparameter of {algo}; expected one of "
-                f"{sorted(known)}. Leave it out, or choose another algorithm."
+                f"{sorted(known)}.{did_you_mean(name, known)} Leave it out, or choose another "
+                "algorithm."
             )
     return parameters
 

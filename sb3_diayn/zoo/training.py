@@ -1,6 +1,7 @@
 """Training through the RL Zoo: its runs can be interrupted and resumed."""
 
 import argparse
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -123,6 +124,7 @@ def learn_and_save(
             with nullcontext() if options.verbose else quiet_zoo():
                 model, _ = manager.setup_experiment()
         except Exception as error:  # SB3 asserts, and the zoo evaluates strings: nearly anything
+            shutil.rmtree(manager.save_path, ignore_errors=True)  # it has no run in it
             if trained_agent is not None:
                 _check_files(options, trained_agent)
             raise _why_not_set_up(options, agent, error) from error
@@ -189,6 +191,12 @@ def _why_not_set_up(options: TrainingOptions, agent: str, error: Exception) -> E
             f"env={options.env!r} does not fit the run that is resumed: {error}; expected the "
             "environment of the run, or one with the same spaces. Leave --env out, or start a new "
             "run without --resume."
+        )
+    if "VecNormalize only supports" in str(error):
+        return ValueError(
+            f"normalize of the configuration cannot scale observations of {options.env} ({error}); "
+            "expected False for numbers that count or choose. Use --hyperparams normalize:False, "
+            "and policy:MultiInputPolicy where the observation is no vector."
         )
     if isinstance(error, (ValueError, OSError, ImportError, gym.error.Error)):
         return error

@@ -1,5 +1,7 @@
 """What the command line refuses before anything begins."""
 
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip("rl_zoo3")
@@ -30,6 +32,24 @@ def test_a_training_that_cannot_be(tmp_path, monkeypatch, capsys, words, message
     assert main(["train", *ENV, *words]) == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.rglob("*.zip"))
+
+
+@pytest.mark.slow
+def test_observations_that_cannot_be_scaled(tmp_path, capsys):
+    words = ["--algo", "ppo", "--env", "FrozenLake-v1", "--n-skills", "2", "-f", str(tmp_path)]
+    assert main(["train", *words, "-n", "100"]) == 2
+    assert "Use --hyperparams normalize:False, and policy:Multi" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.csv"))  # no folder of a run is left
+
+
+def test_a_window_without_a_display(monkeypatch, tmp_path, capsys):
+    pytest.importorskip("pygame")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("sys.platform", "linux")
+    run = Path(__file__).parents[2] / "zoo_configs" / "results" / "sac" / "Pendulum-v1_1"
+    assert main(["play", str(run), "--skill", "0", "--render", "human"]) == 2
+    assert "There is no display for a window" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

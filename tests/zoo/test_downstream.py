@@ -103,7 +103,11 @@ def test_finetune(run, tmp_path, capsys):
     folder = tmp_path / "sac" / f"{ENV}_1"
     output = capsys.readouterr().out
     assert f"Run saved in {folder}" in output
-    before, after = re.findall(r"^Task return (\w+): -?[\d.]+ \+- 0.0, 1 episodes$", output, re.M)
+    before, after = re.findall(
+        r"^Task return (\w+): -?[\d.]+ \+- 0.0, 1 episodes with deterministic actions$",
+        output,
+        re.M,
+    )
     assert (before, after) == ("before", "after")
     (command,) = re.findall(r"^Play it: (.*)$", output, re.M)
     expected = ["--algo", "sac", "--env", ENV, "-f", str(tmp_path), "--exp-id", "1"]

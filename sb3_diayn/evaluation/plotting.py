@@ -247,7 +247,15 @@ def plot_reliability(evaluation: SkillEvaluation, *, ax: Axes | None = None) -> 
     ax = _axes_or_new(ax)
     blue, orange, *_ = skill_colors(2)
     edges, is_known = np.arange(len(share)) / len(share), share > 0
-    ax.bar(edges, share, 1 / len(share), align="edge", color=orange, alpha=0.4, label="states with this confidence")
+    ax.bar(
+        edges,
+        share,
+        1 / len(share),
+        align="edge",
+        color=orange,
+        alpha=0.4,
+        label="states with this confidence",
+    )
     ax.plot([0, 1], [0, 1], color="black", linestyle="--", label="as sure as right")
     ax.plot(confidence[is_known], accuracy[is_known], "o-", color=blue, label="discriminator")
     ax.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="confidence (probability of the likeliest skill)")

@@ -216,12 +216,16 @@ def test_without_file_and_algorithm_the_environment_chooses_it():
 
 @pytest.mark.parametrize(("algo", "conf_file"), [("sac", "ppo_travel"), ("ppo", "paper")])
 def test_a_file_of_another_kind_of_algorithm_is_refused(algo, conf_file):
-    with pytest.raises(ValueError, match=r"has hyperparameters of (ppo|sac), not of .*Leave --algo"):
+    with pytest.raises(
+        ValueError, match=r"has hyperparameters of (ppo|sac), not of .*Leave --algo"
+    ):
         read_config(algo, "HalfCheetah-v5", conf_file=conf_file)
 
 
 def test_a_name_of_no_provided_file():
-    with pytest.raises(ValueError, match=r"conf_file='ppo_travl' is not .* Did you mean ppo_travel"):
+    with pytest.raises(
+        ValueError, match=r"conf_file='ppo_travl' is not .* Did you mean ppo_travel"
+    ):
         read_config("ppo", "HalfCheetah-v5", conf_file="ppo_travl")
     for env_id in PPO_BY_DEFAULT:
         assert read_entry(config_path("ppo"), env_id)["n_envs"] % 20 == 0

@@ -87,6 +87,8 @@ def make_folder(folder: Path) -> Path:
             f"folder={str(folder)!r} is, or lies in, a file; expected a folder. Choose another "
             "name, or move the file away."
         ) from error
+    except PermissionError as error:
+        raise _not_writable(folder) from error
     return folder
 
 
@@ -99,8 +101,18 @@ def check_writable(folder: str | os.PathLike[str]) -> Path:
     :raises OSError: if nothing can be written there
     """
     folder = make_folder(Path(folder))
-    TemporaryFile(dir=folder).close()
+    try:
+        TemporaryFile(dir=folder).close()
+    except PermissionError as error:  # it names a file that nobody knows
+        raise _not_writable(folder) from error
     return folder
+
+
+def _not_writable(folder: Path) -> PermissionError:
+    return PermissionError(
+        f"folder={str(folder)!r} cannot be written to; expected one that can. Choose another one, "
+        "or change its permissions."
+    )
 
 
 def remove_leftovers(folder: Path, stem: str = "*", *, seconds: float = 0.0) -> None:

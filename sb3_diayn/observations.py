@@ -94,7 +94,8 @@ def has_numbers(array: npt.NDArray[Any]) -> bool:
     :param array: any array
     :return: whether it has real numbers or truth values
     """
-    return array.dtype.kind in "biuf"
+    kind = getattr(array.dtype, "kind", "")  # a tensor of PyTorch has none
+    return kind != "" and kind in "biuf"
 
 
 def _unlike(found: str, when: Callable[[], str], expected: Any) -> ValueError:

@@ -97,7 +97,7 @@ class DIAYNWrapper(gym.Wrapper[Obs, Any, Any, Any], RecordConstructorArgs):
         self.n_skills = self.skill_space.n_skills
         self._vector_shape = self._env_space.shape if self.skill_space.is_vector else None
         self._float_keys = float_keys(self.observation_space)
-        self.env_id = None if env.unwrapped.spec is None else env.unwrapped.spec.id
+        self.env_id = getattr(env.unwrapped.spec, "id", None)
         self.skill_duration = check_duration(skill_duration)
         self._sampler = SkillSampler(self.n_skills, skill)
         self.skill = 0

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -82,3 +83,17 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     with pytest.raises(OSError, match="file' is, or lies in, a file; expected a folder"):
         write_bytes(tmp_path / "file" / "a.json", b"")
     assert check_writable(tmp_path / "new") == tmp_path / "new"
+
+
+def test_a_folder_without_permission_is_named(tmp_path, monkeypatch):
+    """The probe has a name that nobody knows."""
+
+    def refuse(**kwargs):
+        raise PermissionError(13, "Permission denied", str(tmp_path / "tmp_x"))
+
+    monkeypatch.setattr("sb3_diayn.files.TemporaryFile", refuse)
+    with pytest.raises(PermissionError, match=r"folder='.*' cannot be written to.*Choose another"):
+        check_writable(tmp_path)
+    monkeypatch.setattr(Path, "mkdir", lambda *args, **kwargs: refuse())
+    with pytest.raises(PermissionError, match=r"folder='.*new' cannot be written to"):
+        check_writable(tmp_path / "new")

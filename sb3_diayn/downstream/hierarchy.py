@@ -4,6 +4,7 @@ Hierarchies: environments whose action is a skill, on which stock SB3 learns a c
 Section 4.2.2 of the paper, https://arxiv.org/abs/1802.06070.
 """
 
+from numbers import Real
 from typing import Any
 
 import gymnasium as gym
@@ -397,7 +398,7 @@ class _Shared(dict[str, Any]):
 def _check_timing(steps_per_skill: Any, gamma: Any) -> tuple[int, float]:
     hint = "The paper used 10 for the half-cheetah and 100 for the ant."
     n_steps = check_positive("steps_per_skill", steps_per_skill, hint)
-    if not isinstance(gamma, (int, float)) or not 0 < gamma <= 1:
+    if not isinstance(gamma, Real) or not 0 < float(gamma) <= 1:
         raise ValueError(
             f"gamma={gamma!r} is not a discount; expected a number above 0 and at most 1. Leave "
             "it out to sum the rewards of a skill without a discount."

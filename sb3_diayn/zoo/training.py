@@ -1,6 +1,7 @@
 """Training through the RL Zoo: its runs can be interrupted and resumed."""
 
 import argparse
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -203,11 +204,15 @@ def _why_not_set_up(options: TrainingOptions, agent: str, error: Exception) -> E
     name = type(error).__name__
     kind = "" if isinstance(error, AssertionError) and str(error) else f"{name}: "
     start = f", starting from {agent}" if agent else ""
-    remedy = ""
-    if isinstance(error, AssertionError) and "as action spaces but" in str(error):
-        is_box = "but Box(" in str(error)
-        remedy = f" Choose another algorithm: --algo {'sac' if is_box else 'ppo'}."
-    return ValueError(f"{options.algo} cannot train on {options.env}{start}: {kind}{error}{remedy}")
+    refused = re.search(r"as action spaces but (.*) was provided", str(error))
+    if isinstance(error, AssertionError) and refused:
+        space = refused[1]
+        return ValueError(
+            f"algo={options.algo!r} cannot choose actions of {options.env}, {space}; expected one "
+            "that can. Choose another algorithm: "
+            f"--algo {'sac' if space.startswith('Box(') else 'ppo'}."
+        )
+    return ValueError(f"{options.algo} cannot train on {options.env}{start}: {kind}{error}")
 
 
 @contextmanager
@@ -286,10 +291,12 @@ def _check_normalization(run: Run, agent: Path, env_id: str) -> None:
     """The zoo looks for statistics in one place only, and begins with new ones if it finds none."""
     expected = agent.parent / file_name(env_id) / STATISTICS
     if run.state.get("vec_normalize") and not expected.is_file():
+        remedy = f"Copy {run.statistics_file or STATISTICS} to that place, or resume"
+        if env_id != run.env_id:  # nobody knows whether its observations mean the same
+            remedy = "Start a new run without --resume, or resume"
         raise ValueError(
             f"RUN={str(agent)!r} has no statistics of VecNormalize where a training in {env_id} "
-            f"looks for them; expected {expected}. Copy {run.statistics_file or STATISTICS} to "
-            "that place, or resume the run's folder without --env."
+            f"looks for them; expected {expected}. {remedy} the run's folder without --env."
         )
 
 

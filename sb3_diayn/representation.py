@@ -8,9 +8,12 @@ from gymnasium import spaces
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
-from sb3_diayn.arguments import PositiveNumber, check_options
+from sb3_diayn.arguments import PositiveNumber, check_options, defaults
 from sb3_diayn.discriminator import Batch, Discriminator, Folds
 from sb3_diayn.observations import map_obs
+
+# Options of a discriminator that are about its probabilities, or replaced by the dual variable.
+WITHOUT_MEANING = ("action_space", "log_q_min", "subtract_log_p", "spectral_norm", "cross_fit")
 
 
 class Representation(Discriminator):
@@ -60,8 +63,10 @@ class Representation(Discriminator):
     :param n_skills: the number of skills, K
     :param dual_slack: epsilon: how much of the room within the constraint counts
     :param dual_learning_rate: of log lambda (Adam); None for the one of phi
-    :param options: other options of :class:`~sb3_diayn.discriminator.Discriminator`
-    :raises ValueError: see :class:`~sb3_diayn.discriminator.Discriminator`
+    :param options: other options of :class:`~sb3_diayn.discriminator.Discriminator`, but for those
+        in ``WITHOUT_MEANING``
+    :raises ValueError: see :class:`~sb3_diayn.discriminator.Discriminator`; if an option has no
+        meaning
     """
 
     objective_name = "metra"
@@ -81,6 +86,12 @@ class Representation(Discriminator):
     ) -> None:
         own = {"dual_slack": dual_slack, "dual_learning_rate": dual_learning_rate}
         checked = check_options(Representation, own)
+        for name, default in defaults(Discriminator).items():
+            if name in WITHOUT_MEANING and options.get(name, default) != default:
+                raise ValueError(
+                    f"{name}={options[name]!r} has no meaning for METRA's phi; expected "
+                    f"{default!r}. Leave it out."
+                )
         super().__init__(observation_space, n_skills, **options)
         self.dual_slack: float = checked["dual_slack"]
         self.dual_learning_rate: float | None = checked["dual_learning_rate"]

@@ -331,3 +331,19 @@ def point():
     return DIAYNWrapper(
         gym.make("sb3_diayn/PointBox-v0", max_episode_steps=20), n_skills=4, skill="balanced"
     )
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"cross_fit": True},
+        {"spectral_norm": True},
+        {"log_q_min": -1.0},
+        {"subtract_log_p": False},
+        {"action_space": spaces.Box(-1.0, 1.0, (1,))},
+    ],
+    ids=lambda option: next(iter(option)),
+)
+def test_what_is_about_probabilities_is_refused(option):
+    with pytest.raises(ValueError, match=r"has no meaning for METRA's phi; expected .*Leave it"):
+        Representation(spaces.Box(-1.0, 1.0, (2,)), 3, **option)

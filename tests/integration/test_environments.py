@@ -525,8 +525,9 @@ def test_a_wrapper_outside_that_changes_later_observations(make):
         make(FromTheTenth(DIAYNWrapper(StepEnv(), 3))).learn(100, callback=make_callback())
 
 
+@pytest.mark.filterwarnings("ignore:.*precision lowered by casting:UserWarning")
 def test_a_dict_that_is_flattened_outside():
-    env = FlattenObservation(DIAYNWrapper(EchoEnv("dict"), 3))
+    env = FlattenObservation(DIAYNWrapper(EchoEnv("dict", box=True), 3))
     with pytest.raises(ValueError, match=r"differs from the DIAYNWrapper's.*expected it unchanged"):
         make_sac(env).learn(100, callback=make_callback())
 

@@ -398,7 +398,7 @@ def print_table(evaluation: SkillEvaluation) -> None:
         )
     Console().print(table)
     for name, (value, remark) in headlines(evaluation).items():
-        print(f"{name}: {value} ({remark})")
+        print(f"{name}: {value} ({remark})".replace("\N{MINUS SIGN}", "-"))
 
 
 def print_verdicts(evaluation: SkillEvaluation) -> None:

@@ -1,6 +1,7 @@
 """Running a command, and a sentence for each of its errors."""
 
 import argparse
+import io
 import os
 import sys
 import traceback
@@ -25,6 +26,9 @@ def run(args: argparse.Namespace) -> int:
     # As ``python -m`` does, but last: packages and functions of one's own lie there.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # no character ends a command
+            stream.reconfigure(errors="replace")
     try:
         resolve_name(args.body)(args)
     except TerminatedError as error:

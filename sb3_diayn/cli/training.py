@@ -95,7 +95,7 @@ def _train_and_report(args: argparse.Namespace, settings: dict[str, Any]) -> Non
     seed = run.saved_options["seed"]  # a random one if none was given
     try:
         evaluation = evaluate_run(run, args, n_episodes=n_episodes, seed=seed)
-    except RunError as error:
+    except (RunError, ValueError, OSError) as error:
         raise RunError(f"{error}\nThe run is trained and saved in {folder}") from error
     except KeyboardInterrupt:
         print(f"\nThe run is trained and saved in {folder}. What is missing is its evaluation:")

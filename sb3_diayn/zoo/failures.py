@@ -2,17 +2,20 @@
 
 import multiprocessing.connection
 import signal
+import sys
 import threading
 import traceback
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
+PACKAGE = Path(__file__).parents[1]
 SECONDS_TO_END = 5  # for a process to end by itself
 ENDING_SIGNALS = [
     signal.Signals[name] for name in ("SIGTERM", "SIGHUP") if name in signal.Signals.__members__
@@ -42,8 +45,9 @@ class TerminatedError(KeyboardInterrupt):
 class TerminationHandler:
     """
     Turns the first SIGTERM, which a scheduler or ``kill`` sends, or SIGHUP, which a closed terminal
-    sends, into :class:`TerminatedError` within :meth:`interrupting`. Elsewhere within the block it
-    remembers the signal, which so interrupts a training but not what saves it::
+    sends, into :class:`TerminatedError` within :meth:`interrupting`, and the first Ctrl-C into
+    ``KeyboardInterrupt``. Elsewhere within the block it remembers the signal, which so interrupts a
+    training but not what saves it. Only a further Ctrl-C abandons that::
 
         with TerminationHandler() as handler:
             with handler.interrupting():
@@ -58,15 +62,14 @@ class TerminationHandler:
     def __init__(self) -> None:
         self._arrived: int | None = None
         self._interrupts = False
-        self._installed: list[signal.Signals] = []
+        self._replaced: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "TerminationHandler":
         if threading.current_thread() is threading.main_thread():
-            self._installed = [
-                each for each in ENDING_SIGNALS if signal.getsignal(each) is signal.SIG_DFL
-            ]
-            for each in self._installed:
-                signal.signal(each, self._handle)
+            usual = (signal.SIG_DFL, signal.default_int_handler)
+            for each in (signal.SIGINT, *ENDING_SIGNALS):
+                if signal.getsignal(each) in usual:
+                    self._replaced[each] = signal.signal(each, self._handle)
         return self
 
     def __exit__(
@@ -75,10 +78,12 @@ class TerminationHandler:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for each in self._installed:
-            signal.signal(each, signal.SIG_DFL)
-        if self._arrived is not None and not isinstance(error, TerminatedError):
-            raise TerminatedError(self._arrived) from error
+        for each, handler in self._replaced.items():
+            signal.signal(each, handler)
+        if self._arrived == signal.SIGINT and not isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
+        if self._arrived not in (None, signal.SIGINT) and not isinstance(error, TerminatedError):
+            raise TerminatedError(int(self._arrived)) from error
 
     @contextmanager
     def interrupting(self) -> Iterator[None]:
@@ -89,11 +94,26 @@ class TerminationHandler:
         finally:
             self._interrupts = False
 
+    def announce(self, outcome: str) -> None:
+        """:param outcome: is printed if a signal is about to end the process"""
+        if self._arrived is not None:
+            with suppress(OSError):  # the terminal may be gone
+                print(outcome, flush=True)
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        self._arrived = number
+        is_ctrl_c = number == signal.SIGINT
         if self._interrupts:
             self._interrupts = False
+            if is_ctrl_c:
+                raise KeyboardInterrupt
+            self._arrived = number
             raise TerminatedError(number)
+        if is_ctrl_c and self._arrived == signal.SIGINT:
+            raise KeyboardInterrupt
+        if is_ctrl_c:
+            with suppress(OSError, RuntimeError):  # also within another print
+                print("\nSaving. Press Ctrl-C again to abandon it.", file=sys.stderr, flush=True)
+        self._arrived = self._arrived or number
 
 
 def failed_environment(env: VecEnv, error: BaseException) -> tuple[int, str] | None:
@@ -140,13 +160,14 @@ def naming_failures(env_id: str, env: VecEnv) -> Iterator[None]:
     """
     :param env_id: id of the environments
     :param env: vectorised environments, which are played in the block
-    :raises RunError: if one of them fails, unless its error is a sentence already
+    :raises RunError: if one of them fails, unless its error is a sentence of this package
     """
     try:
         yield
-    except ValueError:
-        raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        last = traceback.extract_tb(error.__traceback__)[-1].filename
+        if isinstance(error, ValueError) and Path(last).is_relative_to(PACKAGE):
+            raise
         reason = failure_in_words(env_id, env, error)
         if reason is None:
             raise

@@ -31,9 +31,17 @@ def save(manager: Any, model: BaseAlgorithm) -> None:
 
     :param manager: the zoo's
     :param model: what it trained
+    :raises ValueError: if the model is not finite: an older one is worth more
     :raises OSError: if some files could not be saved; older ones stay as they were
     """
     folder = Path(manager.save_path)
+    bad = find_bad_number(manager, model)
+    if bad is not None:
+        raise ValueError(
+            f"{bad} at the end of the training: it has diverged, and the model is not saved; "
+            "expected finite numbers. Lower the learning_rate of the model. Its checkpoints, if "
+            f"there are any, are in {folder}."
+        )
     writers: dict[Path, Callable[[Path], object]] = {
         folder / f"{manager.env_name}.zip": lambda file: write_through_memory(file, model.save)
     }
@@ -78,7 +86,7 @@ def save_and_raise(manager: Any, model: BaseAlgorithm, error: BaseException) -> 
         raise error
     outcome = "Nothing was learned yet."
     if has_learned:
-        if _has_diverged(manager, model):
+        if find_bad_number(manager, model) is not None:
             raise error
         outcome = _save_unfinished(manager, model)
     if isinstance(error, KeyboardInterrupt):
@@ -117,11 +125,18 @@ def _envs(manager: Any, model: BaseAlgorithm) -> list[VecEnv]:
     return [env for env in (model.env, *evaluating) if isinstance(env, VecEnv)]
 
 
-def _has_diverged(manager: Any, model: BaseAlgorithm) -> bool:
-    """A model that is not finite is no model to save: an older checkpoint is worth more."""
-    modules: list[Any] = [model.policy]
-    modules += [c.discriminator for c in manager.callbacks if hasattr(c, "discriminator")]
-    return any(find_bad_parameter(module) is not None for module in modules)
+def find_bad_number(manager: Any, model: BaseAlgorithm) -> str | None:
+    """
+    :param manager: the zoo's
+    :param model: what it trained
+    :return: a parameter of policy or discriminator that is not finite, None if there is none
+    """
+    modules: list[tuple[str, Any]] = [("policy", model.policy)]
+    for callback in manager.callbacks:
+        if hasattr(callback, "discriminator"):
+            modules.append(("discriminator", callback.discriminator))
+    found = ((name, find_bad_parameter(module)) for name, module in modules)
+    return next((f"{name}.{bad}" for name, bad in found if bad is not None), None)
 
 
 def _save_unfinished(manager: Any, model: BaseAlgorithm) -> str:
@@ -131,7 +146,13 @@ def _save_unfinished(manager: Any, model: BaseAlgorithm) -> str:
         return str(error)
     folder = manager.save_path
     command = shlex.join(["sb3-diayn", "train", "--resume", str(folder)])
-    resume = f"\nResume it:    {command}" if learns_skills(manager) else ""
+    resume = f"\nResume it:    {command}"
+    if not learns_skills(manager):
+        zip_file = Path(folder, f"{manager.env_name}.zip")
+        name = type(model).__name__
+        resume = (
+            f"\nIt has no skills any more. Go on in a script: {name}.load({str(zip_file)!r}, env)"
+        )
     return f"Run saved in {folder}, unfinished{resume}"
 
 

@@ -117,6 +117,8 @@ def complete(
             env_kwargs=options.env_kwargs or resumed.env_kwargs or None,
             vec_env=options.vec_env or resumed.saved_options.get("vec_env"),
             gym_packages=[*resumed.gym_packages, *options.gym_packages],
+            save_replay_buffer=options.save_replay_buffer
+            or bool(resumed.saved_options.get("save_replay_buffer")),
         )
     if options.env is None:
         raise ValueError(

@@ -1,6 +1,7 @@
 """Training through the RL Zoo: its runs can be interrupted and resumed."""
 
 import argparse
+import math
 import re
 import shutil
 import tempfile
@@ -34,11 +35,13 @@ from sb3_diayn.checkpoints import (
     list_checkpoints,
     load_training_state,
 )
+from sb3_diayn.checks import losses_of
 from sb3_diayn.evaluation.callback import SkillEvaluationCallback
 from sb3_diayn.evaluation.dashboard import SkillDashboardCallback
 from sb3_diayn.evaluation.monitoring import SkillProgressBarCallback
 from sb3_diayn.files import check_writable, reading
 from sb3_diayn.processor import efficient_torch
+from sb3_diayn.wrappers import first_bad_row
 from sb3_diayn.zoo.console import print_hyperparams, quiet_zoo
 from sb3_diayn.zoo.environments import importing, is_of_rendering, of_envpool, why_not_made
 from sb3_diayn.zoo.failures import TerminationHandler, closing_if_failed
@@ -135,8 +138,10 @@ def learn_and_save(
     _name_folders(manager)
     if learns_skills(manager):
         manager.callbacks.extend(displays)
-    elif options.progress_bar:
-        manager.callbacks.append(ProgressBarCallback())
+    else:
+        manager.callbacks.append(FiniteNumbersCallback())
+        if options.progress_bar:
+            manager.callbacks.append(ProgressBarCallback())
     has_failed = True
     with TerminationHandler() as handler:
         try:
@@ -145,6 +150,7 @@ def learn_and_save(
                 learn(manager, model, options)
             has_failed = False
             save(manager, model)
+            handler.announce(f"The run is saved in {manager.save_path}")
         except BaseException as error:
             if not has_failed:
                 raise
@@ -152,6 +158,33 @@ def learn_and_save(
         finally:
             close_all_envs(manager, model, has_failed)
     return Path(manager.save_path)
+
+
+class FiniteNumbersCallback(BaseCallback):
+    """
+    Stops a training of the task at the first number that is not finite, as wrapper and callback of
+    the skills stop theirs.
+    """
+
+    def _on_rollout_start(self) -> None:
+        for name, value in losses_of(self.logger).items():
+            if not math.isfinite(value):
+                raise ValueError(
+                    f"{name}={value} after {self.num_timesteps} steps; expected a finite number. "
+                    "Lower the learning_rate of the model, or start again from a checkpoint."
+                )
+
+    def _on_step(self) -> bool:
+        obs = self.locals["new_obs"]
+        parts = obs if isinstance(obs, dict) else {"observation": obs}
+        for name, batch in {**parts, "reward": self.locals["rewards"]}.items():
+            row = first_bad_row(batch)
+            if row is not None:
+                raise ValueError(
+                    f"{name}={batch[row]} of environment {row} after {self.num_timesteps} steps; "
+                    "expected finite numbers. Correct the environment."
+                )
+        return True
 
 
 def _title(manager: Any, options: TrainingOptions) -> str:

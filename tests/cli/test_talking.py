@@ -1,5 +1,6 @@
 """What ``train`` says: while it runs, and when it is done."""
 
+import argparse
 import contextlib
 import io
 import re
@@ -16,7 +17,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
 pytest.importorskip("rl_zoo3")
 
 from sb3_diayn import DIAYNWrapper
-from sb3_diayn.cli import main, make_parser, training
+from sb3_diayn.cli import main, make_parser, running, training
 from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.zoo import find_run
 from sb3_diayn.zoo.console import flatten, print_hyperparams
@@ -204,3 +205,15 @@ def test_a_training_too_short_to_learn_says_so_first(trained, tmp_path, capsys):
     assert "Nothing will be learned: the training ends at step 50" in output
     _, long_enough = trained
     assert "Nothing will be learned" not in long_enough and "ends at step" not in long_enough
+
+
+def say_minus(args):
+    print("\N{MINUS SIGN}1 \N{SNOWMAN}")
+
+
+def test_a_terminal_without_a_character_ends_no_command(monkeypatch):
+    file = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(file, encoding="ascii"))
+    assert running.run(argparse.Namespace(body="tests.cli.test_talking:say_minus")) == 0
+    sys.stdout.flush()
+    assert file.getvalue().split() == [b"?1", b"?"]

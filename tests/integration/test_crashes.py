@@ -400,7 +400,8 @@ class FailingEnv(PointEnv):
     """
     Fails in one of two environments, which it knows by the seed.
 
-    :param how: "raise", "exit" or "kill"
+    :param how: "raise", "value" (a sentence of its own), "leave", "exit", "kill", or "spoil", which
+        returns a reward of NaN
     :param index: which of the two
     :param in_reset: fail in the first reset
     :param step: in which step to fail, else
@@ -427,6 +428,13 @@ class FailingEnv(PointEnv):
                 os._exit(9)
             if self.how == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
+            if self.how == "leave":
+                sys.exit(0)
+            if self.how == "value":
+                raise ValueError("a wall is missing")
+            if self.how == "spoil":
+                obs, _, *rest = super().step(action)
+                return obs, np.nan, *rest
             raise RuntimeError("the simulator broke")
         return super().step(action)
 
@@ -519,6 +527,44 @@ def test_an_environment_that_fails_after_the_training(tmp_path, capfd):
         assert cli(*words) == 1
         error = capfd.readouterr().err
         assert "the simulator broke" in error and "Traceback" not in error
+
+
+@pytest.mark.parametrize(("how", "said"), [("value", "a wall is missing"), ("leave", "SystemExit")])
+def test_an_environment_that_fails_after_the_training_in_other_ways(tmp_path, capfd, how, said):
+    pytest.importorskip("rl_zoo3")
+    words = [*FAILING_TRAIN, "-f", tmp_path, "-n", 12, "--episodes", 5, *TINY]
+    assert cli(*words, "--env-kwargs", "step:8", f"how:{how}") == 1
+    error = capfd.readouterr().err
+    assert f"env='{FAILING}' has failed, number 0 of the environments 0 to 14" in error
+    assert said in error and "The run is trained and saved in" in error
+
+
+def test_a_task_whose_reward_is_not_finite(tmp_path, capfd):
+    """Without skills neither wrapper nor callback looks at it."""
+    pytest.importorskip("rl_zoo3")
+    words = [*FAILING_TRAIN, "-f", tmp_path, *TINY, "--env-kwargs", "step:-1"]
+    assert cli(*words) == 0
+    run = tmp_path / "sac" / "sb3_diayn_tests-Failing-v0_1"
+    words = ["finetune", run, "--skill", 0, "-n", 200, "-f", tmp_path, "--seed", 2]
+    words += ["--device", "cpu", "--no-progress", "--episodes", 1]
+    assert cli(*words, "--env-kwargs", "how:spoil", "step:30") == 1
+    error = capfd.readouterr().err
+    assert "reward=nan of environment 0 after 60 steps; expected finite numbers" in error
+    tuned = tmp_path / "sac" / "sb3_diayn_tests-Failing-v0_2"
+    assert f"Run saved in {tuned}, unfinished" in error and "SAC.load(" in error
+
+
+def test_a_model_that_has_diverged_in_its_last_update_is_not_saved(tmp_path):
+    pytest.importorskip("rl_zoo3")
+    from sb3_diayn.zoo.saving import save
+
+    model = make_sac(make_env())
+    with th.no_grad():
+        next(model.actor.parameters()).fill_(np.nan)
+    manager = SimpleNamespace(save_path=tmp_path, env_name="x", callbacks=[])
+    with pytest.raises(ValueError, match=r"policy\.actor.*=nan at the end of the training"):
+        save(manager, model)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_search_whose_environment_fails_in_a_process_of_its_own(tmp_path, capfd, monkeypatch):
@@ -736,3 +782,32 @@ def test_sigterm_while_the_run_is_saved():
             saved.append("another")
     assert saved == ["a run", "another"]
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.usefixtures("heeds_ctrl_c")
+def test_ctrl_c_while_the_run_is_saved(capsys):
+    """One is remembered, and only another one abandons what is being saved."""
+    pytest.importorskip("rl_zoo3")
+    from sb3_diayn.zoo.failures import TerminationHandler
+
+    saved = []
+    with pytest.raises(KeyboardInterrupt), TerminationHandler() as handler:
+        with handler.interrupting():
+            pass
+        signal.raise_signal(signal.SIGINT)
+        saved.append("a run")
+        handler.announce("It is saved.")
+    said = capsys.readouterr()
+    assert "Press Ctrl-C again to abandon it" in said.err and said.out == "It is saved.\n"
+    with pytest.raises(KeyboardInterrupt), TerminationHandler() as handler:
+        try:
+            with handler.interrupting():
+                signal.raise_signal(signal.SIGINT)
+                saved.append("never")
+        finally:
+            signal.raise_signal(signal.SIGINT)
+            saved.append("another")
+            signal.raise_signal(signal.SIGINT)
+            saved.append("never")
+    assert saved == ["a run", "another"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

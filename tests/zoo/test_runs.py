@@ -19,6 +19,7 @@ from sb3_diayn.evaluation.results import SkillEvaluation
 from sb3_diayn.zoo import find_run, train
 from sb3_diayn.zoo.downstream import export_run
 from sb3_diayn.zoo.runs import Run
+from sb3_diayn.zoo.settings import TrainingOptions, complete
 from tests.helpers.figures import leave_undrawn
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("undrawn_figures")]
@@ -308,3 +309,10 @@ def test_the_best_model_is_not_resumed_with_new_statistics(best, tmp_path):
     again = find_run(train(resume=best, n_timesteps=20, log_folder=tmp_path, device="cpu"))
     assert again.env_kwargs["g"] == 2.0
     shutil.rmtree(place)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_resumed_run_saves_its_replay_buffer_if_it_did(run, monkeypatch, kept):
+    resumed = find_run(run)
+    monkeypatch.setitem(resumed.saved_options, "save_replay_buffer", kept)
+    assert complete(TrainingOptions(), resumed)[0].save_replay_buffer is kept

@@ -152,7 +152,7 @@ def why_not_made(env_id: str, env_kwargs: Mapping[str, Any] | None, error: Excep
             "where there is no display, glfw where there is one, or osmesa, with its library. Set "
             "another one, or unset it."
         )
-    if env_kwargs and isinstance(error, TypeError) and "argument" in str(error):
+    if env_kwargs and isinstance(error, TypeError):
         return ValueError(
             f"env_kwargs={dict(env_kwargs)} do not fit {env_id} ({error}); expected "
             "arguments that it takes. Look them up in its documentation."

@@ -31,17 +31,9 @@ def save(manager: Any, model: BaseAlgorithm) -> None:
 
     :param manager: the zoo's
     :param model: what it trained
-    :raises ValueError: if the model is not finite: an older one is worth more
     :raises OSError: if some files could not be saved; older ones stay as they were
     """
     folder = Path(manager.save_path)
-    bad = find_bad_number(manager, model)
-    if bad is not None:
-        raise ValueError(
-            f"{bad} at the end of the training: it has diverged, and the model is not saved; "
-            "expected finite numbers. Lower the learning_rate of the model. Its checkpoints, if "
-            f"there are any, are in {folder}."
-        )
     writers: dict[Path, Callable[[Path], object]] = {
         folder / f"{manager.env_name}.zip": lambda file: write_through_memory(file, model.save)
     }
@@ -123,6 +115,21 @@ def _envs(manager: Any, model: BaseAlgorithm) -> list[VecEnv]:
     names = ("eval_env", "own_env")  # of SB3's callback and of ours
     evaluating = [getattr(callback, name, None) for callback in callbacks for name in names]
     return [env for env in (model.env, *evaluating) if isinstance(env, VecEnv)]
+
+
+def check_not_diverged(manager: Any, model: BaseAlgorithm) -> None:
+    """
+    :param manager: the zoo's
+    :param model: what it has trained
+    :raises ValueError: if it is not finite since its last updates: an older one is worth more
+    """
+    bad = find_bad_number(manager, model)
+    if bad is not None:
+        raise ValueError(
+            f"{bad} at the end of the training: it has diverged, and the model is not saved; "
+            "expected finite numbers. Lower the learning_rate of the model. Its checkpoints, if "
+            f"there are any, are in {manager.save_path}."
+        )
 
 
 def find_bad_number(manager: Any, model: BaseAlgorithm) -> str | None:

@@ -50,7 +50,13 @@ from sb3_diayn.zoo.hyperparams import import_zoo
 from sb3_diayn.zoo.parallel import share_imports
 from sb3_diayn.zoo.run_files import OF_SB3, check_log_folder, check_statistics, file_name
 from sb3_diayn.zoo.runs import Run
-from sb3_diayn.zoo.saving import close_all_envs, learns_skills, save, save_and_raise
+from sb3_diayn.zoo.saving import (
+    check_not_diverged,
+    close_all_envs,
+    learns_skills,
+    save,
+    save_and_raise,
+)
 from sb3_diayn.zoo.settings import TrainingOptions, complete, seeded
 
 # By default. A checkpoint in the very beginning is worth little.
@@ -149,6 +155,7 @@ def learn_and_save(
             with handler.interrupting(), threads:
                 learn(manager, model, options)
             has_failed = False
+            check_not_diverged(manager, model)
             save(manager, model)
             handler.announce(f"The run is saved in {manager.save_path}")
         except BaseException as error:

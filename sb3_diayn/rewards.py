@@ -295,7 +295,7 @@ def warn_of_unattended_learning() -> None:
     warnings.warn(
         "This learn() has no DIAYNCallback, but the environments still have the discriminator of "
         "an earlier one. The model learns its skill reward, and the discriminator does not learn. "
-        "Pass callback=DIAYNCallback() to go on. To learn the task, train the model that "
+        "Pass callback=DIAYNCallback() to learn skills. To learn the task, train the model that "
         "export_skill(model, skill, env=env) returns.",
         stacklevel=3,
     )

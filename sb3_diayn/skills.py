@@ -444,8 +444,8 @@ class SkillSampler:
 
     def go_on(self, n_steps: int) -> None:
         """
-        Draw other skills than a training that has begun with the same seed. SB3 seeds the
-        environments of a model that it loads as those of a new one.
+        Draw other skills than at the beginning of a training with the same seed. When SB3 loads a
+        model, it seeds the environments as it does for a new model.
 
         :param n_steps: that the training has made
         """

@@ -162,8 +162,7 @@ def play_skills(
 def borrow(model: BaseAlgorithm, env: VecEnv, seed: int | None = None) -> Iterator[None]:
     """
     Play in environments that the training may use, too: :func:`preserve_state`, and after the
-    block the environments draw skills by the same rules, and go on with the same random numbers,
-    as before.
+    block the environments have the rules for drawing skills and the random states of before.
 
     :param model: any SB3 model
     :param env: vectorised environments with ``DIAYNWrapper``
